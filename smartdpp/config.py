@@ -1,0 +1,220 @@
+"""The configuration: its schema, a run's identity, and a check of everything in it before any work.
+
+Identity, in one sentence: everything in the configuration is what the run *is*, except tracker, until, root, report and Hydra's own, which are how
+it is run. Paths do not count either: a file enters by its content.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from smartdpp.corpus.build import Limits
+from smartdpp.errors import InputError
+from smartdpp.store import digest
+from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Strategy, Tracker
+
+UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
+GROUPS = ("corpus", "embedding", "probe", "quality", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
+HOW = ("tracker", "until", "root", "report")  # how it is run
+
+
+@dataclass
+class Config:
+    """Top level of the configuration. The groups' contents are checked against their ``_target_``'s signature."""
+
+    corpus: dict[str, Any] = MISSING
+    embedding: dict[str, Any] = MISSING
+    probe: dict[str, Any] = MISSING
+    quality: dict[str, Any] = MISSING
+    strategy: dict[str, Any] = MISSING
+    model: dict[str, Any] = MISSING
+    recipe: dict[str, Any] = MISSING
+    evaluation: dict[str, Any] = MISSING
+    diversity: dict[str, Any] = MISSING
+    tracker: dict[str, Any] = MISSING
+    budget: int = MISSING
+    seed: int = MISSING
+    select_seed: int = MISSING
+    train_seed: int = MISSING
+    pool: dict[str, Any] = field(default_factory=dict)
+    until: str = "end"
+    root: str = "."
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def register() -> None:
+    """Makes the schema known to Hydra. Idempotent."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def conf_dir() -> Path:
+    """conf/ inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The instantiated components of one configuration."""
+
+    corpus: Corpus
+    embedding: Embedding
+    quality: Quality
+    strategy: Strategy
+    model: Model
+    recipe: Recipe
+    evaluation: Evaluation
+    diversity: Measure
+    tracker: Tracker
+    probe: Embedding  # what diversity is measured in: the same whatever the strategy looks at
+    limits: Limits
+
+
+def check(cfg: DictConfig) -> Parts:
+    """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
+    plain = container(cfg)
+    problems = [problem for group in GROUPS for problem in _signature_problems(group, plain[group])]
+    problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
+    parts: dict[str, Any] = {}
+    if not problems:
+        for group in GROUPS:
+            try:
+                parts[group] = instantiate(plain[group], _convert_="all")
+            except InstantiationException as error:
+                if not isinstance(error.__cause__, InputError):
+                    raise
+                problems.append(str(error.__cause__))
+        try:
+            parts["limits"] = Limits(**plain["pool"])
+        except InputError as error:
+            problems.append(str(error))
+    for group in ("corpus", "embedding", "probe", "model", "recipe", "evaluation"):
+        if group in parts:
+            problems += parts[group].check()
+    problems += _root_problems(Path(plain["root"]))
+    if problems:
+        raise InputError("\n".join(problems))
+    return Parts(**parts)
+
+
+def container(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain, resolved dictionaries."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+
+
+def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """What the run is: the resolved configuration without HOW, with files by content and the budget only where it matters."""
+    plain = {key: value for key, value in container(cfg).items() if key not in HOW}
+    plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
+    plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
+    return without_paths(plain)
+
+
+def without_paths(node: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary with every ``path`` that exists here left out: its content is in a fingerprint, its place does not matter."""
+    return {
+        key: without_paths(value) if isinstance(value, dict) else value
+        for key, value in node.items()
+        if not (key == "path" and isinstance(value, str) and Path(value).exists())
+    }
+
+
+def uses_budget(strategy: Strategy) -> bool:
+    """False for `full` and `none`, whose size is the same under every budget."""
+    return strategy.size(1000, 1) != strategy.size(1000, 2)
+
+
+def slug(plain: dict[str, Any], names: dict[str, str]) -> str:
+    """A run directory's name: readable choices, then eight digits of the identity's hash."""
+    budget = "" if plain["budget"] is None else f"-b{plain['budget']}"
+    return f"{names['strategy']}-{names['embedding']}{budget}-s{plain['seed']}-{digest(plain)[:8]}"
+
+
+def _signature_problems(where: str, node: Any) -> Iterator[str]:
+    """Every `_target_` below this node is ours, its keys exist, none is missing, and the values have the annotated types."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        yield f"{where}: nothing chosen; choose an option with {where}=NAME"
+        return
+    target = str(node["_target_"])
+    if not target.startswith("smartdpp."):
+        yield f"{where}._target_={target}: only components under smartdpp. are instantiated"
+        return
+    module_name, _, name = target.rpartition(".")
+    try:
+        component = vars(importlib.import_module(module_name))[name]
+    except (ImportError, KeyError):
+        yield f"{where}._target_={target}: there is no such component"
+        return
+    given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "_convert_")}
+    yield from _parameter_problems(where, component, given, partial=bool(node.get("_partial_")))
+
+
+def _parameter_problems(where: str, component: Any, given: dict[str, Any], *, partial: bool = False) -> Iterator[str]:
+    parameters = inspect.signature(component).parameters
+    for key, value in given.items():
+        if key not in parameters:
+            close = difflib.get_close_matches(key, parameters, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters) or 'no parameters'}"
+            yield f"{where}.{key}: {component.__name__} has no parameter {key!r}; {hint}"
+        elif value == MISSING:
+            yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
+        elif isinstance(value, dict) and "_target_" in value:
+            yield from _signature_problems(f"{where}.{key}", value)
+        else:
+            yield from _type_problems(f"{where}.{key}", parameters[key].annotation, value, component.__module__)
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given and not partial:
+            yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
+
+
+def _type_problems(where: str, annotation: Any, value: Any, module_name: str) -> Iterator[str]:
+    from pydantic import TypeAdapter, ValidationError
+
+    holder = type("holder", (), {"__annotations__": {"value": annotation}})
+    try:
+        hint = get_type_hints(holder, globalns=vars(sys.modules[module_name]))["value"]
+        TypeAdapter(hint).validate_python(value)
+    except NameError:
+        return  # annotated with a type that only the checker imports: a component, not a value
+    except ValidationError as error:
+        yield f"{where}={value!r}: {error.errors()[0]['msg'].lower()}"
+
+
+def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
+    if plain["until"] not in UNTIL:
+        yield f"until={plain['until']}: choose one of {', '.join(UNTIL)}"
+    if plain["budget"] < 1:
+        yield f"budget={plain['budget']}: it must be at least 1 example"
+    for name in ("seed", "select_seed", "train_seed"):
+        if plain[name] < 0:
+            yield f"{name}={plain[name]}: it must be at least 0"
+
+
+def _root_problems(root: Path) -> Iterator[str]:
+    existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield f"root={root}: {existing} is not a folder"
+    elif not os.access(existing, os.W_OK):
+        yield f"root={root}: {existing} cannot be written; choose another folder with root=PATH"
+
+
+def redact(text: str) -> str:
+    """The text without the values of environment variables that look secret (API keys, tokens): nothing we write may hold one."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.IGNORECASE):
+            text = text.replace(value, f"<{name}>")
+    return text

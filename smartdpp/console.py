@@ -1,0 +1,112 @@
+"""What the terminal shows: one line per stage, the plan, and the closing table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smartdpp.config import redact
+from smartdpp.store import Artifact, read_json
+
+if TYPE_CHECKING:
+    from smartdpp.pipeline import Run
+
+log = logging.getLogger("smartdpp")
+RULE = "─" * 100
+
+
+def start() -> None:
+    """Our own messages on standard output, libraries' chatter off; their warnings still reach run.log. Idempotent."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|trl|peft|torch|lm_eval|datasets")
+    logging.captureWarnings(True)
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(Short())
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+class Short(logging.Formatter):
+    """The message alone; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = redact(super().format(record))
+        return f"warning: {text}" if record.levelno >= logging.WARNING else text
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Everything logged meanwhile, by libraries too, goes to this file with its time."""
+
+    class Stamped(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redact(super().format(record))
+
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(Stamped("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        log.debug("stopped by %s", type(error).__name__, exc_info=True)
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def stage(name: str, artifact: Artifact, hit: bool) -> None:
+    meta = artifact.meta()
+    time = "cached" if hit else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
+    log.info("%-16s%-62s%s", name, _facts(meta["facts"]), time)
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    """The first few facts of a stage, short."""
+
+    def short(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    shown = [f"{name} {short(value)}" for name, value in facts.items() if isinstance(value, (int, float, str)) and value is not None]
+    return ", ".join(shown[:4])
+
+
+def plan(run: Run) -> None:
+    """The stages, where each lies or will lie, and whether it is cached."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"plan of {run.slug}", title_justify="left")
+    for column in ("stage", "state", "what", "folder"):
+        table.add_column(column, overflow="fold")
+    for name, artifact in run.stages().items():
+        state, what = ("cached", _facts(artifact.meta()["facts"])) if artifact.finished else ("to do", _work(run, name))
+        table.add_row(name, state, what, str(artifact.path))
+    table.add_row("result", "done" if (run.path / "result.json").is_file() else "to do", "", str(run.path))
+    Console().print(table)
+
+
+def _work(run: Run, stage: str) -> str:
+    n = run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else None
+    pool = f"{n} examples" if n else "the pool (its size is known after the corpus stage)"
+    size = run.parts.strategy.size(n or 0, run.cfg.budget) or "all"
+    return {
+        "corpus": f"read {run.names['corpus']}, drop rows above {run.cfg.pool.max_tokens} tokens",
+        "embedding": f"encode {pool} with {run.names['embedding']}",
+        "probe embedding": f"encode {pool} with {run.names['embedding@probe']}",
+        "mixture": f"select {size} of {pool} by {run.names['strategy']}",
+        "diversity": f"measure {run.names['diversity']}",
+        "adapter": f"finetune {run.names['model']} on {size} examples by {run.names['recipe']}",
+        "base scores": f"evaluate {run.names['model']} on {run.names['evaluation']}",
+        "scores": f"evaluate the finetuned model on {run.names['evaluation']}",
+    }[stage]

@@ -1,0 +1,295 @@
+"""The corpus stage: from a corpus to the pool that every strategy looks at, and the held-out rows that none does.
+
+Filters come before selection, by the tokens of the very model that will be trained, so that all strategies choose from one eligible pool
+and nothing is dropped later in training. Whatever is dropped is counted by reason. Rows are read, measured and filtered into a temporary
+file; when every task's name is known, that file is streamed again into held-out and pool rows. Memory holds digests of the ids and the
+held-out prompts' n-grams, never the corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smartdpp.corpus.overlap import HeldoutIndex
+from smartdpp.encode import encode
+from smartdpp.errors import InputError
+from smartdpp.types import Corpus, Evaluation, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+EMPTY_PROMPT = "empty prompt"
+EMPTY_RESPONSE = "empty response"
+LONG_PROMPT = "prompt longer than max_prompt_tokens"
+LONG = "prompt and response longer than max_tokens"
+DUPLICATE = "duplicate within its task"
+OVERLAP = "overlap with a held-out prompt"
+
+ROW_GROUP = 8192  # rows held in memory at a time
+EXAMPLES = 5  # ids kept per task and reason, and per reason in dropped.json
+PAIRS_PER_ROW = 20  # listed in overlap.jsonl per pool row; what is left out is counted
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a row must satisfy to be eligible. Tokens are the model's, with its format and the end-of-text token."""
+
+    max_tokens: int = 256
+    max_prompt_tokens: int | None = None
+    overlap_ngram: int = 8
+    drop_overlap: bool = False
+    drop_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 2:
+            raise InputError(f"pool.max_tokens is {self.max_tokens}: prompt, response and end of text need at least 2 tokens.")
+        if self.max_prompt_tokens is not None and not 1 <= self.max_prompt_tokens < self.max_tokens:
+            raise InputError(f"pool.max_prompt_tokens is {self.max_prompt_tokens}: choose 1 to {self.max_tokens - 1} (below max_tokens).")
+        if self.overlap_ngram < 1:
+            raise InputError(f"pool.overlap_ngram is {self.overlap_ngram}: choose a number of words, 1 or more (8 to 13 are usual).")
+
+
+def build(
+    corpus: Corpus, evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, out: Path
+) -> dict[str, Any]:
+    """Writes the corpus artifact into the folder ``out`` and returns its summary.
+
+    data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text)
+    heldout.parquet   rows of the held-out tasks, same columns and same filters on length
+    dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read
+    overlap.jsonl     {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and held-out prompt that share
+                      text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows
+
+    Raises InputError when the corpus has no rows, or no row of the pool or of a held-out task is left.
+    """
+    began = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    eligible = out / "eligible.parquet"
+    losses = Losses()
+
+    seen = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
+    if not seen:
+        raise InputError("The corpus has no rows.")
+    heldout_tasks = set(evaluation.heldout(sorted(seen)))
+
+    heldout, documents = _write_heldout(eligible, heldout_tasks, out / "heldout.parquet")
+    index = HeldoutIndex(chain(documents, evaluation.documents()), limits.overlap_ngram)
+    pool, overlap = _write_pool(eligible, heldout_tasks, index, limits, out, losses)
+    eligible.unlink()
+
+    lost = sorted(task for task in seen if not pool[task] + heldout[task])
+    dropped = {
+        "pool": losses.counts(set(seen) - heldout_tasks),
+        "heldout": losses.counts(heldout_tasks),
+        "examples": {"pool": losses.examples(set(seen) - heldout_tasks), "heldout": losses.examples(heldout_tasks)},
+        "lost_tasks": lost,
+        "total_read": seen.total(),
+    }
+    (out / "dropped.json").write_text(json.dumps(dropped, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _require_rows(seen, pool, heldout_tasks & set(lost), dropped, limits)
+    return {
+        "n_pool": pool.total(),
+        "n_heldout": heldout.total(),
+        "n_tasks": len(pool),
+        "n_heldout_tasks": len(heldout),
+        "total_read": seen.total(),
+        "dropped": {"pool": dropped["pool"], "heldout": dropped["heldout"]},
+        "lost_tasks": lost,
+        "overlap": overlap,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A parquet file of this stage, memory-mapped."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=columns, memory_map=True)
+
+
+class Losses:
+    """Dropped rows, counted by task until it is known which tasks are held out."""
+
+    def __init__(self) -> None:
+        self.count: Counter[tuple[str, str]] = Counter()
+        self.ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def add(self, row: Row, reason: str) -> None:
+        key = row["task"], reason
+        self.count[key] += 1
+        if len(self.ids[key]) < EXAMPLES:
+            self.ids[key].append(row["id"])
+
+    def counts(self, tasks: set[str]) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for (task, reason), count in self.count.items():
+            if task in tasks:
+                total[reason] += count
+        return dict(sorted(total.items()))
+
+    def examples(self, tasks: set[str]) -> dict[str, list[str]]:
+        some: dict[str, list[str]] = defaultdict(list)
+        for (task, reason), ids in self.ids.items():
+            if task in tasks:
+                some[reason] += ids
+        return {reason: ids[:EXAMPLES] for reason, ids in sorted(some.items())}
+
+
+def _filter(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, eligible: Path, losses: Losses) -> Counter[str]:
+    """First pass: eligible rows with their token counts into a file. Returns rows read per task."""
+    from tqdm import tqdm
+
+    seen: Counter[str] = Counter()
+    distinct: set[int] = set()
+    with _writer(eligible) as write:
+        for row in tqdm(corpus.rows(), desc="corpus", unit=" rows"):
+            seen[row["task"]] += 1
+            reason = None
+            if not row["prompt"].strip():
+                reason = EMPTY_PROMPT
+            elif not row["response"].strip():
+                reason = EMPTY_RESPONSE
+            elif limits.drop_duplicates and (key := hash((row["task"], row["prompt"], row["response"]))) in distinct:
+                reason = DUPLICATE
+            else:
+                ids, n_prompt = encode(tokenizer, fmt, row["prompt"], row["response"])
+                if limits.max_prompt_tokens is not None and n_prompt > limits.max_prompt_tokens:
+                    reason = LONG_PROMPT
+                elif len(ids) > limits.max_tokens:
+                    reason = LONG
+            if reason:
+                losses.add(row, reason)
+                continue
+            if limits.drop_duplicates:
+                distinct.add(key)
+            write({**row, "n_prompt_tokens": n_prompt, "n_tokens": len(ids)})
+    return seen
+
+
+def _write_heldout(eligible: Path, tasks: set[str], path: Path) -> tuple[Counter[str], list[Row]]:
+    """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of them."""
+    written: Counter[str] = Counter()
+    documents = []
+    with _writer(path) as write:
+        for row in _select(eligible, tasks, inside=True):
+            write(row)
+            written[row["task"]] += 1
+            documents.append({field: row[field] for field in ("id", "task", "prompt")})
+    return written, documents
+
+
+def _write_pool(
+    eligible: Path, heldout_tasks: set[str], index: HeldoutIndex, limits: Limits, out: Path, losses: Losses
+) -> tuple[Counter[str], dict[str, int]]:
+    """Third pass, pool rows and their overlap with the held-out prompts. Returns rows written per task and the overlap's counts."""
+    from tqdm import tqdm
+
+    written: Counter[str] = Counter()
+    overlap: Counter[str] = Counter()
+    boilerplate: dict[tuple[str, str, str], dict[str, Any]] = {}
+    with _writer(out / "data.parquet") as write, (out / "overlap.jsonl").open("w", encoding="utf-8") as lines:
+
+        def list_match(**match: Any) -> None:
+            lines.write(json.dumps(match, ensure_ascii=False) + "\n")
+
+        for row in tqdm(_select(eligible, heldout_tasks, inside=False), desc="overlap with held-out prompts", unit=" rows"):
+            matches = index.matches(row["prompt"])
+            leaks = [match for match in matches if not match.boilerplate]
+            # longest first; the sort is stable, so equals stay in the documents' order
+            for match in sorted(leaks, key=lambda match: -len(match.text))[:PAIRS_PER_ROW]:
+                list_match(id=row["id"], task=row["task"], **match._asdict(), pool_rows=1)
+            for match in matches[len(leaks) :]:
+                entry = boilerplate.setdefault(
+                    (row["task"], match.heldout_task, match.text),
+                    {"id": row["id"], "task": row["task"], **match._asdict(), "pool_rows": 0},
+                )
+                entry["pool_rows"] += 1
+            overlap["pairs"] += len(leaks)
+            overlap["pairs_not_listed"] += max(0, len(leaks) - PAIRS_PER_ROW)
+            overlap["pool_rows"] += bool(leaks)
+            overlap["boilerplate_pool_rows"] += len(matches) > len(leaks)
+            if leaks and limits.drop_overlap:
+                losses.add(row, OVERLAP)
+            else:
+                write(row)
+                written[row["task"]] += 1
+        for entry in boilerplate.values():
+            list_match(**entry)
+    if overlap["pairs_not_listed"]:
+        print(f"overlap.jsonl lists {PAIRS_PER_ROW} pairs per pool row at most: {overlap['pairs_not_listed']} more are only counted.")
+    counts = ("pairs", "pairs_not_listed", "pool_rows", "boilerplate_pool_rows")
+    return written, {"documents": len(index), **{name: overlap[name] for name in counts}}
+
+
+def _require_rows(seen: Counter[str], pool: Counter[str], lost_heldout: set[str], dropped: dict[str, Any], limits: Limits) -> None:
+    if not pool:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["pool"].items()) or "every task is held out"
+        raise InputError(
+            f"The pool is empty: of {seen.total()} rows read none is left ({reasons}). "
+            f"Raise pool.max_tokens (now {limits.max_tokens}) or choose another corpus."
+        )
+    if lost_heldout:
+        raise InputError(
+            f"No row of the held-out {'task' if len(lost_heldout) == 1 else 'tasks'} {', '.join(sorted(lost_heldout))} passed the filter "
+            f"({', '.join(f'{count} {reason}' for reason, count in dropped['heldout'].items())} over all held-out tasks). "
+            f"Raise pool.max_tokens (now {limits.max_tokens}) or hold out other tasks."
+        )
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        {
+            **dict.fromkeys(("id", "task", "dataset", "prompt", "response", "source", "license", "template"), text),
+            "choices": pa.list_(text),
+            "answer": text,
+            "n_prompt_tokens": pa.int32(),
+            "n_tokens": pa.int32(),
+        }
+    )
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[Callable[[Row], None]]:
+    """A function that appends a row to a parquet file, one row group at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    waiting: list[Row] = []
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+
+        def flush() -> None:
+            file.write_table(pa.Table.from_pylist(waiting, schema=schema))
+            waiting.clear()
+
+        def write(row: Row) -> None:
+            waiting.append(row)
+            if len(waiting) == ROW_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+def _select(path: Path, tasks: set[str], *, inside: bool) -> Iterator[Row]:
+    """Rows of a parquet file whose task is, or is not, among ``tasks``."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP):
+            for row in batch.to_pylist():
+                if (row["task"] in tasks) == inside:
+                    yield row

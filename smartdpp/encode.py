@@ -1,0 +1,61 @@
+"""How a row becomes tokens: one place, used by the length filter, training and evaluation alike.
+
+Text that came with data is literal. A prompt that contains ``<|im_start|>`` is encoded as those ten characters, never as the special
+token, because data is always tokenized with ``split_special_tokens``; special tokens enter only from the format below.
+
+plain   prompt + " " + response + EOS, as SMART trains (arXiv 2403.08370); here the end of the text is taught too
+chat    the tokenizer's chat template around one user turn, then the response and the turn's end token
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from smartdpp.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMATS = ("plain", "chat")
+
+
+class Encoded(NamedTuple):
+    ids: list[int]  # prompt, response, end-of-text
+    n_prompt: int  # ids[:n_prompt] is the prompt; ids[n_prompt:-1] the response
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, fmt: str, prompt: str, response: str) -> Encoded:
+    """Token ids of a training example. The loss belongs to ``ids[n_prompt:]``."""
+    before = encode_prompt(tokenizer, fmt, prompt)
+    after = _literal(tokenizer, response if fmt == "chat" else " " + response)
+    return Encoded(before + after + [tokenizer.eos_token_id], len(before))
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, fmt: str, prompt: str) -> list[int]:
+    """Token ids up to where the response begins: what generation continues."""
+    if fmt == "chat":
+        opening, closing = _chat_frame(tokenizer)
+        return opening + _literal(tokenizer, prompt) + closing
+    if fmt == "plain":
+        bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
+        return bos + _literal(tokenizer, prompt)
+    raise InputError(f"model.format is {fmt!r}: choose one of {', '.join(FORMATS)}")
+
+
+def _literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    # asked of the tokenizer itself: Llama's begins every text with BOS, SmolLM2's does not
+    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the chat template puts before and after a user turn's text; special tokens are allowed here."""
+    if tokenizer.chat_template is None:
+        raise InputError("model.format is 'chat', but this model's tokenizer has no chat template: use model.format=plain")
+    mark = "\u2e2e"  # stands for the user's text, which itself never passes through the template
+    text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
+    opening, _, closing = text.partition(mark)
+    return tuple(tokenizer(part, add_special_tokens=False, split_special_tokens=False)["input_ids"] for part in (opening, closing))

@@ -1,0 +1,32 @@
+"""Ranges and names in the evaluations' parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from smartdpp.errors import InputError
+
+
+def at_least(smallest: int, **values: int | None) -> None:
+    """InputError naming the first of these parameters that is below ``smallest``; None means not set."""
+    for name, value in values.items():
+        if value is not None and value < smallest:
+            raise InputError(f"evaluation.{name} is {value}: it must be at least {smallest}")
+
+
+def known(wanted: Iterable[str], names: Iterable[str], where: str) -> None:
+    """InputError listing the ``wanted`` tasks that are not among ``names``, with those that are spelled alike."""
+    names = sorted(names)
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        near = sorted({match for name in unknown for match in get_close_matches(name, names)})
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(names)}: {some}"
+        raise InputError(f"evaluation.tasks: {where} has no task {', '.join(unknown)}; {hint}")
+
+
+def some_left(heldout: Iterable[str], names: Iterable[str]) -> None:
+    """InputError if holding these out leaves no task of the corpus to train on."""
+    if not set(names) - set(heldout):
+        raise InputError("the evaluation holds out every task of the corpus: leave at least one to train on")

@@ -1,0 +1,83 @@
+"""Task families split off the corpus: never trained on, so a gain there is transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.checks import at_least, known, some_left
+from smartdpp.types import Model, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Evaluates ``limit`` documents of each held-out task, in a seeded order.
+
+    ``tasks`` names them; None lets ``seed`` draw ``num_tasks`` of the corpus's. A generation ends with end-of-text, at the ``stop`` text
+    after its first words (a blank line: a base model has not learned to end) or after ``max_new_tokens``. ``generate=False`` measures the loss alone, in
+    about half the time.
+    """
+
+    tasks: list[str] | None = None
+    num_tasks: int = 8
+    limit: int = 25  # documents per task
+    batch_size: int = 32
+    max_new_tokens: int = 32
+    stop: str | None = "\n\n"
+    generate: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, num_tasks=self.num_tasks, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+        if self.tasks is not None and not self.tasks:
+            raise InputError("evaluation.tasks is empty: name at least one task of the corpus, or null to draw num_tasks of them")
+
+    def check(self) -> list[str]:
+        return []
+
+    def fingerprint(self) -> str:
+        return ""  # the documents are the corpus's own
+
+    def split(self) -> dict[str, Any]:
+        return {"tasks": self.tasks} if self.tasks is not None else {"num_tasks": self.num_tasks, "seed": self.seed}
+
+    def heldout(self, tasks: list[str]) -> list[str]:
+        """The names held out, sorted. InputError names any that is not in the corpus, or says that no task would be left to train on."""
+        names = sorted(set(tasks))
+        if self.tasks is None:
+            wanted = [names[i] for i in np.random.default_rng(self.seed).permutation(len(names))[: self.num_tasks]]
+        else:
+            wanted = list(dict.fromkeys(self.tasks))
+        known(wanted, names, "the corpus")
+        some_left(wanted, names)
+        return sorted(wanted)
+
+    def documents(self) -> Iterator[Row]:
+        return iter(())
+
+    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
+        from smartdpp.evaluation.rows import evaluate_rows
+
+        tasks: dict[str, list[Row]] = {}
+        for row in heldout.to_pylist():
+            tasks.setdefault(row["task"], []).append(row)
+        evaluate_rows(
+            model,
+            adapter,
+            tasks,
+            out,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            generate=self.generate,
+            seed=self.seed,
+        )

@@ -1,0 +1,113 @@
+"""Held-out tasks in a file of JSON lines, the same fields as a corpus: see `smartdpp.corpus.jsonl`.
+
+A row with ``choices`` is also multiple choice: ``answer`` is the right choice's text or its index from 0, else the response is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smartdpp.corpus.jsonl import Jsonl as Rows
+from smartdpp.errors import InputError
+from smartdpp.evaluation.checks import at_least, known, some_left
+from smartdpp.types import Model, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Jsonl:
+    """Evaluates ``limit`` documents of each task in the file (or of ``tasks``), in a seeded order.
+
+    Each prompt is preceded by ``num_fewshot`` solved rows of its task. Tasks that are in the corpus too leave the pool. The other
+    parameters are those of `smartdpp.evaluation.heldout.Heldout` and `smartdpp.corpus.jsonl.Jsonl`.
+    """
+
+    path: str
+    columns: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    tasks: list[str] | None = None
+    num_fewshot: int = 0
+    limit: int = 25  # documents per task
+    batch_size: int = 32
+    max_tokens: int | None = None  # of shots, prompt and response together; longer documents are passed over and counted
+    max_new_tokens: int = 32
+    stop: str | None = "\n\n"
+    generate: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, limit=self.limit, batch_size=self.batch_size, max_tokens=self.max_tokens, max_new_tokens=self.max_new_tokens)
+        at_least(0, num_fewshot=self.num_fewshot, seed=self.seed)
+        with _as_evaluation():
+            self._rows()
+
+    def check(self) -> list[str]:
+        return [_renamed(problem) for problem in self._rows().check()]
+
+    def fingerprint(self) -> str:
+        with _as_evaluation():
+            return self._rows().fingerprint()
+
+    def split(self) -> dict[str, Any]:
+        return {"columns": self.columns, "defaults": self.defaults, "tasks": self.tasks}
+
+    def heldout(self, tasks: list[str]) -> list[str]:
+        """The file's tasks that are tasks of the corpus too, sorted."""
+        shared = sorted(set(tasks) & {row["task"] for row in self.documents()})
+        some_left(shared, tasks)
+        return shared
+
+    def documents(self) -> Iterator[Row]:
+        """The file's rows, or those of ``tasks``. InputError names the line that cannot be read, or a task that is not there."""
+        seen: set[str] = set()
+        with _as_evaluation():
+            for row in self._rows().rows():
+                seen.add(row["task"])
+                if self.tasks is None or row["task"] in self.tasks:
+                    yield row
+        known(self.tasks or [], seen, self.path)
+
+    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
+        from smartdpp.evaluation.rows import evaluate_rows
+
+        tasks: dict[str, list[Row]] = {}
+        for row in self.documents():
+            tasks.setdefault(row["task"], []).append(row)
+        evaluate_rows(
+            model,
+            adapter,
+            tasks,
+            out,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            generate=self.generate,
+            seed=self.seed,
+            max_tokens=self.max_tokens,
+            num_fewshot=self.num_fewshot,
+        )
+
+    def _rows(self) -> Rows:
+        return Rows(self.path, self.columns, self.defaults)
+
+
+@contextmanager
+def _as_evaluation() -> Iterator[None]:
+    """The corpus loader's messages name corpus.path and so on; here these parameters are evaluation.path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_renamed(str(error))) from None
+
+
+def _renamed(message: str) -> str:
+    for parameter in ("path", "columns", "defaults"):
+        message = message.replace(f"corpus.{parameter}", f"evaluation.{parameter}")
+    return message

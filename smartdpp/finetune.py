@@ -1,0 +1,265 @@
+"""Finetuning on exactly the mixture: LoRA, 4-bit QLoRA or all weights, through TRL's SFTTrainer.
+
+Rows are tokenized here (see smartdpp.encode) and handed over with their labels, so nothing is dropped, truncated or packed on the way; that is
+asserted. The loss is on the response and its end token only. On one device the same seed gives the same weights, also after a kill: training
+goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process that `accelerate launch` starts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from smartdpp.encode import encode
+from smartdpp.errors import InputError
+from smartdpp.store import write_json, write_text
+from smartdpp.types import Model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label that PyTorch's cross-entropy skips
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """One finetuning run: ``ceil(epochs * rows / batch_size)`` optimiser steps, so equal budgets take equal steps."""
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    learning_rate: float = 5e-4
+    epochs: float = 1.0
+    batch_size: int = 8  # rows per optimiser step, over all processes
+    micro_batch_size: int = 8  # rows per forward pass and process
+    weight_decay: float = 0.0
+    warmup: float = 0.03  # share of the steps
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: float = 1.0
+    rank: int = 16  # LoRA and QLoRA only, as alpha, dropout and target_modules
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    gradient_checkpointing: bool = False
+    save_steps: int = 10  # optimiser steps between checkpoints
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epochs", "batch_size", "micro_batch_size", "rank", "save_steps", "processes"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"recipe.{name} is {getattr(self, name)}: it must be above 0")
+        if self.batch_size % (self.micro_batch_size * self.processes):
+            raise InputError(
+                f"recipe.batch_size={self.batch_size} is not a multiple of micro_batch_size × processes = "
+                f"{self.micro_batch_size} × {self.processes}"
+            )
+
+    def check(self) -> list[str]:
+        if self.method != "qlora":
+            return []
+        import torch
+
+        if not torch.cuda.is_available():
+            return ["recipe=qlora needs a CUDA device for its 4-bit weights and this machine has none: use recipe=lora"]
+        from importlib.util import find_spec
+
+        return [] if find_spec("bitsandbytes") else ["recipe=qlora needs bitsandbytes: pip install 'smartdpp[qlora]'"]
+
+    def steps(self, rows: int) -> int:
+        return math.ceil(self.epochs * rows / self.batch_size)
+
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+        """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step). Returns facts."""
+        if self.processes == 1:
+            return train(self, model, rows, out, seed)
+        return _launch(self, model, rows, out, seed)
+
+
+def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+    """The training itself, in this process (one of several under `accelerate launch`)."""
+    import transformers
+    from transformers.trainer_callback import ProgressCallback
+    from trl import SFTTrainer
+
+    from smartdpp.device import compute_dtype, device_name
+
+    transformers.set_seed(seed)  # before the adapter's random start, which SFTTrainer draws first
+    tokenizer = model.tokenizer()
+    dataset = tokenized(tokenizer, model.format, rows)
+    checkpoints = out / "checkpoints"
+    trainer = SFTTrainer(
+        model=_load(recipe, model),
+        args=_arguments(recipe, checkpoints, len(rows), seed),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=_adapter(recipe),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_loss_bar())
+    if trainer.args.world_size != recipe.processes:
+        raise AssertionError(f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}")
+    if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
+        raise AssertionError("the trainer's rows are not the mixture's rows: nothing was trained")
+    outcome = trainer.train(resume_from_checkpoint=_last_complete(checkpoints))
+    facts = {
+        "method": recipe.method,
+        "rows": len(rows),
+        "steps": trainer.state.global_step,
+        "tokens": sum(map(len, dataset["input_ids"])),
+        "response_tokens": sum(sum(label != IGNORED for label in labels) for labels in dataset["labels"]),
+        "trainable_parameters": trainer.model.num_parameters(only_trainable=True),
+        "train_loss": outcome.training_loss,
+        "dtype": str(compute_dtype()).removeprefix("torch."),
+        "device": device_name(),
+        "processes": recipe.processes,
+        "seed": seed,
+    }
+    if facts["steps"] != recipe.steps(len(rows)):
+        raise AssertionError(f"trained {facts['steps']} steps where the recipe says {recipe.steps(len(rows))}")
+    if trainer.is_world_process_zero():
+        trainer.model.save_pretrained(out, safe_serialization=True)
+        tokenizer.save_pretrained(out)
+        steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+        write_text(out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in steps))
+        shutil.rmtree(checkpoints)
+    return facts
+
+
+def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> Dataset:
+    """input_ids and labels per row, in the table's order; the prompt's labels are ignored by the loss."""
+    from datasets import Dataset
+
+    examples = [encode(tokenizer, fmt, row["prompt"], row["response"]) for row in rows.select(["prompt", "response"]).to_pylist()]
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.ids for example in examples],
+            "labels": [[IGNORED] * example.n_prompt + example.ids[example.n_prompt :] for example in examples],
+        }
+    )
+
+
+def _load(recipe: Finetune, model: Model) -> Any:
+    import torch
+
+    from smartdpp.device import compute_dtype
+
+    if recipe.method == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        four_bit = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
+        )
+        return model.load(dtype=compute_dtype(), quantization_config=four_bit)
+    # all weights train in float32 (bfloat16 would lose small updates); under LoRA the frozen base can be bfloat16
+    return model.load(dtype=torch.float32 if recipe.method == "full" else compute_dtype())
+
+
+def _adapter(recipe: Finetune) -> Any:
+    if recipe.method == "full":
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=recipe.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(recipe: Finetune, checkpoints: Path, rows: int, seed: int) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    from smartdpp.device import compute_dtype
+
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        max_steps=recipe.steps(rows),
+        per_device_train_batch_size=recipe.micro_batch_size,
+        gradient_accumulation_steps=recipe.batch_size // (recipe.micro_batch_size * recipe.processes),
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup,
+        lr_scheduler_type=recipe.scheduler,
+        max_grad_norm=recipe.max_grad_norm,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        max_length=None,  # the corpus stage has filtered by length: nothing is left to truncate
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        bf16=compute_dtype() is torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def _loss_bar() -> Any:
+    from transformers.trainer_callback import ProgressCallback
+
+    class LossBar(ProgressCallback):
+        """The usual bar with the loss behind it, instead of a printed dictionary per step."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if self.training_bar is not None and "loss" in logs:
+                self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
+
+    return LossBar()
+
+
+def _last_complete(checkpoints: Path) -> str | None:
+    """The newest checkpoint whose last file, the trainer's state, was written before the interruption."""
+    found = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
+    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+
+
+def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    from smartdpp.device import device
+
+    pq.write_table(rows, out / "rows.parquet")
+    target = f"{type(model).__module__}.{type(model).__qualname__}"
+    write_json(out / "job.json", {"recipe": asdict(recipe), "model": {"_target_": target} | asdict(model), "seed": seed})
+    if device() == "cuda":
+        launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launcher += ["--num_processes", str(recipe.processes)]
+    else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
+    done = subprocess.run([sys.executable, "-m", *launcher, "-m", "smartdpp.finetune", str(out)])
+    if done.returncode:
+        raise RuntimeError(f"training in {recipe.processes} processes ended with exit status {done.returncode}; its output stands above")
+    facts = json.loads((out / "facts.json").read_text())
+    for name in ("rows.parquet", "job.json", "facts.json"):
+        (out / name).unlink()
+    return facts
+
+
+def _worker(out: Path) -> None:
+    """What every process of `accelerate launch` runs."""
+    import pyarrow.parquet as pq
+    from hydra.utils import instantiate
+
+    job = json.loads((out / "job.json").read_text())
+    facts = train(Finetune(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"])
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        write_json(out / "facts.json", facts)
+
+
+if __name__ == "__main__":
+    _worker(Path(sys.argv[1]))

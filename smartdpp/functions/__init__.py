@@ -1,0 +1,7 @@
+"""Submodular functions over the rows of a feature matrix, to be maximised by :func:`smartdpp.greedy.maximize`."""
+
+from smartdpp.functions.facility_location import FacilityLocation
+from smartdpp.functions.graph_cut import GraphCut
+from smartdpp.functions.logdet import LogDet
+
+__all__ = ["FacilityLocation", "GraphCut", "LogDet"]

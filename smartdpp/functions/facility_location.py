@@ -1,0 +1,81 @@
+"""Facility location: every example of the pool should have a chosen one close by.
+
+f(X) = Σ_{i∈V} max(0, max_{j∈X} s_ij), s the cosine similarity (SMART, arXiv 2403.08370; the running maximum starts at 0, so a
+negative similarity counts as 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.functions.features import Features
+from smartdpp.functions.order import checked
+
+if TYPE_CHECKING:
+    from smartdpp.greedy.windows import State
+
+
+@dataclass(frozen=True, eq=False)
+class FacilityLocation:
+    """X (n, d), numpy or torch. ``normalize`` divides rows by their norm; without it s_ij is the plain inner product.
+
+    ``neighbors`` (k >= 1) is an approximation for large pools, used while maximising only: each row of the pool sees just its k (or
+    slightly more) nearest rows, found among its nearest clusters. ``value`` and ``gains`` are always those of the full function.
+    Raises InputError for a parameter out of range at once, and for features that are not finite, not 2-d, empty, or zero where a norm
+    is needed when they are first used.
+    """
+
+    X: Any
+    normalize: bool = True
+    neighbors: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.neighbors is not None and self.neighbors < 1:
+            raise InputError(f"neighbors is {self.neighbors}; it must be at least 1, or null for the exact function.")
+
+    @cached_property
+    def features(self) -> Features:
+        return Features(self.X, self.normalize)
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def identity(self) -> list[Any]:
+        return ["facility_location", self.neighbors, *self.features.identity()]
+
+    def gains(self, order: Any) -> np.ndarray:
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        import torch
+
+        order, gain = checked(order, len(self)), 0.0
+        Y = self.features.rows(order)
+        if not len(order):
+            return np.empty(0)
+        for piece in self.features.blocks():  # each row of the pool gains on its own
+            highest = torch.cummax(self.features.rows(piece) @ Y.T, 1).values.clamp_(min=0)
+            gain = gain + torch.diff(highest, dim=1, prepend=torch.zeros_like(highest[:, :1])).sum(0)
+        return gain.cpu().numpy()
+
+    def value(self, index: Any) -> float:
+        """f of the chosen rows ``index`` (int[k], distinct)."""
+        order = checked(index, len(self))
+        if not len(order):
+            return 0.0
+        Y = self.features.rows(order)
+        return float(sum((self.features.rows(piece) @ Y.T).amax(1).clamp_(min=0).sum() for piece in self.features.blocks()))
+
+    def state(self, budget: int) -> State:
+        """A greedy run's state: see smartdpp.greedy.windows."""
+        from smartdpp.functions.coverage import Coverage
+        from smartdpp.functions.coverage_device import DeviceCoverage
+
+        if self.features.device.type == "cpu":
+            return Coverage(self)
+        if self.neighbors is not None:
+            raise InputError("neighbors is for features in host memory; on a device the exact function is fast: set neighbors to null.")
+        return DeviceCoverage(self)

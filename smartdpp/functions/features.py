@@ -1,0 +1,134 @@
+"""The feature matrix behind every function: checked once, read in place, normalised in float64 on the way out.
+
+Rows come from numpy (a read-only memory map too) or torch, on whatever device they live. A matrix of moderate size is kept as a
+normalised float64 copy; of a larger one only the reciprocal norms are kept, and rows are normalised block by block as they are used.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+COPY_BYTES = 2**28  # the largest float64 copy that is kept
+BLOCK_BYTES = 2**25  # the float64 block a larger matrix is read in: stays in cache
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """X (n, d), numeric; with ``unit`` every row is divided by its Euclidean norm."""
+
+    X: Any
+    unit: bool = True
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """The matrix as given, (n, d), sharing its memory. InputError if it is not 2-d, numeric and non-empty."""
+        if not isinstance(self.X, np.ndarray) and not ("torch" in sys.modules and isinstance(self.X, sys.modules["torch"].Tensor)):
+            raise InputError(f"Features must be a numpy array or a torch tensor of shape (n, d), not {type(self.X).__name__}.")
+        if self.X.ndim != 2 or 0 in self.X.shape:
+            raise InputError(f"Features must have shape (n, d) with n and d at least 1; this array has shape {tuple(self.X.shape)}.")
+        import torch
+
+        if isinstance(self.X, torch.Tensor):
+            if self.X.is_complex() or self.X.dtype == torch.bool:
+                raise InputError(f"Features must be real numbers (float32, float64, ...), not {self.X.dtype}.")
+            return self.X.detach()
+        X = self.X
+        if X.dtype.kind not in "fiu":
+            raise InputError(f"Features must be real numbers (float32, float64, ...), not {X.dtype}.")
+        if X.dtype.type not in (np.float16, np.float32, np.float64) or not X.dtype.isnative:
+            X = X.astype(np.float64)
+        if min(X.strides) < 0:  # torch has no reversed views
+            X = np.ascontiguousarray(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a read-only array is fine: nothing writes to it
+            return torch.from_numpy(X)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, d = self.tensor.shape
+        return n, d
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def blocks(self, index: np.ndarray | None = None) -> Iterator[slice]:
+        """Cuts ``index`` (all rows by default) into pieces whose float64 rows take at most BLOCK_BYTES."""
+        count = self.shape[0] if index is None else len(index)
+        step = max(1, BLOCK_BYTES // (8 * self.shape[1]))
+        for a in range(0, count, step):
+            yield slice(a, min(a + step, count))
+
+    @cached_property
+    def scale(self) -> torch.Tensor:
+        """float64[n]: what each row is multiplied by. InputError names the first row that is not finite, or zero."""
+        import torch
+
+        n = self.shape[0]
+        norm = torch.empty(n, dtype=torch.float64, device=self.device)
+        for piece in self.blocks():
+            norm[piece] = torch.linalg.vector_norm(self.tensor[piece].double(), dim=1)
+        bad = torch.nonzero(~torch.isfinite(norm))[:, 0]
+        if len(bad):
+            raise InputError(f"Features must be finite: {len(bad)} of {n} rows are not, the first is row {int(bad[0])}.")
+        if not self.unit:
+            return torch.ones_like(norm)
+        zero = torch.nonzero(norm == 0)[:, 0]
+        if len(zero):
+            raise InputError(f"Cosine similarity needs rows that are not zero: {len(zero)} of {n} are, the first is row {int(zero[0])}.")
+        return 1 / norm
+
+    @cached_property
+    def copy(self) -> torch.Tensor | None:
+        """float64[n, d], all rows normalised, if that takes at most COPY_BYTES."""
+        n, d = self.shape
+        return self.tensor.double() * self.scale[:, None] if 8 * n * d <= COPY_BYTES else None
+
+    def rows(self, index: np.ndarray | slice) -> torch.Tensor:
+        """float64[k, d]: these rows, normalised."""
+        import torch
+
+        at = index if isinstance(index, slice) else torch.as_tensor(index, device=self.device)
+        if self.copy is not None:
+            return self.copy[at]
+        return self.tensor[at].double() * self.scale[at][:, None]
+
+    @cached_property
+    def square(self) -> torch.Tensor:
+        """float64[n]: the squared norm of each row as it is used."""
+        import torch
+
+        if self.unit:
+            return torch.ones_like(self.scale)
+        return torch.cat([self.rows(piece).square().sum(1) for piece in self.blocks()])
+
+    @cached_property
+    def total(self) -> torch.Tensor:
+        """float64[d]: the sum of all rows."""
+        return sum(self.rows(piece).sum(0) for piece in self.blocks())
+
+    def identity(self) -> list[Any]:
+        """What tells this matrix from another one: shape, every row's norm, the sum of all rows."""
+        return [tuple(self.shape), self.unit, self.scale.cpu().numpy(), self.total.cpu().numpy()]
+
+    def project(self, Y: torch.Tensor, index: np.ndarray | None = None) -> torch.Tensor:
+        """float64[k, ...]: rows ``index`` (all by default) times Y (d, ...)."""
+        import torch
+
+        if index is None:
+            if self.copy is not None:
+                return self.copy @ Y
+            return torch.cat([self.rows(piece) @ Y for piece in self.blocks()])
+        return torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])

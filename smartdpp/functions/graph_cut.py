@@ -1,0 +1,125 @@
+"""Graph cut: close to the whole pool, far from each other.
+
+f(X) = Σ_{i∈V, j∈X} s_ij - λ Σ_{i,j∈X} s_ij, s the cosine similarity (SMART, arXiv 2403.08370). Monotone submodular for λ < 0.5 on
+non-negative similarities. The kernel is linear, so it is never built: with S = Σ_{v∈V} x_v and C = Σ_{j∈X} x_j,
+gain(i | X) = x_i·(S - 2λC) - λ x_i·x_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.functions.features import Features
+from smartdpp.functions.order import checked
+
+
+@dataclass(frozen=True, eq=False)
+class GraphCut:
+    """X (n, d), numpy or torch. ``normalize`` divides rows by their norm; without it s_ij is the plain inner product.
+
+    Raises InputError for a λ below 0 at once, and for features that are not finite, not 2-d, empty, or zero where a norm is needed
+    when they are first used.
+    """
+
+    X: Any
+    lam: float = 0.4
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.lam) and self.lam >= 0):
+            raise InputError(f"lam is {self.lam}; it must be a finite number of at least 0 (below 0.5 for a monotone function).")
+
+    @cached_property
+    def features(self) -> Features:
+        return Features(self.X, self.normalize)
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def identity(self) -> list[Any]:
+        return ["graph_cut", self.lam, *self.features.identity()]
+
+    def gains(self, order: Any) -> np.ndarray:
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        order = checked(order, len(self))
+        x = self.features.rows(order)
+        before = x.cumsum(0) - x
+        return (x @ self.features.total - 2 * self.lam * (x * before).sum(1) - self.lam * x.square().sum(1)).cpu().numpy()
+
+    def value(self, index: Any) -> float:
+        """f of the chosen rows ``index`` (int[k], distinct)."""
+        x = self.features.rows(checked(index, len(self))).sum(0)
+        return float(x @ self.features.total - self.lam * x @ x)
+
+    def state(self, budget: int) -> GraphCutState:
+        """A greedy run's state: see smartdpp.greedy.windows."""
+        return GraphCutState(self)
+
+
+class GraphCutState:
+    """v = S - 2λC is all there is to keep. A gain can rise where similarities are negative, by at most ‖x_i‖ times the change of v."""
+
+    rises = True
+
+    def __init__(self, function: GraphCut) -> None:
+        n = len(function)
+        self.lam = function.lam
+        self.features = function.features
+        self.radius = float(self.features.square.max().sqrt())
+        self.v = self.features.total.clone()
+        self.tolerance = 1e-12 * self.radius * (float(self.v.norm()) + self.lam * self.radius)
+        self.chunk = n
+        self.active = max(4096, n // 8)
+        self.width = int(np.clip(np.sqrt(10 * n), 256, 2048))
+
+    def gains(self, index: np.ndarray | None = None) -> np.ndarray:
+        square = self.features.square if index is None else self.features.square[index]
+        return (self.features.project(self.v, index) - self.lam * square).cpu().numpy()
+
+    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
+        return self.gains(index), self.tolerance
+
+    def add(self, index: np.ndarray) -> None:
+        self.v = self.v - 2 * self.lam * self.features.rows(index).sum(0)
+
+    def mark(self) -> Any:
+        return self.v
+
+    def rise(self, mark: Any) -> float:
+        return self.radius * float((self.v - mark).norm())
+
+    def window(self, index: np.ndarray) -> GraphCutWindow:
+        return GraphCutWindow(self, index)
+
+
+class GraphCutWindow:
+    """A few candidates with their Gram matrix: a pick costs one row of it."""
+
+    def __init__(self, state: GraphCutState, index: np.ndarray) -> None:
+        self.state, self.index, self.picks = state, index, []
+        x = state.features.rows(index)
+        self.gain = (x @ state.v - state.lam * x.square().sum(1)).cpu().numpy()
+        self.fall = (2 * state.lam * (x @ x.T)).cpu().numpy()
+        self.change = np.zeros(len(index))  # of each gain, by this window's picks
+        self.moved = 0.0  # ‖change of v‖²
+
+    @property
+    def rise(self) -> float:
+        return self.state.radius * np.sqrt(max(self.moved, 0.0))
+
+    def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
+        return self.gain[at], self.state.tolerance
+
+    def add(self, at: int) -> None:
+        self.moved += 2 * self.state.lam * (2 * self.change[at] + self.fall[at, at])
+        self.change += self.fall[at]
+        self.gain -= self.fall[at]
+        self.picks.append(at)
+
+    def close(self) -> None:
+        self.state.add(self.index[self.picks])

@@ -1,0 +1,80 @@
+"""The selection as it grows, kept on disk now and then so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.types import Selection
+
+EVERY = 20.0  # seconds between checkpoints
+
+
+class Picks:
+    """index and gain of every pick. ``identity`` says what problem they solve: a checkpoint of another problem is refused."""
+
+    def __init__(self, budget: int, *, progress: bool = False, checkpoint: Path | None = None, identity: str = "") -> None:
+        self.index: list[int] = []
+        self.gain: list[float] = []
+        self.checkpoint, self.identity, self.saved = checkpoint, identity, time.monotonic()
+        self.bar = None
+        if progress:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=budget, desc="selecting", unit="row")
+
+    def append(self, j: int, gain: float) -> None:
+        self.index.append(j)
+        self.gain.append(gain)
+        if self.bar is not None:
+            self.bar.update()
+        if self.checkpoint is not None and time.monotonic() - self.saved >= EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the picks so far beside the checkpoint and renames: a kill leaves the old file or the new one."""
+        assert self.checkpoint is not None
+        draft = self.checkpoint.with_name(self.checkpoint.name + ".draft")
+        with open(draft, "wb") as file:
+            np.savez(file, index=np.array(self.index, dtype=np.int64), gain=np.array(self.gain), identity=np.array(self.identity))
+        os.replace(draft, self.checkpoint)
+        self.saved = time.monotonic()
+
+    def resume(self) -> np.ndarray:
+        """int64[k]: the picks of an earlier run of the same problem, none if it left no checkpoint."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return np.empty(0, dtype=np.int64)
+        try:
+            with np.load(self.checkpoint, allow_pickle=False) as stored:
+                index, gain, identity = stored["index"], stored["gain"], str(stored["identity"])
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh.") from error
+        if identity != self.identity:
+            raise InputError(f"{self.checkpoint} belongs to another selection (other features, parameters or budget); delete it to start afresh.")
+        self.index, self.gain = index.tolist(), gain.tolist()
+        if self.bar is not None:
+            self.bar.update(len(index))
+        return index
+
+    def done(self) -> Selection:
+        """The selection; its checkpoint is no longer needed."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+        return Selection(np.array(self.index, dtype=np.int64), np.array(self.gain, dtype=np.float64))
+
+
+def identity(*parts: Any) -> str:
+    """A hash of arrays and plain values."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        digest.update(b"|")
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""Exact greedy with few passes over the pool: bounds for everybody, certainty for a few, picks among fewer.
+
+Three nested sets. Every item has an upper bound on its gain: a value computed earlier, which stands because gains only fall (where they
+can rise, graph cut with negative similarities, by at most a known ``rise``). The *active* items are the leaders by bound; the *window*
+holds the leaders of these, with exact gains that are kept up to date pick by pick at the cost of a small matrix row. A pick inside the
+window is greedy's pick as long as it beats every bound outside. When none does, ``settle`` evaluates just the items whose bounds stand
+in the way, in blocks, which is one matrix product for many items instead of many passes over the pool (lazy greedy: Minoux 1978).
+
+All gains that decide are float64, or are resolved in float64 where float32 cannot tell two items apart. Ties go to the lowest index.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from smartdpp.greedy.limits import Limits
+from smartdpp.greedy.picks import Picks
+
+
+class Window(Protocol):
+    """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
+
+    index: np.ndarray
+    gain: np.ndarray
+
+    @property
+    def rise(self) -> float:
+        """By how much any gain outside may have risen since the window opened."""
+        ...
+
+    def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
+        """As the state's, for positions ``at`` in the window and after its own picks."""
+        ...
+
+    def add(self, at: int) -> None: ...
+    def close(self) -> None:
+        """Tells the state of the picks, if ``add`` has not."""
+        ...
+
+
+class State(Protocol):
+    """What a function keeps of the items chosen so far."""
+
+    rises: bool  # whether a gain can rise when items are added
+    tolerance: float  # gains closer than this are told apart by ``resolve``, or are a tie
+    chunk: int  # items evaluated at a time when bounds are in the way
+    active: int  # how many leaders are tracked between looks at the whole pool
+    width: int  # the window's size
+
+    def gains(self, index: np.ndarray | None = None) -> np.ndarray:
+        """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
+        ...
+
+    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
+        """float64[k] gains as exact as can be, and below which difference two of them are a tie."""
+        ...
+
+    def add(self, index: np.ndarray) -> None: ...
+    def mark(self) -> Any: ...
+    def rise(self, mark: Any) -> float:
+        """By how much any gain may have risen since ``mark()``."""
+        ...
+
+    def window(self, index: np.ndarray) -> Window: ...
+
+
+def exact(state: State, limits: Limits, picks: Picks) -> None:
+    """Greedy until the limits are reached or every gain is -inf."""
+    everyone = np.arange(len(limits.free))
+    bound = np.full(len(everyone), np.inf) if state.rises else state.gains()
+    while True:
+        members = everyone[limits.open(everyone)]
+        first = settle(state, limits, bound, members)
+        if first is None:
+            return
+        active, outer = leaders(limits, bound, members, state.active, first)
+        mark = state.mark()
+        while first is not None:
+            index, inner = leaders(limits, bound, active, state.width, first)
+            floor = max(inner, outer + state.rise(mark) / limits.cheapest)
+            window = state.window(np.sort(index))
+            pick_inside(state, window, limits, picks, floor, first)
+            bound[window.index] = window.gain
+            window.close()
+            active = active[limits.open(active)]
+            first = settle(state, limits, bound, active)
+            ceiling = outer + (state.rise(mark) + state.tolerance) / limits.cheapest
+            if first is not None and limits.score(bound[[first]], np.array([first]))[0] <= ceiling:
+                first = None
+
+
+def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:
+    """The member greedy picks next (None: there is none), after evaluating every member whose bound stands in the way; updates ``bound``."""
+    slack = state.tolerance / limits.cheapest
+    score = limits.score(bound[members], members)
+    stale = np.ones(len(members), dtype=bool)
+    best, size = -np.inf, len(members) if state.rises else state.chunk
+    while True:
+        doubtful = np.flatnonzero(stale & (score >= best - slack) & (score > -np.inf))
+        if not doubtful.size:
+            break
+        if doubtful.size > size:
+            doubtful = np.sort(doubtful[np.argpartition(-score[doubtful], size)[:size]])
+        bound[members[doubtful]] = state.gains(members[doubtful])
+        score[doubtful] = limits.score(bound[members[doubtful]], members[doubtful])
+        stale[doubtful] = False
+        best = max(best, score[doubtful].max())
+        size *= 2
+    if best == -np.inf:
+        return None
+    tied = members[np.flatnonzero(~stale & (score >= best - slack))]
+    return int(tied[0] if tied.size == 1 else tied[decide(limits, tied, *state.resolve(tied))])
+
+
+def decide(limits: Limits, tied: np.ndarray, gain: np.ndarray, error: float) -> int:
+    """Which of some items (ascending) that were too close to call is picked: the best, and of equals the first."""
+    score = limits.score(gain, tied)
+    return int(np.flatnonzero(score >= score.max() - error / limits.cheapest)[0])
+
+
+def leaders(limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, first: int) -> tuple[np.ndarray, float]:
+    """The ``size`` members of highest bound, ``first`` among them, and the highest score of the others."""
+    if len(members) <= size:
+        return members, -np.inf
+    score = limits.score(bound[members], members)
+    score[members == first] = np.inf
+    order = np.argpartition(-score, size)
+    return members[order[:size]], float(score[order[size:]].max())
+
+
+def pick_inside(state: State, window: Window, limits: Limits, picks: Picks, floor: float, first: int | None) -> None:
+    """Picks in the window, ``first`` before anything else, while the best beats ``floor`` and what the outside may have risen by."""
+    while True:
+        if first is not None:
+            at, first = int(np.searchsorted(window.index, first)), None
+        else:
+            slack = state.tolerance / limits.cheapest
+            score = np.where(limits.open(window.index), limits.score(window.gain, window.index), -np.inf)
+            best = score.max()
+            if best <= floor + window.rise / limits.cheapest + slack:  # -inf too: nothing is left in here
+                return
+            tied = np.flatnonzero(score >= best - slack)
+            at = int(tied[0] if tied.size == 1 else tied[decide(limits, window.index[tied], *window.resolve(tied))])
+        gain = window.gain[at]
+        limits.take(int(window.index[at]))
+        window.add(at)
+        picks.append(int(window.index[at]), float(gain))

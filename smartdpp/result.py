@@ -1,0 +1,56 @@
+"""result.json: one flat row that says what a run was and what came of it, written last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.store import read_json, write_json
+
+if TYPE_CHECKING:
+    from smartdpp.pipeline import Run
+
+METRICS = ("loss", "bits_per_byte", "exact_match", "rouge_l", "accuracy")
+
+
+def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
+    """Collects the row from the finished artifacts and writes it into the run's folder.
+
+    ``seconds`` are those spent now; ``made_in_<stage>_s`` are what the artifact took when it was made, possibly by another run.
+    """
+    from smartdpp.evaluation.compare import paired
+    from smartdpp.evaluation.scores import read_samples
+    from smartdpp.mixture import read
+
+    base, tuned = read_json(run.base.path / "scores.json"), read_json(run.scores.path / "scores.json")
+    row: dict[str, Any] = {"run": run.slug, **run.names}
+    row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
+    mixture = run.mixture.meta()["facts"]
+    row |= {"n": mixture["n"], "n_pool": mixture["n_pool"], "tasks": mixture["tasks"], "tasks_in_pool": mixture["tasks_in_pool"], "tokens": mixture["tokens"]}
+    samples = {"base": read_samples(run.base.path), "tuned": read_samples(run.scores.path)}
+    for metric in METRICS:
+        if metric in tuned["mean"]:
+            row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}
+            difference = paired(samples["base"], samples["tuned"], metric)
+            row |= {f"{metric}_change": difference.mean, f"{metric}_change_low": difference.low, f"{metric}_change_high": difference.high}
+    for task, scores in tuned["tasks"].items():
+        row |= {f"{metric}/{task}": scores[metric] for metric in METRICS if metric in scores}
+    if run.trains:
+        row["mean_response_tokens"] = run.adapter.meta()["facts"]["response_tokens"] / len(read(run.mixture.path))
+        row |= {name: run.adapter.meta()["facts"][name] for name in ("steps", "train_loss", "dtype", "device")}
+        row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
+    for name, artifact in run.stages().items():
+        meta, key = artifact.meta(), name.replace(" ", "_")
+        row |= {f"{key}_s": round(seconds.get(name, 0.0), 2), f"made_in_{key}_s": meta["seconds"], f"{key}_peak_gib": meta["peak_gib"]}
+    row["score"] = tuned["mean"].get("loss", next(iter(tuned["mean"].values())))
+    row |= {name: run.scores.meta()[name] for name in ("commit", "uncommitted", "machine")}
+    write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})
+    return row
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a number that could not be had is null."""
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,205 @@
+"""Artifacts: directories that are either finished or redone.
+
+``store/<stage>/<key>/`` holds what a stage left. The key hashes everything that decides its content, so cells of a sweep find
+each other's work. A build happens in ``<key>.partial/`` under a lock, ``meta.json`` is written last and one rename publishes the
+directory: a kill at any moment leaves either nothing or something to resume, and two processes never build the same thing twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from smartdpp.errors import InputError
+
+log = logging.getLogger(__name__)
+
+META = "meta.json"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value, the same in every process: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One stage's output, named before it exists.
+
+    ``version`` is raised by hand when a stage's code changes what it writes; ``inputs`` maps names to other artifacts' keys.
+    """
+
+    root: Path
+    stage: str
+    version: int
+    params: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        return digest({"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs})
+
+    @property
+    def path(self) -> Path:
+        return self.root / "store" / self.stage / self.key
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / META).is_file()
+
+    def meta(self) -> dict[str, Any]:
+        return read_json(self.path / META)
+
+    def produce(self, build: Callable[[Path], dict[str, Any]]) -> bool:
+        """Builds the directory unless it is finished; returns whether it was a hit. ``build`` gets a directory that keeps what an
+        interrupted build left there, and returns facts for ``meta.json``."""
+        record = {"stage": self.stage, "key": self.key, "version": self.version, "params": self.params, "inputs": self.inputs}
+        return publish(self.path, lambda partial: record | measured(build, partial) | provenance())
+
+
+def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
+    """Makes ``path`` a finished directory, once, whoever asks: True if it already was."""
+    if (path / META).is_file():
+        return True
+    with disk_errors(path), lock(path):
+        if (path / META).is_file():
+            return True
+        partial = path.with_name(path.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(partial / META, build(partial))
+        partial.rename(path)
+        return False
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds ``path`` for this process; the operating system lets go when the process dies. Raises Busy if another has it and not wait."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise Busy(path) from None
+        log.info("waiting: another process is working on %s", path)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+class Busy(Exception):
+    """Another process holds this path."""
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A disk that cannot be written is the user's to mend, so it gets one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or path
+        raise InputError(f"cannot write {where}: {error.strerror}. Free space there or choose another folder with root=PATH") from error
+
+
+def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str, Any]:
+    """The build's facts with its wall-clock seconds and the peak resident memory of this process while it ran."""
+    started = time.perf_counter()
+    with peak_memory() as peak:
+        facts = build(partial)
+    return {"facts": facts, "seconds": round(time.perf_counter() - started, 3), "peak_gib": round(peak() / 2**30, 3)}
+
+
+@contextmanager
+def peak_memory(every: float = 0.05) -> Iterator[Callable[[], int]]:
+    """Peak resident bytes by sampling: the system's own high-water mark cannot be reset between stages everywhere."""
+    import psutil
+
+    process, stop, seen = psutil.Process(), threading.Event(), [0]
+
+    def sample() -> None:
+        while not stop.wait(every):
+            seen[0] = max(seen[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=sample, daemon=True)
+    seen[0] = process.memory_info().rss
+    watcher.start()
+    try:
+        yield lambda: seen[0]
+    finally:
+        stop.set()
+        watcher.join()
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """What made it: package versions, the machine, and the code's commit with a hash of uncommitted changes."""
+    packages = ("smartdpp", "torch", "transformers", "peft", "trl", "datasets", "lm_eval", "sentence-transformers", "numpy")
+    return {
+        "packages": {name: _version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **_git(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
+    return {"commit": commit, "uncommitted": digest(changes) if changes else None}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """All or nothing: a reader never sees half a file, also after a power cut."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

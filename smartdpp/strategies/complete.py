@@ -1,0 +1,25 @@
+"""Exactly the budget, even when greedy runs out of distinct examples.
+
+A log determinant without ridge stops when every example left is numerically a copy of a chosen one (d² < 1e-10). The budget is
+a promise, so copies fill it up: they add no diversity, and are taken by what else the objective holds (quality), then by index.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smartdpp.functions.logdet import CLAMP
+from smartdpp.types import Selection
+
+
+def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 1.0) -> Selection:
+    """``chosen``, filled up to ``budget`` rows by descending ``bonus`` (float[n], the objective's other term), then by index.
+
+    A copy's gain is bonus + weight · log 1e-20, the value at which the log determinant clamps d².
+    """
+    rest = np.setdiff1d(np.arange(len(bonus)), chosen.index)
+    copies = rest[np.argsort(-bonus[rest], kind="stable")][: budget - len(chosen)]
+    return Selection(
+        index=np.concatenate([chosen.index, copies]),
+        gain=np.concatenate([chosen.gain, bonus[copies] + weight * np.log(CLAMP)]),
+    )

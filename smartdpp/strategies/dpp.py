@@ -1,0 +1,74 @@
+"""A diverse set, weighed against quality: greedy MAP of a determinantal point process (Wang et al., arXiv 2402.02318).
+
+gain(i | Y) = theta log q_i + (1 - theta) log d_i², where d_i² = det S_{Y+i} / det S_Y measures how much of example i the chosen
+ones Y do not explain. The greedy algorithm is that of Chen, Zhang and Zhou (2018), in float64. The objective is not monotone, so
+greedy is a heuristic here: the (1 - 1/e) bound does not apply.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.functions import LogDet
+from smartdpp.greedy import maximize
+from smartdpp.strategies.allocate import check_budget
+from smartdpp.strategies.canonical import by_id
+from smartdpp.strategies.complete import complete
+from smartdpp.types import Pool, Selection
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dpp:
+    """``kernel`` is S: vmf exp(γ (x·y - 1) / 2) and linear γ (x·y + 1) / 2 on L2-normalised rows, rbf exp(-γ ‖x - y‖²) on raw ones.
+
+    ``theta`` in [0, 1] weighs log quality: 0 is diversity alone, 1 quality alone. ``ridge`` is added to S's diagonal; without one,
+    copies of chosen examples are taken only when nothing else is left, and logged. The selection is in greedy order and a
+    smaller budget is a prefix of a larger one.
+    """
+
+    kernel: Literal["vmf", "rbf", "linear"] = "vmf"
+    gamma: float = 1.0
+    theta: float = 0.0
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < np.inf:
+            raise InputError(f"strategy.gamma is {self.gamma}: the kernel needs a positive number.")
+        if not 0 <= self.theta <= 1:
+            raise InputError(f"strategy.theta is {self.theta}: choose between 0 (diversity alone) and 1 (quality alone).")
+        if not 0 <= self.ridge < np.inf:
+            raise InputError(f"strategy.ridge is {self.ridge}: choose 0 or a positive number.")
+
+    def size(self, n: int, budget: int) -> int:
+        return budget
+
+    def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
+        check_budget(budget, len(pool))
+        if self.theta > 0:
+            if pool.quality is None:
+                raise InputError(
+                    f"strategy.theta is {self.theta}, but there is no quality to weigh: "
+                    "choose one (quality=response_tokens) or strategy.theta=0."
+                )
+            if np.ptp(pool.quality) == 0:
+                logger.warning("strategy.theta is %g, but the quality is the same for every example: only diversity decides", self.theta)
+        rows = by_id(pool)
+        quality = None if pool.quality is None else pool.quality[rows]
+        function = LogDet(pool.X[rows], kernel=self.kernel, gamma=self.gamma, ridge=self.ridge, quality=quality, theta=self.theta)
+        chosen = maximize(function, budget)
+        if len(chosen) < budget:
+            logger.warning(
+                "only %d examples differ: %d copies of them fill the budget of %d, by quality and then by id",
+                len(chosen),
+                budget - len(chosen),
+                budget,
+            )
+            chosen = complete(chosen, budget, bonus=function.bonus, weight=1 - self.theta)
+        return Selection(index=rows[chosen.index], gain=chosen.gain)

@@ -1,0 +1,159 @@
+"""SMART: choose tasks, weigh them, choose examples inside each (Renduchintala et al., arXiv 2403.08370, and the authors' code).
+
+Stage 1 maximises a submodular function f1 greedily over one vector a task, the mean of its prompt embeddings. The gains become
+shares through a second-order Taylor softmax, and the shares become numbers of examples. Stage 2 takes that many of the greedy
+order of f2 inside every task. Nothing is sampled: ties go to the first task by name and the first example by id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.functions import FacilityLocation, GraphCut
+from smartdpp.greedy import maximize
+from smartdpp.greedy.maximize import Function
+from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
+from smartdpp.strategies.canonical import by_task
+from smartdpp.strategies.complete import complete
+from smartdpp.types import Pool, Selection
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskBudgets:
+    """Stage 1's outcome, one entry for each chosen task in greedy order."""
+
+    order: np.ndarray  # int64[M'], an index into pool.names
+    gain: np.ndarray  # float64[M'], of f1, as it was maximised
+    share: np.ndarray  # float64[M'], sums to 1
+    budget: np.ndarray  # int64[M'], examples, after rounding and caps
+
+
+@dataclass(frozen=True)
+class Smart:
+    """``tasks`` and ``instances`` make f1 and f2 from a feature matrix (n, d); ``num_tasks`` is M', None for all the tasks.
+
+    The selection interleaves the tasks, each in its own greedy order, so that every prefix is spread over the tasks nearly as
+    the whole is. Gains are those of f2 and compare inside a task only. A budget is nested in a larger one task by task: a
+    task's examples are always the first of one order, which does not depend on the budget. How many they are is rounded anew,
+    so a larger budget may give a single task one example less. ``normalize_gains`` divides the gains of f1 by the largest
+    before the softmax, which bounds the ratio of any two shares by 5 : 2 where the gains are not negative.
+    """
+
+    tasks: Callable[[np.ndarray], Function] = GraphCut
+    instances: Callable[[np.ndarray], Function] = FacilityLocation
+    num_tasks: int | None = None
+    normalize_gains: bool = False
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.num_tasks is not None and self.num_tasks < 1:
+            raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, or null for all.")
+        if not 0 < self.temperature < np.inf:
+            raise InputError(f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive number.")
+
+    def size(self, n: int, budget: int) -> int:
+        return budget
+
+    def task_budgets(self, pool: Pool, budget: int) -> TaskBudgets:
+        """Stage 1: which tasks, and how many examples of each."""
+        check_budget(budget, len(pool))
+        tasks, blocks = by_task(pool)
+        kept = check_num_tasks(self.num_tasks, len(tasks))
+        means = np.stack([pool.X[rows].mean(axis=0, dtype=np.float64) for rows in blocks])
+        chosen = maximize(self.tasks(means), kept)
+        if len(chosen) < kept:
+            raise InputError(
+                f"num_tasks is {kept}, but only {len(chosen)} tasks differ in their mean embedding, as strategy.tasks measures it: "
+                "choose fewer tasks, or a function with a ridge (strategy.tasks.ridge=1)."
+            )
+        gains = chosen.gain
+        if self.normalize_gains and gains.any():
+            gains = gains / np.abs(gains).max()
+        weights = taylor_exp(gains / self.temperature)
+        counts = allocate(weights, np.array([len(blocks[j]) for j in chosen.index]), budget)
+        result = TaskBudgets(order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts)
+        _warn(result, pool.names, budget, gains.min() / self.temperature)
+        return result
+
+    def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
+        stage1 = self.task_budgets(pool, budget)
+        rows_of = dict(zip(*by_task(pool), strict=True))
+        picks = [
+            self._instances(pool, rows, k, task)
+            for task, count in zip(stage1.order, stage1.budget, strict=True)
+            for rows, k in template_pools(pool, rows_of[task], count)
+        ]
+        spread = interleave(np.array([len(pick) for pick in picks]))
+        return Selection(
+            index=np.concatenate([pick.index for pick in picks])[spread],
+            gain=np.concatenate([pick.gain for pick in picks])[spread],
+        )
+
+    def _instances(self, pool: Pool, rows: np.ndarray, k: int, task: int) -> Selection:
+        """Stage 2 for one task, or one of its template pools: k of these rows, as rows of the whole pool."""
+        try:
+            chosen = maximize(self.instances(pool.X[rows]), k)
+        except InputError as error:  # it counts rows within the task
+            raise InputError(f"Choosing examples of task {pool.names[task]!r}: {error}") from error
+        if len(chosen) < k:
+            logger.warning(
+                "task %r: %d of %d examples are copies of others, taken to fill its budget", pool.names[task], k - len(chosen), k
+            )
+            chosen = complete(chosen, k, bonus=np.zeros(len(rows)))
+        return Selection(index=rows[chosen.index], gain=chosen.gain)
+
+
+def taylor_exp(x: np.ndarray) -> np.ndarray:
+    """1 + x + x²/2, the numerator of the Taylor softmax: positive everywhere, growing only above x = -1."""
+    return 1 + x + x**2 / 2
+
+
+def template_pools(pool: Pool, rows: np.ndarray, count: int) -> list[tuple[np.ndarray, int]]:
+    """A task's rows and budget, split over its FLAN template pools: zero-shot against few-shot by their sizes, then in each the
+    templates with answer options against those without. A task without template types is one pool. Pools that get nothing are left out.
+    """
+    label = np.full(len(rows), "") if pool.template is None else pool.template[rows]
+    types = {label or "" for label in label.tolist()}
+    if types == {""}:
+        return [(rows, count)] if count else []
+    if unknown := types - {"zs_opt", "zs_noopt", "fs_opt", "fs_noopt"}:
+        raise InputError(
+            f"Task {pool.names[pool.task[rows[0]]]!r} has the template types {sorted(unknown)}: every example of a task must have one of "
+            "zs_opt, zs_noopt, fs_opt and fs_noopt, or none of them any."
+        )
+    shots = [[rows[label == f"{shot}_{options}"] for options in ("opt", "noopt")] for shot in ("zs", "fs")]
+    return [
+        (rows, int(k))
+        for pools, shot_count in zip(shots, _split([sum(map(len, pools)) for pools in shots], count), strict=True)
+        for rows, k in zip(pools, _split([len(rows) for rows in pools], shot_count), strict=True)
+        if k
+    ]
+
+
+def _split(sizes: list[int], count: int) -> np.ndarray:
+    """``count`` in proportion to ``sizes``, the remainder to the first."""
+    return allocate(np.array(sizes), np.array(sizes), count) if count else np.zeros(len(sizes), dtype=np.int64)
+
+
+def _warn(stage1: TaskBudgets, names: list[str], budget: int, lowest: float) -> None:
+    """Says where the paper's rule does something its user may not expect."""
+    top = int(stage1.share.argmax())
+    if len(stage1.order) > 1 and stage1.share[top] > 0.5:
+        logger.warning(
+            "task %r takes %.1f %% of the budget of %d before caps, more than all others together. Such shares come from the gains of "
+            "strategy.tasks: strategy.normalize_gains=true or a higher strategy.temperature evens them.",
+            names[stage1.order[top]],
+            100 * stage1.share[top],
+            budget,
+        )
+    if lowest < -1:
+        logger.warning("task gains reach down to %.3g, but the Taylor softmax grows again below -1: worse tasks get larger shares.", lowest)
+    if idle := int((stage1.budget == 0).sum()):
+        logger.warning("the budget of %d leaves %d of the %d chosen tasks without an example.", budget, idle, len(stage1.budget))

@@ -1,0 +1,167 @@
+"""A study: experiments/<name>.yaml, a primary Hydra config that says what to run and what to report.
+
+The report must know the cells that have not run as well as those that have. So the study is composed here as
+``python run.py -cd experiments -cn <name>`` composes it: Hydra's own sweeper splits ``hydra.sweeper.params`` and the overrides into
+cells, Hydra's own compose makes each cell's configuration, and the pipeline names its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from smartdpp.config import conf_dir, register
+from smartdpp.errors import InputError
+from smartdpp.store import Busy, lock
+
+State = Literal["done", "running", "failed", "unfinished", "missing", "invalid"]
+"""done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
+or by ``until``. missing: never started. invalid: the cell's configuration does not pass the check here, so its folder is not known."""
+
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of a study's parameters."""
+
+    overrides: tuple[str, ...]  # key=value, as the sweeper wrote them
+    path: Path | None  # the run's folder, which need not exist; None for an invalid cell
+    state: State
+    detail: str = ""  # the first line of the error, where there is one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A study's ``report:`` key."""
+
+    title: str
+    baseline: str = "random"  # the strategy whose runs the others are paired with
+
+
+def wanted(path: Path) -> Wanted:
+    """What the study wants reported. Raises InputError for a file that is not a study, or a key that no report has."""
+    with _hydra(path):
+        report = OmegaConf.to_container(_master(path, ()).get("report") or OmegaConf.create(), resolve=True)
+    known = Wanted.__dataclass_fields__
+    unknown = [str(key) for key in report if key not in known]
+    if unknown:
+        raise InputError(f"{path}: report.{unknown[0]} is not known; report takes {', '.join(known)}")
+    return Wanted(**{"title": path.stem, **report})
+
+
+def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
+    """Every cell of a study in the sweeper's order, each run once, with its state on disk.
+
+    ``overrides`` are those given to run.py (``root=...``, ``seed=0,1,2``). Raises InputError if the file is missing or not a study, or if
+    an override does not fit it; a cell whose configuration fails the pipeline's check is returned as invalid.
+    """
+    from smartdpp.pipeline import prepare
+
+    found: dict[Any, Cell] = {}
+    with _hydra(path):
+        hydra_overrides, task_overrides = _split(overrides)
+        master = _master(path, hydra_overrides)
+        for chosen in _combinations(path, master, task_overrides):
+            cfg = _compose(path, [*hydra_overrides, *chosen])
+            names = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+            with open_dict(cfg):
+                del cfg["hydra"]
+            try:
+                OmegaConf.resolve(cfg)
+                run = prepare(cfg, names)
+                cell = Cell(tuple(chosen), run.path, *state(run.path))
+            except InputError as error:
+                cell = Cell(tuple(chosen), None, "invalid", str(error).replace("\n", "; "))
+            found.setdefault(cell.path or cell.overrides, cell)  # `full` is the same run under every budget
+    return list(found.values())
+
+
+def state(run: Path) -> tuple[State, str]:
+    """A run folder's state, and the first line of its error."""
+    if not run.is_dir():
+        return "missing", ""
+    if (run / "result.json").is_file():
+        return "done", _error(run)
+    try:
+        with lock(run, wait=False):
+            pass
+    except Busy:
+        return "running", ""
+    error = _error(run)
+    return ("failed", error) if error else ("unfinished", "")
+
+
+def _error(run: Path) -> str:
+    file = run / "error.txt"
+    return next(iter(file.read_text(encoding="utf-8").splitlines()), "") if file.is_file() else ""
+
+
+@contextmanager
+def _hydra(path: Path) -> Iterator[None]:
+    """Hydra started as ``run.py -cd`` starts it: conf/ first, then the study's folder. What is wrong with the file becomes an InputError."""
+    import yaml
+    from hydra import initialize_config_dir
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    register()
+    try:
+        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):  # puts back, at its end, the Hydra that was there
+            GlobalHydra.instance().clear()
+            search_path = create_config_search_path(str(conf_dir().absolute()))
+            search_path.prepend("command-line", f"file://{path.parent.absolute()}", SearchPathQuery(provider="schema"))
+            Hydra.create_main_hydra2(task_name="study", config_search_path=search_path)
+            yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _compose(path: Path, overrides: Sequence[str]) -> DictConfig:
+    from hydra import compose
+
+    return compose(path.stem, list(overrides), return_hydra_config=True)
+
+
+def _master(path: Path, hydra_overrides: Sequence[str]) -> DictConfig:
+    """The study before its parameters are split into cells."""
+    from hydra.types import RunMode
+
+    master = _compose(path, hydra_overrides)
+    if master.hydra.mode != RunMode.MULTIRUN or "strategy" not in master:
+        raise InputError(f"{path} is not a study: it needs `defaults: [config, _self_]` and hydra.mode: MULTIRUN, as in experiments/quickstart.yaml")
+    return master
+
+
+def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's own overrides, and the task's."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    ours = [override.get_key_element().lstrip("+~").startswith(("hydra.", "hydra/")) for override in parsed]
+    return [o for o, hydra in zip(overrides, ours, strict=True) if hydra], [o for o, hydra in zip(overrides, ours, strict=True) if not hydra]
+
+
+def _combinations(path: Path, master: DictConfig, task_overrides: list[str]) -> list[list[str]]:
+    """The cells' overrides: the cartesian product of ``hydra.sweeper.params`` and the command line, which wins."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweeper = master.hydra.sweeper
+    if sweeper["_target_"] != BASIC:
+        raise InputError(f"{path}: its sweeper is {sweeper['_target_']}, whose cells follow from results; give the report its run folders instead")
+    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())  # strategy=glob(*) asks it for the options
+    return BasicSweeper.split_arguments(parser.parse_overrides([*params, *task_overrides]), max_batch_size=None)[0]

@@ -1,0 +1,101 @@
+"""The closing table of a run: what was gained on each held-out task, from which mixture, at what cost, and where everything lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from smartdpp.result import METRICS
+from smartdpp.store import META, read_json
+
+LABELS = {"loss": "loss (nats/token)", "bits_per_byte": "bits/byte", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
+SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
+
+
+def show(run: Path) -> None:
+    """Prints the run's tables from its files alone, so a cached run shows what a fresh one does."""
+    from rich.console import Console
+
+    row = read_json(run / "result.json")
+    artifacts = {name: Path(path) for name, path in read_json(run / "artifacts.json").items()}
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(_scores(row, artifacts))
+    if row["n"]:
+        console.print(_mixture(row, artifacts))
+        console.print(_diversity(row))
+    console.print(_cost(row, artifacts))
+    console.print(_paths(run, artifacts), soft_wrap=True)
+
+
+def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    from rich.table import Table
+
+    base = read_json(artifacts["base scores"] / "scores.json")
+    tuned = read_json(artifacts.get("scores", artifacts["base scores"]) / "scores.json")
+    metrics = [metric for metric in METRICS if metric in tuned["mean"]]
+    table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
+    table.add_column("task")
+    table.add_column("n", justify="right")
+    for metric in metrics:
+        table.add_column(LABELS[metric], justify="right")
+    for task, scores in tuned["tasks"].items():
+        cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
+        table.add_row(task, str(scores["n"]), *cells)
+    table.add_section()
+    table.add_row("mean over tasks", "", *(f"{row[f'{m}_base']:.3f} → {row[m]:.3f}" for m in metrics))
+    table.add_row("change [95 % interval]", "", *(_interval(row, metric) for metric in metrics))
+    table.caption = "interval: paired bootstrap over documents within tasks; it holds for these tasks, and for one seed"
+    table.caption_justify = "left"
+    return table
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    return f"{row[f'{metric}_change']:+.3f} [{row[f'{metric}_change_low']:+.3f}, {row[f'{metric}_change_high']:+.3f}]"
+
+
+def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    import pandas as pd
+    from rich.table import Table
+
+    tasks = pd.read_csv(artifacts["mixture"] / "tasks.csv")
+    chosen = tasks[tasks["selected"] > 0]
+    title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {row['tasks']} of {row['tasks_in_pool']} tasks, {row['tokens']} tokens"
+    table = Table(title=title, title_justify="left")
+    for column in ("task", "examples", "share", "of the task's pool"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task in chosen.head(SHOWN_TASKS).itertuples():
+        table.add_row(task.task, str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}")
+    if len(chosen) > SHOWN_TASKS:
+        rest = chosen.iloc[SHOWN_TASKS:]
+        table.add_row(f"and {len(rest)} more tasks", str(rest["selected"].sum()), f"{rest['share'].sum():.1%}", "")
+    return table
+
+
+def _diversity(row: dict[str, Any]) -> str:
+    facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
+    shown = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items() if value is not None)
+    return f"diversity ({row['diversity']}; lower distance is more diverse): {shown}" if facts else "diversity: not measured"
+
+
+def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="cost", title_justify="left")
+    for column in ("stage", "seconds now", "seconds when made", "peak memory (GiB)"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    total = 0.0
+    for name, path in artifacts.items():
+        meta, now = read_json(path / META), row[f"{name.replace(' ', '_')}_s"]
+        total += now
+        table.add_row(name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}")
+    table.add_section()
+    table.add_row("total", f"{total:.1f}", "", "")
+    return table
+
+
+def _paths(run: Path, artifacts: dict[str, Path]) -> str:
+    lines = [f"run       {run}  (result.json, run.log, .hydra/)"]
+    lines += [f"mixture   {artifacts['mixture'] / 'mixture.jsonl'}"]
+    if "adapter" in artifacts:
+        lines += [f"adapter   {artifacts['adapter']}", f"samples   {artifacts['scores'] / 'samples.jsonl'}"]
+    return "\n".join([*lines, f"report    python -m smartdpp.report {run}"])

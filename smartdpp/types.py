@@ -1,0 +1,133 @@
+"""The whole contract on one screen: what flows between stages, and what a component must offer.
+
+Components are frozen dataclasses: parameters in, no work in ``__init__``. They satisfy these protocols by shape; nothing is
+subclassed or registered. A component's ``check`` returns every problem that can be seen without doing the work (a missing
+file, no CUDA device), each as one sentence; an empty list means it may start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Row = dict[str, Any]
+"""One example: id, task, prompt and response always; dataset, source, license, template, choices and answer may be None."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a strategy may look at. Row i of every array is the same example."""
+
+    ids: np.ndarray  # str[n], distinct
+    X: np.ndarray  # float32[n, d], possibly memory-mapped
+    task: np.ndarray  # int64[n], an index into names
+    names: list[str]  # M task names
+    cost: np.ndarray  # int64[n], tokens of prompt and response
+    quality: np.ndarray | None = None  # float64[n], > 0
+    template: np.ndarray | None = None  # str[n], FLAN's template type ("zs_opt", "fs_noopt", ...)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen rows in greedy order: a prefix is the smaller budget's selection, where the method is nested."""
+
+    index: np.ndarray  # int64[k], distinct
+    gain: np.ndarray  # float64[k]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class Corpus(Protocol):
+    def check(self) -> list[str]: ...
+    def fingerprint(self) -> str:
+        """Identifies the content behind the parameters (a file's hash); goes into the corpus artifact's key."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Streams the examples in a fixed order. Raises InputError naming file and line for a row that cannot be read."""
+        ...
+
+
+class Embedding(Protocol):
+    def check(self) -> list[str]: ...
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        """Loads or fits once on all rows; the function it returns maps a shard of m rows to float32[m, d]."""
+        ...
+
+
+class Quality(Protocol):
+    def score(self, rows: pa.Table) -> np.ndarray:
+        """float64[n], all > 0: higher means better."""
+        ...
+
+
+class Strategy(Protocol):
+    def size(self, n: int, budget: int) -> int:
+        """How many of n rows a selection under this budget holds: ``budget``, except for `full` (n) and `none` (0)."""
+        ...
+
+    def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection: ...
+
+
+class Model(Protocol):
+    """A causal language model and its tokenizer. ``format`` says how a row becomes text: see smartdpp.encode."""
+
+    name: str
+    format: str
+
+    def check(self) -> list[str]: ...
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        """Keyword arguments (dtype, quantization_config, ...) go to ``from_pretrained``."""
+        ...
+
+
+class Recipe(Protocol):
+    def check(self) -> list[str]: ...
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+        """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record."""
+        ...
+
+
+class Evaluation(Protocol):
+    def check(self) -> list[str]: ...
+    def fingerprint(self) -> str: ...
+    def split(self) -> dict[str, Any]:
+        """The parameters that decide what is held out; with the fingerprint they go into the corpus artifact's key, the rest does not."""
+        ...
+
+    def heldout(self, tasks: list[str]) -> list[str]:
+        """Which of the corpus's tasks are evaluated on, and so leave the pool. InputError if one is not in the corpus."""
+        ...
+
+    def documents(self) -> Iterator[Row]:
+        """Evaluation rows that do not come from the corpus (a file's), for the overlap list; none by default."""
+        ...
+
+    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
+        """Writes ``scores.json`` and ``samples.jsonl`` into ``out``. ``adapter`` None means the base model."""
+        ...
+
+
+class Measure(Protocol):
+    def measure(self, X: np.ndarray) -> dict[str, Any]:
+        """X float32[n, d] in the probe embedding, in selection order; returns named numbers and curves."""
+        ...
+
+
+class Tracker(Protocol):
+    def log(self, run: Path) -> None:
+        """Mirrors a finished run's directory. Local files are the truth; a tracker that fails loses nothing."""
+        ...
