@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from smartdpp.pipeline import Run
 
 log = logging.getLogger("smartdpp")
-RULE = "─" * 100
 
 
 def start() -> None:
@@ -68,17 +67,30 @@ def logged_to(path: Path) -> Iterator[None]:
 def stage(name: str, artifact: Artifact, hit: bool) -> None:
     meta = artifact.meta()
     time = "cached" if hit else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
-    log.info("%-16s%-62s%s", name, _facts(meta["facts"]), time)
+    log.info("%-16s%s  [%s]", name, describe(name, meta["facts"]), time)
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    """The first few facts of a stage, short."""
-
-    def short(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    shown = [f"{name} {short(value)}" for name, value in facts.items() if isinstance(value, (int, float, str)) and value is not None]
-    return ", ".join(shown[:4])
+def describe(stage: str, facts: dict[str, Any]) -> str:
+    """What a finished stage did, in one line; whatever was dropped is said here."""
+    if stage == "corpus":
+        dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
+        lost = f"; no row left of {', '.join(facts['lost_tasks'])}" if facts["lost_tasks"] else ""
+        overlap = facts["overlap"]["pool_rows"]
+        return (
+            f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
+            f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'}); "
+            f"{overlap} pool rows share text with a held-out prompt{lost}"
+        )
+    if "embedding" in stage:
+        return f"{facts['n']} rows x {facts['d']}"
+    if stage == "mixture":
+        return f"{facts['n']} of {facts['n_pool']} examples from {facts['tasks']} of {facts['tasks_in_pool']} tasks, {facts['tokens']} tokens"
+    if stage == "adapter":
+        return (
+            f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "
+            f"{facts['dtype']} on {facts['device']}, train loss {facts['train_loss']:.3f}"
+        )
+    return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se"))
 
 
 def plan(run: Run) -> None:
@@ -90,7 +102,7 @@ def plan(run: Run) -> None:
     for column in ("stage", "state", "what", "folder"):
         table.add_column(column, overflow="fold")
     for name, artifact in run.stages().items():
-        state, what = ("cached", _facts(artifact.meta()["facts"])) if artifact.finished else ("to do", _work(run, name))
+        state, what = ("cached", describe(name, artifact.meta()["facts"])) if artifact.finished else ("to do", _work(run, name))
         table.add_row(name, state, what, str(artifact.path))
     table.add_row("result", "done" if (run.path / "result.json").is_file() else "to do", "", str(run.path))
     Console().print(table)

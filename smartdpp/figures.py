@@ -29,7 +29,7 @@ COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SHOWN_TASKS = 20  # in one figure; the title says of how many
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 15,
     "axes.titlesize": 16,
     "axes.titlelocation": "left",
@@ -156,7 +156,8 @@ def _task_shares(tasks: pd.DataFrame) -> Figure:
     ax.set_xlim(left=0)
     ax.set_xlabel("share of examples (%)")
     more = f"\nthe {SHOWN_TASKS} largest of {len(tasks)} tasks; the other {len(rest)} hold {rest['share'].sum():.0%}" if len(rest) else ""
-    ax.set_title(f"Mixture: n = {tasks['selected'].sum()} of {tasks['pool'].sum()} examples, {(tasks['selected'] > 0).sum()} of {len(tasks)} tasks{more}")
+    n, chosen = tasks["selected"].sum(), (tasks["selected"] > 0).sum()
+    ax.set_title(f"Mixture: n = {n} of {tasks['pool'].sum()} examples, {chosen} of {len(tasks)} tasks{more}")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -173,7 +174,9 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Figure:
     y = np.arange(len(names), dtype=float)
     y[-1] += 0.4  # the mean stands apart
     ax.hlines(y, before, after, color="#BBBBBB", linewidth=4, zorder=1)
-    ax.plot(before, y, linestyle="", marker="o", markersize=12, color="white", markeredgecolor=GREY, markeredgewidth=2.5, label="base model")
+    ax.plot(
+        before, y, linestyle="", marker="o", markersize=12, color="white", markeredgecolor=GREY, markeredgewidth=2.5, label="base model"
+    )
     ax.plot(after, y, linestyle="", marker="o", markersize=12, color=BLUE, label="finetuned")
     ax.set_yticks(y, names)
     ax.invert_yaxis()
@@ -292,7 +295,7 @@ def _share_map(tasks: pd.DataFrame) -> Figure:
     ax.spines[:].set_visible(False)
     which = f"the {len(shares)} of {total} tasks whose shares differ most" if total > len(shares) else f"{total} tasks"
     at = f" at {_budget(budget)}" if np.isfinite(budget) else ""
-    figure.supxlabel(f"share of the mixture (%), mean over seeds{at}; {which}\norange: more than in the pool, purple: less", fontsize=15)
+    figure.supxlabel(f"share of the mixture (%), mean over seeds{at}\n{which}\norange: more than in the pool, purple: less", fontsize=15)
     return figure
 
 

@@ -202,6 +202,7 @@ def _arguments(recipe: Finetune, checkpoints: Path, rows: int, seed: int) -> Any
         save_steps=recipe.save_steps,
         save_total_limit=2,
         report_to="none",
+        disable_tqdm=False,
         seed=seed,
         data_seed=seed,
     )

@@ -17,7 +17,7 @@ METRICS = ("loss", "bits_per_byte", "exact_match", "rouge_l", "accuracy")
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     """Collects the row from the finished artifacts and writes it into the run's folder.
 
-    ``seconds`` are those spent now; ``made_in_<stage>_s`` are what the artifact took when it was made, possibly by another run.
+    ``seconds/<stage>`` were spent now; ``made_in/<stage>`` are the seconds its artifact took when it was made, possibly by another run.
     """
     from smartdpp.evaluation.compare import paired
     from smartdpp.evaluation.scores import read_samples
@@ -28,12 +28,12 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {"n": mixture["n"], "n_pool": mixture["n_pool"], "tasks": mixture["tasks"], "tasks_in_pool": mixture["tasks_in_pool"], "tokens": mixture["tokens"]}
-    samples = {"base": read_samples(run.base.path), "tuned": read_samples(run.scores.path)}
+    samples = {"base": read_samples(run.base.path / "samples.jsonl"), "tuned": read_samples(run.scores.path / "samples.jsonl")}
     for metric in METRICS:
         if metric in tuned["mean"]:
             row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}
-            difference = paired(samples["base"], samples["tuned"], metric)
-            row |= {f"{metric}_change": difference.mean, f"{metric}_change_low": difference.low, f"{metric}_change_high": difference.high}
+            change = paired(samples["base"], samples["tuned"], metric)
+            row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
     for task, scores in tuned["tasks"].items():
         row |= {f"{metric}/{task}": scores[metric] for metric in METRICS if metric in scores}
     if run.trains:
@@ -41,8 +41,8 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         row |= {name: run.adapter.meta()["facts"][name] for name in ("steps", "train_loss", "dtype", "device")}
         row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
     for name, artifact in run.stages().items():
-        meta, key = artifact.meta(), name.replace(" ", "_")
-        row |= {f"{key}_s": round(seconds.get(name, 0.0), 2), f"made_in_{key}_s": meta["seconds"], f"{key}_peak_gib": meta["peak_gib"]}
+        meta = artifact.meta()
+        row |= {f"seconds/{name}": round(seconds.get(name, 0.0), 2), f"made_in/{name}": meta["seconds"], f"peak_gib/{name}": meta["peak_gib"]}
     row["score"] = tuned["mean"].get("loss", next(iter(tuned["mean"].values())))
     row |= {name: run.scores.meta()[name] for name in ("commit", "uncommitted", "machine")}
     write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})

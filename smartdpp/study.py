@@ -47,7 +47,7 @@ class Wanted:
 def wanted(path: Path) -> Wanted:
     """What the study wants reported. Raises InputError for a file that is not a study, or a key that no report has."""
     with _hydra(path):
-        report = OmegaConf.to_container(_master(path, ()).get("report") or OmegaConf.create(), resolve=True)
+        report: Any = OmegaConf.to_container(_master(path, ()).report, resolve=True)
     known = Wanted.__dataclass_fields__
     unknown = [str(key) for key in report if key not in known]
     if unknown:
@@ -93,18 +93,22 @@ def state(run: Path) -> tuple[State, str]:
             pass
     except Busy:
         return "running", ""
+    except PermissionError:
+        pass  # another user's folder: its lock cannot be tried from here
     error = _error(run)
     return ("failed", error) if error else ("unfinished", "")
 
 
 def _error(run: Path) -> str:
-    file = run / "error.txt"
-    return next(iter(file.read_text(encoding="utf-8").splitlines()), "") if file.is_file() else ""
+    try:
+        return next(iter((run / "error.txt").read_text(encoding="utf-8").splitlines()), "")
+    except FileNotFoundError:  # none, or the run has just gone on
+        return ""
 
 
 @contextmanager
 def _hydra(path: Path) -> Iterator[None]:
-    """Hydra started as ``run.py -cd`` starts it: conf/ first, then the study's folder. What is wrong with the file becomes an InputError."""
+    """Hydra started as ``run.py -cd`` starts it: conf/, then the study's folder. What is wrong with the file becomes an InputError."""
     import yaml
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
@@ -140,7 +144,9 @@ def _master(path: Path, hydra_overrides: Sequence[str]) -> DictConfig:
 
     master = _compose(path, hydra_overrides)
     if master.hydra.mode != RunMode.MULTIRUN or "strategy" not in master:
-        raise InputError(f"{path} is not a study: it needs `defaults: [config, _self_]` and hydra.mode: MULTIRUN, as in experiments/quickstart.yaml")
+        raise InputError(
+            f"{path} is not a study: one has `defaults: [config, _self_]` and hydra.mode: MULTIRUN, see experiments/quickstart.yaml"
+        )
     return master
 
 
@@ -149,8 +155,8 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    ours = [override.get_key_element().lstrip("+~").startswith(("hydra.", "hydra/")) for override in parsed]
-    return [o for o, hydra in zip(overrides, ours, strict=True) if hydra], [o for o, hydra in zip(overrides, ours, strict=True) if not hydra]
+    hydras = [o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group.startswith(("hydra.", "hydra/"))]
+    return hydras, [o for o in overrides if o not in hydras]
 
 
 def _combinations(path: Path, master: DictConfig, task_overrides: list[str]) -> list[list[str]]:
@@ -161,7 +167,9 @@ def _combinations(path: Path, master: DictConfig, task_overrides: list[str]) -> 
 
     sweeper = master.hydra.sweeper
     if sweeper["_target_"] != BASIC:
-        raise InputError(f"{path}: its sweeper is {sweeper['_target_']}, whose cells follow from results; give the report its run folders instead")
+        raise InputError(
+            f"{path}: which cells the sweeper {sweeper['_target_']} runs follows from results; give the report run folders instead"
+        )
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())  # strategy=glob(*) asks it for the options
     return BasicSweeper.split_arguments(parser.parse_overrides([*params, *task_overrides]), max_batch_size=None)[0]

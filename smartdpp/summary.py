@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def show(run: Path) -> None:
 
     row = read_json(run / "result.json")
     artifacts = {name: Path(path) for name, path in read_json(run / "artifacts.json").items()}
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
     console.print(_scores(row, artifacts))
     if row["n"]:
         console.print(_mixture(row, artifacts))
@@ -73,8 +74,13 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
 def _diversity(row: dict[str, Any]) -> str:
     facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
-    shown = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items() if value is not None)
-    return f"diversity ({row['diversity']}; lower distance is more diverse): {shown}" if facts else "diversity: not measured"
+    if "ldd" not in facts:
+        return f"diversity: {', '.join(f'{name} {value}' for name, value in facts.items()) or 'not measured'}"
+    return (
+        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} (± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is "
+        f"more diverse); kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, "
+        f"exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
+    )
 
 
 def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
@@ -85,7 +91,7 @@ def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
         table.add_column(column, justify="left" if column == "stage" else "right")
     total = 0.0
     for name, path in artifacts.items():
-        meta, now = read_json(path / META), row[f"{name.replace(' ', '_')}_s"]
+        meta, now = read_json(path / META), row[f"seconds/{name}"]
         total += now
         table.add_row(name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}")
     table.add_section()

@@ -59,7 +59,7 @@ def _bootstrap(by_task: dict[str, np.ndarray], estimate: Callable[[np.ndarray], 
     return {**_interval(mean, np.mean(resampled, axis=0)), "tasks": found}
 
 
-def _interval(estimate: np.ndarray, draws: np.ndarray) -> dict[str, float]:
+def _interval(estimate: np.ndarray | np.floating, draws: np.ndarray) -> dict[str, float]:
     low, high = np.percentile(draws, PERCENTILES)
     return {"estimate": float(estimate), "low": float(low), "high": float(high)}
 

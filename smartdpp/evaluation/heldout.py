@@ -22,8 +22,8 @@ class Heldout:
     """Evaluates ``limit`` documents of each held-out task, in a seeded order.
 
     ``tasks`` names them; None lets ``seed`` draw ``num_tasks`` of the corpus's. A generation ends with end-of-text, at the ``stop`` text
-    after its first words (a blank line: a base model has not learned to end) or after ``max_new_tokens``. ``generate=False`` measures the loss alone, in
-    about half the time.
+    after its first words (a blank line: a base model has not learned to end) or after ``max_new_tokens``. ``generate=False`` measures the
+    loss alone, in about half the time.
     """
 
     tasks: list[str] | None = None
@@ -37,6 +37,7 @@ class Heldout:
 
     def __post_init__(self) -> None:
         at_least(1, num_tasks=self.num_tasks, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+        at_least(0, seed=self.seed)
         if self.tasks is not None and not self.tasks:
             raise InputError("evaluation.tasks is empty: name at least one task of the corpus, or null to draw num_tasks of them")
 

@@ -43,7 +43,8 @@ class Answer(NamedTuple):
 
 def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
     """The base or finetuned model, on a GPU in bfloat16 if there is one, else in float32."""
-    weights = load_finetuned(model, adapter, dtype=compute_dtype()).to(device())
+    weights = load_finetuned(model, adapter, dtype=compute_dtype())
+    weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
     return language_model(weights, model.tokenizer(), model.format, batch_size)
 
 
@@ -60,7 +61,7 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         def answer(self, requests: list[Instance]) -> list[Answer]:
             """Requests carry (prompt, continuations, generation), the last None or {"max_new_tokens": int, "stop": str | None}."""
             prompts = [encode_prompt(tokenizer, fmt, request.args[0]) for request in requests]
-            answers: list[Answer | None] = [None] * len(requests)
+            answers: dict[int, Answer] = {}
             order = sorted(range(len(requests)), key=lambda i: -len(prompts[i]))  # neighbours in length share a batch: less padding
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
@@ -69,11 +70,10 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
                     for i in rows
                 ]
                 batch = _batch(self.model, tokenizer, [prompts[i] for i in rows], continuations, requests[rows[0]].args[2])
-                for i, answer in zip(rows, batch, strict=True):
-                    answers[i] = answer
+                answers.update(zip(rows, batch, strict=True))
                 if self.progress is not None:
                     self.progress.update(len(rows))
-            return answers
+            return [answers[i] for i in range(len(requests))]
 
         # lm-eval's own requests, for its own tasks: the same literal text and the same chat frame
 
@@ -90,7 +90,9 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
             ids = tokenizer(string, add_special_tokens=special, split_special_tokens=True)["input_ids"]
             return ids[-left_truncate_len:] if left_truncate_len else ids
 
-        def tok_batch_encode(self, strings, padding_side="left", left_truncate_len=None, truncation=False):
+        def tok_batch_encode(
+            self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             ids = [encode_prompt(tokenizer, fmt, string)[-(left_truncate_len or 0) :] for string in strings]
             padded = tokenizer.pad({"input_ids": ids}, padding_side=padding_side, return_tensors="pt")
             return padded["input_ids"], padded["attention_mask"]
@@ -121,9 +123,7 @@ def _batch(
     most = max(len(many) for many in continuations)
     columns = [[many[k] if k < len(many) else [] for many in continuations] for k in range(most)]
     logprobs = [_logprob(model, copy.deepcopy(cache), mask, last, column) for column in columns]
-    written: list[str | None] = [None] * len(prompts)
-    if generation is not None:
-        written = _greedy(model, tokenizer, cache, mask, last, **generation)
+    written = [None] * len(prompts) if generation is None else _greedy(model, tokenizer, cache, mask, last, **generation)
     per_row = torch.stack(logprobs, dim=1).tolist()
     return [
         Answer(row[: len(many)], [len(continuation) for continuation in many], len(prompt), text)
@@ -193,7 +193,7 @@ def _greedy(
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
-    return tokenizer.decode(tokens, skip_special_tokens=True).lstrip()
+    return str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
 
 
 @contextmanager

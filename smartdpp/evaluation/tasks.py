@@ -68,7 +68,7 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
             super().__init__()
             self._config = TaskConfig(task=name, output_type=self.OUTPUT_TYPE, num_fewshot=0)
 
-        def download(self, data_dir=None, cache_dir=None, download_mode=None) -> None:
+        def download(self, *_: Any, **__: Any) -> None:
             """The rows are here already."""
 
         def has_training_docs(self) -> bool:
@@ -109,18 +109,18 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
 
 def _sample(row: Row, answer: Answer) -> Sample:
     right = right_choice(row)
-    written = answer.generation is not None
+    text, target = answer.generation, row["response"]
     return {
         "task": row["task"],
         "id": row["id"],
         "nll": -answer.logprobs[0],
         "tokens": answer.n_tokens[0],
-        "bytes": len(row["response"].encode()),
+        "bytes": len(target.encode()),
         "prompt_tokens": answer.n_prompt,
-        "generation": answer.generation,
-        "target": row["response"],
-        "exact_match": exact_match(answer.generation, row["response"]) if written else None,
-        "rouge_l": rouge_l(answer.generation, row["response"]) if written else None,
+        "generation": text,
+        "target": target,
+        "exact_match": None if text is None else exact_match(text, target),
+        "rouge_l": None if text is None else rouge_l(text, target),
         "choice_logprobs": answer.logprobs[1:] if right is not None else None,
         "accuracy": float(int(np.argmax(answer.logprobs[1:])) == right) if right is not None else None,
     }

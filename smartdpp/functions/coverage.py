@@ -9,6 +9,9 @@ Small pools are done in float64. Large ones are done in float32, and gains too c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +37,9 @@ class Coverage:
         from smartdpp.functions import sweeps
 
         self.sweeps = sweeps
-        sweeps.numba.set_num_threads(min(torch.get_num_threads(), sweeps.numba.config.NUMBA_NUM_THREADS))
+        self.workers = torch.get_num_threads()
+        self.threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None  # they sleep in between, where OpenMP's would spin
+        self.lock = Lock()
         self.features = function.features
         self.n = n = len(function)
         self.active = max(1024, n // 16)
@@ -42,7 +47,8 @@ class Coverage:
         radius = float(self.features.square.max())
         self.tolerance = radius * (1e-12 * n if n <= double else RESOLUTION * n**0.5)
         self.best = np.zeros(n, dtype=self.float)
-        self.best64, self.late = self.best.astype(np.float64), []  # late: picks that best64 has not seen
+        self.holder = np.full(n, -1, dtype=np.int64)  # the pick that is row i's best; -1: none, best is 0
+        self.margin = self.float(0 if n <= double else 1e-6 * radius)
         self.started = False
         self.size = np.full(n, -1, dtype=np.int32)  # of a compressed row; -1: not kept
         if function.neighbors is not None:
@@ -66,9 +72,7 @@ class Coverage:
         gain = np.empty(len(index))
         kept = np.flatnonzero(self.size[index] >= 0)
         if kept.size:
-            part = np.empty(len(kept))
-            self.compressed(index[kept], part)
-            gain[kept] = part
+            gain[kept] = self.compressed(index[kept])
         full = np.flatnonzero(self.size[index] < 0)
         if full.size == self.n and not self.started:
             gain[full] = self.all_gains()
@@ -82,21 +86,43 @@ class Coverage:
                 break
         return gain
 
-    def compressed(self, rows: np.ndarray, gain: np.ndarray) -> None:
-        sweep = self.sweeps.sparse if self.size[rows].sum(dtype=np.int64) > 50_000 else self.sweeps.few
-        sweep(rows, self.begin, self.size, self.entry, self.value, self.best, gain)
+    def share(self, count: int, entries: int, work: Callable[[slice], None]) -> None:
+        """Cuts 0..count-1 between the threads, if there is enough to do."""
+        if self.threads is None or entries < 200_000:
+            work(slice(0, count))
+        else:
+            list(self.threads.map(work, [slice(count * t // self.workers, count * (t + 1) // self.workers) for t in range(self.workers)]))
+
+    def compressed(self, rows: np.ndarray) -> np.ndarray:
+        """Gains of rows that are kept."""
+        gain = np.empty(len(rows))
+
+        def work(s: slice) -> None:
+            self.sweeps.sparse(rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s])
+
+        self.share(len(rows), int(self.size[rows].sum(dtype=np.int64)), work)
+        return gain
+
+    def sums(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gains of these rows of the kernel, and how many entries each has above ``best``."""
+        gain, count = np.empty(len(tile)), np.empty(len(tile), dtype=np.int64)
+        self.share(len(tile), tile.size, lambda s: self.sweeps.dense(tile[s], self.best, self.margin, gain[s], count[s]))
+        return gain, count
 
     def full_gains(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gains of rows that are not kept, and how many entries each has above ``best``; keeps those that have become short."""
         tile = self.kernel(index)
-        gain, count = np.empty(len(index)), np.empty(len(index), dtype=np.int64)
-        self.sweeps.dense(tile, self.best, gain, count)
+        gain, count = self.sums(tile)
         short = np.flatnonzero(count < len(self.entry) // self.n)
         end = self.used + np.cumsum(count[short] + 1)
         short, end = short[end <= len(self.entry)], end[end <= len(self.entry)]
         if self.started and short.size:
             begin = end - count[short] - 1
-            self.sweeps.compress(tile, self.best, short, begin, self.entry, self.value)
+            self.share(
+                len(short),
+                len(short) * self.n,
+                lambda s: self.sweeps.compress(tile, self.best, self.margin, short[s], begin[s], self.entry, self.value),
+            )
             self.begin[index[short]], self.size[index[short]], self.used = begin, count[short], int(end[-1])
         return gain, count
 
@@ -107,45 +133,45 @@ class Coverage:
         gain = np.zeros(self.n)
         tile = torch.empty((TILE, TILE), dtype=self.V.dtype)
         for a in range(0, self.n, TILE):
-            rows = slice(a, min(a + TILE, self.n))
             for b in range(a, self.n, TILE):
-                columns = slice(b, min(b + TILE, self.n))
-                x, y = self.V[rows], self.V[columns]
-                s = torch.mm(x, y.T, out=tile) if len(x) == len(y) == TILE else x @ y.T
-                side = np.zeros((self.sweeps.numba.get_num_threads(), len(y)), dtype=self.float)
-                self.sweeps.square(s.numpy(), self.best[rows], self.best[columns], gain[rows], side, a == b)
-                gain[columns] += side.sum(0, dtype=np.float64)
+                x, y = self.V[a : a + TILE], self.V[b : b + TILE]
+                s = (torch.mm(x, y.T, out=tile) if len(x) == len(y) == TILE else x @ y.T).numpy()
+                self.share(len(x), s.size, lambda part, a=a, b=b, s=s: self.add_tile(s, a, b, part, gain))
         return gain
 
+    def add_tile(self, s: np.ndarray, a: int, b: int, part: slice, gain: np.ndarray) -> None:
+        """Rows ``part`` of the tile at (a, b) give to the gains of their rows and columns."""
+        rows, columns = slice(a + part.start, a + part.stop), slice(b, b + s.shape[1])
+        of_rows, of_columns = np.zeros(part.stop - part.start), np.zeros(s.shape[1], dtype=s.dtype)
+        self.sweeps.square(s[part], self.best[rows], self.best[columns], of_rows, of_columns, a == b)
+        with self.lock:
+            gain[rows] += of_rows
+            gain[columns] += of_columns
+
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        """Gains in float64 from the features, equal rows made equal."""
-        error = 1e-12 * self.n
+        """Gains in float64 from the features."""
         if self.float is np.float64 or self.V is None:
             return self.gains(index), self.tolerance
-        distinct, which = np.unique(self.features.tensor[index].float().numpy(), axis=0, return_index=False, return_inverse=True)
-        if len(distinct) == 1:
-            return np.zeros(len(index)), error
-        self.catch_up()
-        gain = np.concatenate([self.gains64(index[a : a + 64]) for a in range(0, len(index), 64)])
-        return gain, error
+        return np.array([self.gain64(j) for j in index]), 1e-12 * self.n
 
-    def gains64(self, index: np.ndarray) -> np.ndarray:
-        rows = self.features.project(self.features.rows(index).T).numpy()
-        return np.maximum(rows - self.best64[:, None], 0).sum(0)
+    def gain64(self, j: int) -> float:
+        """One gain: each entry that can matter, less the similarity to the pick that holds the best."""
+        import torch
 
-    def catch_up(self) -> None:
-        for a in range(0, len(self.late), 64):
-            rows = self.features.project(self.features.rows(np.array(self.late[a : a + 64])).T)
-            np.maximum(self.best64, rows.amax(1).numpy(), out=self.best64)
-        self.late = []
+        V = self.features
+        i = self.entry[self.begin[j] : self.begin[j] + self.size[j]] if self.size[j] >= 0 else np.arange(self.n)
+        x = V.rows(i)
+        best = (x * V.rows(self.holder[i])).sum(1) * torch.from_numpy(self.holder[i] >= 0)
+        return float((x @ V.rows([j])[0] - best.clamp_(min=0)).clamp_(min=0).sum())
 
     def add(self, index: np.ndarray) -> None:
         for j in index:
             if self.size[j] >= 0:
-                self.sweeps.raise_best(j, self.begin, self.size, self.entry, self.value, self.best)
+                self.sweeps.raise_best(j, self.begin, self.size, self.entry, self.value, self.best, self.holder)
             else:
-                np.maximum(self.best, self.kernel(np.array([j]))[0], out=self.best)
-        self.late += list(index)
+                row = self.kernel(np.array([j]))[0]
+                self.holder[row > self.best] = j
+                np.maximum(self.best, row, out=self.best)
         self.started = True
 
     def mark(self) -> Any:
@@ -173,13 +199,9 @@ class CoverageWindow:
 
     def sum(self) -> None:
         if self.short.size:
-            gain = np.empty(len(self.short))
-            self.state.compressed(self.short, gain)
-            self.gain[self.kept] = gain
+            self.gain[self.kept] = self.state.compressed(self.short)
         if self.full is not None:
-            gain, count = np.empty(len(self.full)), np.empty(len(self.full), dtype=np.int64)
-            self.state.sweeps.dense(self.full, self.state.best, gain, count)
-            self.gain[~self.kept] = gain
+            self.gain[~self.kept] = self.state.sums(self.full)[0]
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
         return self.state.resolve(self.index[at])

@@ -80,7 +80,7 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
         while first is not None:
             index, inner = leaders(limits, bound, active, state.width, first)
             floor = max(inner, outer + state.rise(mark) / limits.cheapest)
-            window = state.window(np.sort(index))
+            window = state.window(index)
             pick_inside(state, window, limits, picks, floor, first)
             bound[window.index] = window.gain
             window.close()
@@ -121,13 +121,13 @@ def decide(limits: Limits, tied: np.ndarray, gain: np.ndarray, error: float) -> 
 
 
 def leaders(limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, first: int) -> tuple[np.ndarray, float]:
-    """The ``size`` members of highest bound, ``first`` among them, and the highest score of the others."""
+    """The ``size`` members of highest bound (ascending), ``first`` among them, and the highest score of the others."""
     if len(members) <= size:
         return members, -np.inf
     score = limits.score(bound[members], members)
     score[members == first] = np.inf
     order = np.argpartition(-score, size)
-    return members[order[:size]], float(score[order[size:]].max())
+    return np.sort(members[order[:size]]), float(score[order[size:]].max())
 
 
 def pick_inside(state: State, window: Window, limits: Limits, picks: Picks, floor: float, first: int | None) -> None:

@@ -1,0 +1,181 @@
+"""Finished runs gathered into one table, with what tells them apart.
+
+The table holds what the runs' result.json hold, and three things that need more than one run: the settings in which the runs differ, seeds
+aside; a label made of them; and the log determinant distance read at one n, without which it does not compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.config import GROUPS
+from smartdpp.errors import InputError
+from smartdpp.figures import artifacts, main_metric
+from smartdpp.store import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARES = ["run", "label", "budget", "task", "pool", "selected", "share"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs as one table, with what tells them apart."""
+
+    table: pd.DataFrame  # one line per run: result.json, then the settings that differ, label, ldd and ldd_n
+    settings: list[str]  # columns, other than strategy, budget and seeds, in which runs differ
+    shares: pd.DataFrame  # one line per run and task: run, label, budget, task, pool, selected, share
+    base_tasks: dict[str, float]  # the base model's main metric on each held-out task, where all runs share it
+    documents: int | None  # held-out documents, where all runs share them
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """Each path if it is a run, or the runs in it. Raises InputError for a path that does not exist or holds no run."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(
+                f"{path} is a file: give run folders, or a study's YAML" if path.exists() else f"{path}: there is no such file or folder"
+            )
+        runs = [path] if _is_run(path) else sorted(child for child in path.iterdir() if child.is_dir() and _is_run(child))
+        if not runs:
+            raise InputError(f"{path}: no run in this folder; a run is a folder runs/<name> that run.py made")
+        found += runs
+    return list(dict.fromkeys(found))
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("result.json", "artifacts.json", "error.txt", ".hydra/config.yaml"))
+
+
+def collect(runs: list[Path]) -> Results:
+    """Reads finished runs. What lies in the store and is gone is left out; result.json alone is enough for the tables."""
+    import pandas as pd
+
+    rows = [read_json(run / "result.json") for run in runs]
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return Results(table, [], pd.DataFrame(), {}, None)
+    differing = settings([_config(run) for run in runs], rows)
+    table = pd.concat([table, differing[[name for name in differing if name not in table]]], axis=1)
+    names = [name for name in differing if name not in ("strategy", "budget")]
+    table["budget"] = table["budget"].astype("float64")
+    table["label"] = [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
+    table["total_s"] = table[[name for name in table if name.startswith("made_in_")]].sum(axis=1)
+    table = _common_ldd(table, [name for name in names if not of_strategy(name)], runs)
+    per_run = [share for run, row in zip(runs, table.to_dict("records"), strict=True) if len(share := _shares(run, row))]
+    shares = pd.concat(per_run, ignore_index=True) if per_run else pd.DataFrame(columns=SHARES)
+    return Results(table, names, shares, *_base_tasks(runs, main_metric(table)))
+
+
+def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The choices in which runs differ, seeds aside: one line per run, None where a setting does not apply.
+
+    configs: flat, ``group.parameter`` to value. A group's parameters are compared among runs with the same option of that group: that two
+    strategies have different parameters is what makes them two strategies.
+    """
+    import pandas as pd
+
+    chosen = {key for row in rows for key in row if key in GROUPS or "@" in key} - {"tracker"}
+    columns: dict[str, list[Any]] = {"strategy": [row["strategy"] for row in rows]}
+    for key in sorted(chosen):
+        owner = "strategy" if key.startswith("function@strategy.") else None
+        values = [row.get(key) for row in rows]
+        if _differ(values, [row.get(owner) if owner else None for row in rows]):
+            columns[key] = values
+    if len({row["budget"] for row in rows} - {None}) > 1:
+        columns["budget"] = [row["budget"] for row in rows]
+    for key in dict.fromkeys(key for config in configs for key in config):
+        group = key.split(".")[0]
+        if group not in (*GROUPS, "pool") or group == "tracker" or key.endswith("_target_"):
+            continue
+        option = "embedding@probe" if group == "probe" else group
+        values = [config.get(key) for config in configs]
+        if _differ(values, [row.get(option) for row in rows]):
+            columns[key] = values
+    return pd.DataFrame(columns)
+
+
+def _differ(values: list[Any], among: list[Any]) -> bool:
+    """Whether two runs with equal ``among`` have different values, neither of them None."""
+    seen: dict[Any, set[str]] = {}
+    for value, group in zip(values, among, strict=True):
+        if value is not None:
+            seen.setdefault(group, set()).add(str(value))
+    return any(len(group) > 1 for group in seen.values())
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The run's configuration, flat: ``strategy.tasks.lam`` to 0.4; lists stay values."""
+    import yaml
+
+    file = run / ".hydra" / "config.yaml"
+
+    def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        pairs = ((f"{prefix}{key}", value) for key, value in node.items())
+        return {k: v for key, value in pairs for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()}
+
+    return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _named(row: dict[str, Any], names: list[str]) -> list[str]:
+    """``num_tasks=8`` for a parameter, ``mistral_7b`` for an option."""
+    import pandas as pd
+
+    shown = [name for name in names if not pd.api.types.is_scalar(row[name]) or pd.notna(row[name])]
+    return [str(row[name]) if name in GROUPS or "@" in name else f"{name.rpartition('.')[2]}={row[name]}" for name in shown]
+
+
+def of_strategy(name: str) -> bool:
+    """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared under."""
+    return name.startswith(("strategy", "function@strategy", "quality", "embedding")) and not name.startswith("embedding@probe")
+
+
+def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:
+    """Adds ``ldd``, the log determinant distance read at one ``ldd_n`` for all runs of a budget: it grows with n, so only then it compares.
+
+    Where a curve is gone from the store, result.json's value serves if it was read at that n.
+    """
+    if "diversity_ldd" not in table:
+        return table
+    table = table.assign(ldd=np.nan, ldd_n=np.nan)
+    curves = [_curve(run) for run in runs]
+    measured = table[table["diversity_ldd"].notna()]
+    for _, group in measured.groupby(["budget", *context], dropna=False):
+        n = int(group["diversity_ldd_n"].min())
+        table.loc[group.index, "ldd_n"] = n
+        for i in group.index:
+            if len(curves[i]) >= n:
+                table.loc[i, "ldd"] = curves[i][n - 1]
+            elif table.loc[i, "diversity_ldd_n"] == n:
+                table.loc[i, "ldd"] = table.loc[i, "diversity_ldd"]
+    return table
+
+
+def _curve(run: Path) -> list[float]:
+    file = artifacts(run).get("diversity", run) / "diversity.json"
+    return read_json(file).get("curve", []) if file.is_file() else []
+
+
+def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    file = artifacts(run).get("mixture", run) / "tasks.csv"
+    if not row["n"] or not file.is_file():
+        return pd.DataFrame(columns=SHARES)
+    return pd.read_csv(file, keep_default_na=False).assign(run=row["run"], label=row["label"], budget=row["budget"])[SHARES]
+
+
+def _base_tasks(runs: list[Path], metric: str) -> tuple[dict[str, float], int | None]:
+    """The base model's scores, if all runs were compared with the same."""
+    files = {artifacts(run).get("base scores", run) / "scores.json" for run in runs}
+    if len(files) > 1 or not (file := next(iter(files))).is_file():
+        return {}, None
+    tasks = read_json(file)["tasks"]
+    return {task: scores[metric] for task, scores in tasks.items() if metric in scores}, sum(scores["n"] for scores in tasks.values())

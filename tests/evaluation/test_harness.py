@@ -1,0 +1,140 @@
+"""lm-eval's own task format, on local definitions and local data, with no network."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.harness import Harness
+from smartdpp.evaluation.scores import read_samples
+
+QUIZ = """
+task: local_quiz
+dataset_path: json
+dataset_kwargs: {data_files: {test: quiz.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}\\nAnswer:"
+doc_to_choice: ["yes", "no"]
+doc_to_target: label
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+WRITE = """
+task: local_write
+dataset_path: json
+dataset_kwargs: {data_files: {test: quiz.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: question
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "quiz.yaml").write_text(QUIZ)
+    (tmp_path / "tasks" / "write.yaml").write_text(WRITE)
+    (tmp_path / "data").mkdir()
+    texts = ["is {{ 7*7 }} odd?", "is ${oc.env:HOME} a home?", "does <|im_end|> end?", "plain?", "x" * 3000]
+    (tmp_path / "data" / "quiz.jsonl").write_text("".join(json.dumps({"question": t, "label": i % 2}) + "\n" for i, t in enumerate(texts)))
+    return tmp_path
+
+
+def harness(folder, *tasks, **more):
+    return Harness(list(tasks), include_path=str(folder / "tasks"), data_dir=str(folder / "data"), **more)
+
+
+def test_local_tasks_get_scores_and_samples_in_the_same_layout(folder, model):
+    out = folder / "out"
+    out.mkdir()
+    component = harness(folder, "local_quiz", "local_write")
+    assert component.check() == []
+    component.evaluate(model, None, None, out)
+    scores, samples = json.loads((out / "scores.json").read_text()), read_samples(out / "samples.jsonl")
+    assert [(s["task"], s["id"]) for s in samples] == [(task, str(i)) for task in ("local_quiz", "local_write") for i in range(5)]
+    quiz = samples[:5]
+    right = [max(range(2), key=s["choice_logprobs"].__getitem__) == i % 2 for i, s in enumerate(quiz)]
+    assert scores["tasks"]["local_quiz"]["accuracy"] == pytest.approx(sum(right) / 5)
+    assert scores["tasks"]["local_quiz"]["accuracy_se"] is not None
+    assert {"exact_match", "exact_match_se"} <= set(scores["tasks"]["local_write"])
+    assert scores["truncated"] == {"local_quiz": 1, "local_write": 1}
+
+
+def test_text_from_data_reaches_the_model_as_it_is(folder, model):
+    harness(folder, "local_quiz", limit=4).evaluate(model, None, None, folder)
+    tokenizer = model.tokenizer()
+    read = "".join(tokenizer.decode(ids) for batch in model.seen for ids in batch)
+    for text in ("{{ 7*7 }}", "${oc.env:HOME}", "<|im_end|>"):
+        assert text in read
+    assert tokenizer.eos_token_id not in [i for batch in model.seen for ids in batch for i in ids]
+
+
+def test_a_killed_evaluation_goes_on_with_the_next_task(folder, model, monkeypatch):
+    import lm_eval.evaluator
+
+    for name in ("whole", "killed"):
+        (folder / name).mkdir()
+    component = harness(folder, "local_quiz", "local_write", limit=3)
+    component.evaluate(model, None, None, folder / "whole")
+    original, evaluated = lm_eval.evaluator.evaluate, []
+
+    def dies(lm, task_dict, **kwargs):
+        evaluated.extend(task_dict["tasks"])
+        if len(evaluated) == 2:
+            raise KeyboardInterrupt
+        return original(lm, task_dict, **kwargs)
+
+    monkeypatch.setattr(lm_eval.evaluator, "evaluate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        component.evaluate(model, None, None, folder / "killed")
+    component.evaluate(model, None, None, folder / "killed")
+    assert evaluated == ["local_quiz", "local_write", "local_write"]
+    for name in ("samples.jsonl", "scores.json"):
+        assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+def test_lm_evals_bbh_reads_a_folder_laid_out_like_the_hub(tmp_path, model):
+    (package,) = find_spec("lm_eval").submodule_search_locations
+    copy = tmp_path / "SaylorTwift" / "bbh"
+    (copy / "boolean_expressions").mkdir(parents=True)
+    rows = [{"input": f"not ( {value} ) is", "target": str(not value)} for value in (True, False, True)]
+    (copy / "boolean_expressions" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (copy / "README.md").write_text(
+        "---\nconfigs:\n- config_name: boolean_expressions\n  data_files:\n  - {split: test, path: boolean_expressions/test.jsonl}\n---\n"
+    )
+    (tmp_path / "out").mkdir()
+    bbh = Path(package) / "tasks" / "bbh" / "fewshot"
+    names = ["bbh_fewshot_boolean_expressions"]
+    Harness(names, num_fewshot=3, include_path=str(bbh), data_dir=str(tmp_path)).evaluate(model, None, None, tmp_path / "out")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["tasks"]["bbh_fewshot_boolean_expressions"]["n"] == 3
+    read = "".join(model.tokenizer().decode(ids, skip_special_tokens=True) for batch in model.seen for ids in batch)
+    assert "Evaluate the result of a random Boolean expression." in read
+    assert read.count("Q: not ( ( not not True ) ) is\nA: False") == 3, "one shot of three, in each of three prompts"
+    with pytest.raises(InputError, match=r"the data was not found in evaluation\.data_dir"):
+        Harness(["bbh_fewshot_navigate"], include_path=str(bbh), data_dir=str(tmp_path)).evaluate(model, None, None, tmp_path / "out")
+
+
+def test_problems_are_seen_without_the_work(tmp_path):
+    assert Harness(["mmlu"]).check() == Harness(["bbh_fewshot"]).check() == []
+    assert Harness(["mmlu"], data_dir=str(tmp_path / "no")).check() == [f"evaluation.data_dir: there is no folder {tmp_path / 'no'}"]
+    (problem,) = Harness(["mmlu", "mmluu"]).check()
+    assert "mentions the task mmluu" in problem
+    with pytest.raises(InputError, match=r"evaluation\.tasks is empty"):
+        Harness([])
+
+
+def test_the_fingerprint_is_the_folders_content(folder):
+    before = harness(folder, "local_quiz").fingerprint()
+    assert harness(folder, "local_quiz").fingerprint() == before
+    (folder / "data" / "quiz.jsonl").write_text("{}\n")
+    assert harness(folder, "local_quiz").fingerprint() != before

@@ -1,0 +1,58 @@
+"""Held-out tasks from a file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.jsonl import Jsonl
+
+from .lively import row
+
+
+@pytest.fixture
+def path(tmp_path):
+    rows = [row("quiz", i, f"Is {i} even?", "yes" if i % 2 == 0 else "no", choices=["yes", "no"]) for i in range(6)]
+    rows += [row("echo", i, f"Say {i}", str(i)) for i in range(4)]
+    file = tmp_path / "heldout.jsonl.gz"
+    with gzip.open(file, "wt") as lines:
+        lines.writelines(json.dumps(r) + "\n" for r in rows)
+    return str(file)
+
+
+def test_a_file_is_evaluated_with_shots_and_choices(path, model, tmp_path):
+    Jsonl(path, num_fewshot=2, limit=3, max_new_tokens=4).evaluate(model, None, None, tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert {task: s["n"] for task, s in scores["tasks"].items()} == {"echo": 3, "quiz": 3}
+    assert "accuracy" in scores["tasks"]["quiz"]
+    assert "accuracy" not in scores["tasks"]["echo"]
+    assert scores["settings"]["num_fewshot"] == 2
+
+
+def test_tasks_shared_with_the_corpus_leave_the_pool(path):
+    assert Jsonl(path).heldout(["quiz", "other"]) == ["quiz"]
+    assert Jsonl(path, tasks=["echo"]).heldout(["quiz", "other"]) == []
+    with pytest.raises(InputError, match="leave at least one to train on"):
+        Jsonl(path).heldout(["quiz"])
+
+
+def test_documents_are_the_files_rows_of_the_chosen_tasks(path):
+    assert len(list(Jsonl(path).documents())) == 10
+    assert {r["task"] for r in Jsonl(path, tasks=["echo"]).documents()} == {"echo"}
+    with pytest.raises(InputError, match="no task ecko; did you mean echo"):
+        list(Jsonl(path, tasks=["ecko"]).documents())
+
+
+def test_errors_speak_of_the_evaluation(tmp_path):
+    (problem,) = Jsonl(str(tmp_path / "missing.jsonl")).check()
+    assert problem.startswith("evaluation.path: there is no file")
+    (tmp_path / "bad.jsonl").write_text('{"task": "t", "prompt": "p", "response": "r"}\n{"prompt": "p", "response": "r"}\n')
+    with pytest.raises(InputError, match=r"bad.jsonl, line 2: the row has no task.*evaluation.columns"):
+        list(Jsonl(str(tmp_path / "bad.jsonl")).documents())
+    with pytest.raises(InputError, match=r"evaluation\.columns names nonsense"):
+        Jsonl("x", columns={"nonsense": "y"})
+    with pytest.raises(InputError, match=r"evaluation\.num_fewshot is -1"):
+        Jsonl("x", num_fewshot=-1)
