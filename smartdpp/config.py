@@ -125,11 +125,11 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
 
 
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:
-    """The dictionary with every ``path`` that exists here left out: its content is in a fingerprint, its place does not matter."""
+    """The dictionary without its paths to files that exist here: their content is in a fingerprint, their place does not matter."""
     return {
         key: without_paths(value) if isinstance(value, dict) else value
         for key, value in node.items()
-        if not (key == "path" and isinstance(value, str) and Path(value).exists())
+        if not (key in ("path", "include_path", "data_dir") and isinstance(value, str) and Path(value).exists())
     }
 
 

@@ -9,6 +9,7 @@ chat    the tokenizer's chat template around one user turn, then the response an
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from smartdpp.errors import InputError
@@ -46,11 +47,13 @@ def _literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
+@lru_cache(maxsize=4)
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     # asked of the tokenizer itself: Llama's begins every text with BOS, SmolLM2's does not
     return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
+@lru_cache(maxsize=4)
 def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """What the chat template puts before and after a user turn's text; special tokens are allowed here."""
     if tokenizer.chat_template is None:

@@ -87,8 +87,9 @@ def study_figures(results: pd.DataFrame, out: Path, tasks: pd.DataFrame | None =
     looks = dict(zip(results["label"].unique(), itertools.cycle(_looks()), strict=False))
     metric = main_metric(results)
     drawn = []
-    if "ldd" in results and results["ldd"].notna().any():
-        drawn.append(_save(out / "diversity_performance.png", _scatter, results[results["ldd"].notna()], metric, looks))
+    measured = results.dropna(subset=["ldd", "budget"]) if "ldd" in results else results.iloc[:0]
+    if len(measured):
+        drawn.append(_save(out / "diversity_performance.png", _scatter, measured, metric, looks))
     if results["budget"].nunique() > 1:
         drawn.append(_save(out / "budget.png", _budget_curves, results, metric, looks))
     else:
@@ -180,7 +181,7 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Figure:
     ax.plot(after, y, linestyle="", marker="o", markersize=12, color=BLUE, label="finetuned")
     ax.set_yticks(y, names)
     ax.invert_yaxis()
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.05 * max(before.max(), after.max(), 1e-9))
     ax.set_xlabel(f"{LABELS[metric]}, {'lower' if metric in LOSSES else 'higher'} is better")
     ax.set_title(f"{len(tasks)} held-out tasks, n = {sum(tuned['tasks'][task]['n'] for task in tasks)} documents")
     figure.legend(loc="outside lower center", ncols=2)
@@ -209,8 +210,8 @@ def _diversity_curve(measured: dict[str, Any]) -> Figure:
 
 
 def _scatter(results: pd.DataFrame, metric: str, looks: dict[str, Any]) -> Figure:
-    """One panel per budget, as the distance grows with n. Means carry 95 % t intervals over seeds."""
-    groups = list(results.groupby("budget", dropna=False))
+    """One panel per budget, as the distance grows with n: a run without a budget has no place here. Means carry 95 % t intervals."""
+    groups = list(results.groupby("budget"))
     figure, panels = _figure(4 + 6 * len(groups), 7, len(groups))
     for ax, (budget, of_budget) in zip(panels, groups, strict=True):
         for label, runs in of_budget.groupby("label", sort=False):
@@ -222,7 +223,7 @@ def _scatter(results: pd.DataFrame, metric: str, looks: dict[str, Any]) -> Figur
         n = of_budget["ldd_n"].iloc[0]
         ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(f"log determinant distance at n = {n:.0f}\n(nats per example, lower is more diverse)")
-        ax.set_title(f"{_budget(budget)}, {len(of_budget)} runs")
+        ax.set_title(f"{_budget(budget)}, {len(of_budget)} run{'' if len(of_budget) == 1 else 's'}")
     panels[0].set_ylabel(_axis(metric))
     _legend(figure, results, looks)
     return figure
@@ -233,13 +234,14 @@ def _budget_curves(results: pd.DataFrame, metric: str, looks: dict[str, Any]) ->
     figure, (ax,) = _figure(12, 7)
     budgets = np.sort(results["budget"].dropna().unique())
     groups = list(results.groupby("label", sort=False))
+    apart = (budgets[-1] / budgets[0]) ** 0.008  # so that intervals of one budget do not hide each other
     for i, (label, runs) in enumerate(groups):
         if runs["budget"].isna().all():
             ax.axhline(runs[metric].mean(), color=looks[label]["color"], linestyle=":")
             continue
         points = [(budget, *t_interval(of_budget[metric])) for budget, of_budget in runs.groupby("budget")]
         x, y, half = np.array(points).T
-        ax.errorbar(x * 1.015 ** (i - (len(groups) - 1) / 2), y, yerr=half, capsize=5, **looks[label])
+        ax.errorbar(x * apart ** (i - (len(groups) - 1) / 2), y, yerr=half, capsize=5, **looks[label])
     ax.set_xscale("log")
     ax.set_xticks(budgets, [f"{budget:.0f}" for budget in budgets])
     ax.minorticks_off()
@@ -300,7 +302,7 @@ def _share_map(tasks: pd.DataFrame) -> Figure:
 
 
 def _budget(budget: float) -> str:
-    return "no budget" if np.isnan(budget) else f"budget {budget:.0f} examples"
+    return f"budget {budget:.0f} examples"
 
 
 def _axis(metric: str) -> str:

@@ -67,7 +67,7 @@ def collect(runs: list[Path]) -> Results:
     names = [name for name in differing if name not in ("strategy", "budget")]
     table["budget"] = table["budget"].astype("float64")
     table["label"] = [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
-    table["total_s"] = table[[name for name in table if name.startswith("made_in_")]].sum(axis=1)
+    table["total_s"] = table[[name for name in table if name.startswith("made_in/")]].sum(axis=1, min_count=1)
     table = _common_ldd(table, [name for name in names if not of_strategy(name)], runs)
     per_run = [share for run, row in zip(runs, table.to_dict("records"), strict=True) if len(share := _shares(run, row))]
     shares = pd.concat(per_run, ignore_index=True) if per_run else pd.DataFrame(columns=SHARES)

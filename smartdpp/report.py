@@ -81,7 +81,7 @@ def write(found: list[Cell], report: Wanted, out: Path) -> tuple[str, list[Path]
             figures = run_figures(found[0].path, out)
         else:
             sections += [_paired(results, report.baseline), _by_task(results), _correlations(results)]
-            figures = study_figures(results.table, out, results.shares)
+            figures = study_figures(results.table[results.table["n"] > 0], out, results.shares)
     text = "\n\n".join(section for section in sections if section)
     pictures = "".join(f"\n\n![{path.stem.replace('_', ' ')}]({path.name})" for path in figures)
     write_text(out / "report.md", text + pictures + "\n")

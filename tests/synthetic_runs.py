@@ -51,8 +51,8 @@ def finished_run(
     row |= {"loss_base": loss_base, "loss": loss, **{f"loss/{task}": loss for task in TASKS}}
     row |= {f"diversity_{key}": value for key, value in measured.items()}
     row |= {
-        "made_in_mixture_s": 1.5,
-        "made_in_adapter_s": 60.0,
+        "made_in/mixture": 1.5,
+        "made_in/adapter": 60.0,
         "score": loss,
         "commit": "0123456789abcdef",
         "uncommitted": None,

@@ -60,6 +60,7 @@ def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(sweep: 
         ("random", "3", f"{np.mean([2.2, 2.21, 2.24]):.3f} ± {half:.3f}"),
         ("base model, not finetuned", "", "4.000"),
     ]
+    assert {(row["selection (s)"], row["run (s)"]) for row in rows[:2]} == {("1.5", "62")}
     assert "2 held-out tasks (50 documents)" in report(sweep / "out")
     assert str(sweep / "out") in capsys.readouterr().out
 

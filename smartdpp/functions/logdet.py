@@ -118,7 +118,7 @@ class LogDet:
             at = np.arange(a, min(a + 512, len(order)))
             window = LogDetWindow(schur, at, self.theta, self.bonus[order[at]])
             for i in range(len(at)):
-                gain[a + i] = window.bonus[i] + (1 - self.theta) * np.log(max(window.d2[i], CLAMP))
+                gain[a + i] = window.bonus[i] + (1 - self.theta) * np.log(window.d2[i] if window.d2[i] >= ROUNDING else CLAMP)
                 window.add(i)
             window.close()
         return gain

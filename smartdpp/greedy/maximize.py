@@ -68,8 +68,13 @@ def maximize(
     chosen = np.concatenate([room.start, earlier])
     if chosen.size:
         state.add(chosen)
-    if method == "exact":
-        exact(state, room, picks)
-    else:
-        stochastic(state, room, picks, most, epsilon, seed)
+    try:
+        if method == "exact":
+            exact(state, room, picks)
+        else:
+            stochastic(state, room, picks, most, epsilon, seed)
+    except KeyboardInterrupt:
+        if picks.checkpoint is not None:
+            picks.save()
+        raise
     return picks.done()

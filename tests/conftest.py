@@ -1,0 +1,89 @@
+"""What the tests share: a private model cache, a small corpus on disk, and the real command line composed in this process."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from smartdpp.config import conf_dir, register
+from smartdpp.pipeline import Run, prepare
+
+TASKS = {
+    "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
+    "copy": lambda r: (f"Repeat the word {r.choice(WORDS)}{r.randint(0, 999)}.", r.choice(WORDS)),
+    "first": lambda r: (f"Name the first of {r.choice(WORDS)}, {r.choice(WORDS)} and {r.randint(0, 999)}.", r.choice(WORDS)),
+    "length": lambda r: (f"How long is {r.choice(WORDS) * r.randint(1, 4)}?", str(r.randint(3, 30))),
+    "parity": lambda r: (f"Is {r.randint(0, 99999)} even or odd?", r.choice(["even", "odd"])),
+}
+WORDS = ("apple", "bread", "cloud", "delta", "ember", "flint", "grape", "house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models made by tests stay out of the user's cache; the real model is looked up there by the tests that want it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMARTDPP_CACHE", str(folder))
+        patch.setenv("WANDB_SILENT", "true")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tasks of 24 rows as JSON lines."""
+    path = tmp_path_factory.mktemp("corpus") / "train.jsonl"
+    draw = random.Random(0)
+    rows = [{"task": task, **dict(zip(("prompt", "response"), make(draw), strict=True))} for task, make in TASKS.items() for _ in range(24)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def small(corpus: Path, root: Path) -> list[str]:
+    """Overrides that shrink the default run to seconds without leaving a stage out."""
+    return [
+        "corpus=jsonl",
+        f"corpus.path={corpus}",
+        "embedding=tfidf",
+        "embedding.dim=16",
+        "embedding@probe=tfidf",
+        "model=tiny",
+        "evaluation.tasks=[parity]",
+        "evaluation.limit=4",
+        "evaluation.max_new_tokens=4",
+        "recipe.save_steps=1",
+        "budget=16",
+        "tracker=none",
+        f"root={root}",
+    ]
+
+
+@pytest.fixture
+def configure(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Composes the real configuration with the small overrides and then the test's own."""
+
+    def compose_config(*overrides: str, **values: Any) -> DictConfig:
+        register()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", [*small(corpus, tmp_path), *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        del cfg.hydra  # as Hydra hands it to the task function
+        return cfg
+
+    return compose_config
+
+
+@pytest.fixture
+def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
+    def make(*overrides: str) -> Run:
+        cfg = configure(*overrides)
+        return prepare(cfg, {key: name for key, name in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")})
+
+    return make

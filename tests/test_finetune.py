@@ -1,0 +1,141 @@
+"""Finetuning trains on exactly the rows it is given, masks the prompt, repeats itself, and goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file
+
+from smartdpp import finetune
+from smartdpp.errors import InputError
+from smartdpp.finetune import IGNORED, Finetune, tokenized
+from smartdpp.models import Tiny, load_finetuned
+
+ROWS = pa.table({"prompt": [f"What is {i} plus {i}?" for i in range(20)], "response": [str(2 * i) for i in range(20)]})
+QUICK = {"batch_size": 8, "micro_batch_size": 4, "save_steps": 1}
+
+
+def weights(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, np.ndarray]:
+    return load_file(folder / name)
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_labels_are_the_response_and_its_end() -> None:
+    tokenizer = Tiny().tokenizer()
+    for row in tokenized(tokenizer, "plain", ROWS):
+        trained = [label for label in row["labels"] if label != IGNORED]
+        assert len(row["labels"]) == len(row["input_ids"])
+        assert trained[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(trained[:-1]).strip().isdigit()
+
+
+def test_every_row_passes_exactly_once_per_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as Collator
+
+    seen = []
+    collate = Collator.torch_call
+    monkeypatch.setattr(Collator, "torch_call", lambda self, examples: seen.extend(examples) or collate(self, examples))
+    facts = Finetune(**QUICK).train(Tiny(), ROWS, tmp_path, seed=0)
+    expected = tokenized(Tiny().tokenizer(), "plain", ROWS)
+    assert sorted(row["input_ids"] for row in seen) == sorted(expected["input_ids"])
+    assert sorted(row["labels"] for row in seen) == sorted(expected["labels"])
+    assert facts["steps"] == 3
+    assert facts["rows"] == 20
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    assert all(np.linalg.norm(value) > 0 for name, value in weights(tmp_path).items() if "lora_B" in name)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    made = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        Finetune(**QUICK).train(Tiny(), ROWS, tmp_path / name, seed=seed)
+        made.append(weights(tmp_path / name))
+    assert same(made[0], made[1])
+    assert not same(made[0], made[2])
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import Trainer
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    recipe = Finetune(**QUICK, epochs=2, dropout=0.1)
+    recipe.train(Tiny(), ROWS, tmp_path / "whole", seed=0)
+    step = Trainer.training_step
+
+    def stopped(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
+    (tmp_path / "broken" / "checkpoints" / "checkpoint-9").mkdir()  # as a kill while saving leaves it
+    recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert (tmp_path / "whole" / "log.jsonl").read_text().count("\n") == (tmp_path / "broken" / "log.jsonl").read_text().count("\n")
+
+
+def test_all_weights_can_be_trained_and_loaded_again(tmp_path: Path) -> None:
+    Finetune(method="full", **QUICK).train(Tiny(), ROWS, tmp_path, seed=0)
+    tuned = load_finetuned(Tiny(), tmp_path).state_dict()
+    base = Tiny().load().state_dict()
+    assert any((tuned[name] != base[name]).any() for name in base)
+    assert not list(tmp_path.rglob("*.bin"))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_trainer_that_loses_rows_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import trl
+
+    class Lossy(trl.SFTTrainer):
+        def __init__(self, *args, train_dataset, **kwargs):
+            super().__init__(*args, train_dataset=train_dataset.select(range(19)), **kwargs)
+
+    monkeypatch.setattr(trl, "SFTTrainer", Lossy)
+    with pytest.raises(AssertionError, match="not the mixture's rows"):
+        Finetune(**QUICK).train(Tiny(), ROWS, tmp_path, seed=0)
+
+
+def test_two_processes_take_the_same_first_steps_as_one(tmp_path: Path) -> None:
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        Finetune(batch_size=8, micro_batch_size=4, processes=processes).train(Tiny(), ROWS.slice(0, 16), out, seed=0)
+        losses.append([json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_qlora_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "needs a CUDA device" in Finetune(method="qlora").check()[0]
+    assert Finetune().check() == []
+
+
+@pytest.mark.parametrize("bad", [{"learning_rate": 0}, {"rank": -1}, {"batch_size": 0}, {"batch_size": 6, "micro_batch_size": 4}])
+def test_parameters_out_of_range(bad: dict) -> None:
+    with pytest.raises(InputError, match="recipe"):
+        Finetune(**bad)
+
+
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (16, 2.5, 5), (1, 1, 1)])
+def test_steps_follow_from_rows(rows: int, epochs: float, steps: int) -> None:
+    assert Finetune(epochs=epochs).steps(rows) == steps
+
+
+def test_nothing_of_a_checkpoint_is_unpickled_freely() -> None:
+    assert "torch.load" not in Path(finetune.__file__).read_text()

@@ -1,0 +1,114 @@
+"""The default pipeline from end to end on a tiny model: what it leaves, what it reuses, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from smartdpp.errors import InputError
+from smartdpp.pipeline import Run, execute
+from smartdpp.store import read_json
+
+
+def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+    run = small_run("strategy=smart", "tracker=wandb")
+    score = execute(run)
+    row = read_json(run.path / "result.json")
+    assert score == row["score"] == row["loss"]
+    mixture = [json.loads(line) for line in (run.mixture.path / "mixture.jsonl").open()]
+    assert len({example["id"] for example in mixture}) == 16
+    assert "parity" not in {example["task"] for example in mixture}
+    assert run.adapter.meta()["facts"]["rows"] == 16
+    adapter = load_file(run.adapter.path / "adapter_model.safetensors")
+    assert all(np.linalg.norm(weights) > 0 for name, weights in adapter.items() if "lora_B" in name)
+    assert row["loss_change_low"] <= row["loss_change"] <= row["loss_change_high"]
+    assert list((run.path / "wandb").glob("offline-run-*"))
+    assert not list(run.path.parent.parent.rglob("*.partial"))
+    assert "parity" in capsys.readouterr().out
+
+    before = {path: path.stat().st_mtime_ns for path in run.path.parent.parent.rglob("*") if path.is_file() and path.name != "run.log"}
+    assert execute(run) == score
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert after == before, "a finished run is shown from cache, not made again"
+
+    other = small_run("strategy=random")
+    execute(other)
+    assert other.base.key == run.base.key
+    assert other.embedding.key == run.embedding.key
+    assert read_json(other.path / "result.json")["seconds/base scores"] == 0
+    assert read_json(other.path / "result.json")["loss_base"] == row["loss_base"]
+
+
+def test_none_scores_the_base_model(small_run: Callable[..., Run]) -> None:
+    run = small_run("strategy=none")
+    execute(run)
+    row = read_json(run.path / "result.json")
+    assert row["n"] == 0
+    assert row["loss"] == row["loss_base"]
+    assert "adapter" not in run.stages()
+
+
+def test_full_takes_the_whole_pool_under_any_budget(small_run: Callable[..., Run]) -> None:
+    runs = [small_run("strategy=full", "until=mixture", f"budget={budget}") for budget in (3, 7)]
+    assert runs[0].slug == runs[1].slug
+    execute(runs[0])
+    assert runs[0].mixture.meta()["facts"]["n"] == 4 * 24
+
+
+@pytest.mark.parametrize(("until", "made"), [("corpus", {"corpus"}), ("embedding", {"corpus", "embedding"})])
+def test_until_stops_after_the_named_stage(small_run: Callable[..., Run], until: str, made: set[str]) -> None:
+    run = small_run(f"until={until}")
+    assert execute(run) is None
+    assert {name for name, artifact in run.stages().items() if artifact.finished} == made
+
+
+def test_plan_writes_nothing(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+    run = small_run("until=plan")
+    execute(run)
+    assert "to do" in capsys.readouterr().out
+    assert not (run.path.parent.parent / "store").exists()
+
+
+def test_the_budget_is_refused_before_embedding(small_run: Callable[..., Run]) -> None:
+    run = small_run("budget=97")
+    with pytest.raises(InputError, match=r"budget=97: the pool holds 96 examples"):
+        execute(run)
+    assert not run.embedding.finished
+    assert "97" in (run.path / "error.txt").read_text()
+    with pytest.raises(InputError, match="96"):  # once the pool is known, the check itself refuses
+        small_run("budget=97", "until=plan")
+
+
+def test_more_tasks_than_there_are(small_run: Callable[..., Run]) -> None:
+    with pytest.raises(InputError, match=r"9.*4 tasks"):
+        execute(small_run("strategy.num_tasks=9", "until=mixture"))
+
+
+def test_a_heldout_task_that_is_not_in_the_corpus(small_run: Callable[..., Run]) -> None:
+    with pytest.raises(InputError, match="parityy"):
+        execute(small_run("evaluation.tasks=[parityy]"))
+
+
+def test_seeds_can_be_split(small_run: Callable[..., Run]) -> None:
+    base, select, train = (small_run("strategy=random", *extra) for extra in ([], ["select_seed=1"], ["train_seed=1"]))
+    assert base.mixture.key == train.mixture.key != select.mixture.key
+    assert base.adapter.key != train.adapter.key
+
+
+def test_a_file_counts_by_content_not_by_place(small_run: Callable[..., Run], corpus, tmp_path) -> None:
+    (tmp_path / "moved").mkdir()
+    copy = tmp_path / "moved" / corpus.name
+    copy.write_bytes(corpus.read_bytes())
+    assert small_run(f"corpus.path={copy}").slug == small_run().slug
+    with copy.open("a") as file:
+        file.write(json.dumps({"task": "add", "prompt": "one more", "response": "row"}) + "\n")
+    assert small_run(f"corpus.path={copy}").slug != small_run().slug
+
+
+@pytest.mark.parametrize("how", ["tracker=wandb", "until=mixture", "root=/elsewhere"])
+def test_how_a_run_is_made_is_not_what_it_is(small_run: Callable[..., Run], how: str) -> None:
+    assert small_run(how, "root=.").slug == small_run("root=.").slug

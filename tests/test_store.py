@@ -1,0 +1,117 @@
+"""Artifacts are finished or redone, built once, and never seen half-written."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from smartdpp import store
+from smartdpp.errors import InputError
+from smartdpp.store import Artifact, Busy, digest, lock, publish, read_json, write_json
+
+
+def artifact(root: Path, **params: object) -> Artifact:
+    return Artifact(root, "stage", 1, params, {})
+
+
+def test_a_finished_artifact_is_not_built_again(tmp_path: Path) -> None:
+    builds = []
+    one = artifact(tmp_path, x=1)
+    assert one.produce(lambda out: builds.append(out) or {"n": 1}) is False
+    assert one.produce(lambda out: builds.append(out) or {"n": 2}) is True
+    assert len(builds) == 1
+    assert one.meta()["facts"] == {"n": 1}
+    assert one.meta()["seconds"] >= 0
+    assert one.meta()["peak_gib"] > 0
+
+
+@pytest.mark.parametrize("other", [{"stage": "b"}, {"version": 2}, {"params": {"x": 2}}, {"inputs": {"a": "k"}}])
+def test_the_key_follows_from_stage_version_parameters_and_inputs(tmp_path: Path, other: dict) -> None:
+    base = {"root": tmp_path, "stage": "a", "version": 1, "params": {"x": 1}, "inputs": {}}
+    assert Artifact(**base).key == Artifact(**base).key != Artifact(**(base | other)).key
+
+
+def test_an_interrupted_build_keeps_what_it_left(tmp_path: Path) -> None:
+    one = artifact(tmp_path)
+
+    def interrupted(out: Path) -> dict:
+        (out / "shard").write_text("done")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one.produce(interrupted)
+    assert not one.finished
+    assert not one.path.exists()
+    one.produce(lambda out: {"found": (out / "shard").read_text()})
+    assert one.meta()["facts"] == {"found": "done"}
+
+
+def test_a_directory_without_its_last_file_is_unfinished(tmp_path: Path) -> None:
+    one = artifact(tmp_path)
+    partial = one.path.with_name(one.path.name + ".partial")
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("half")
+    assert not one.finished
+    assert one.produce(lambda out: {}) is False
+
+
+def _slow_build(path: Path, log: Path) -> None:
+    def build(out: Path) -> dict:
+        time.sleep(0.5)
+        with log.open("a") as file:
+            file.write("built\n")
+        return {}
+
+    publish(path, build)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_slow_build, args=(tmp_path / "x", tmp_path / "log")) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_lock_held_elsewhere_is_reported_at_once(tmp_path: Path) -> None:
+    with lock(tmp_path / "x"), pytest.raises(Busy), lock(tmp_path / "x", wait=False):
+        pass
+    with lock(tmp_path / "x", wait=False):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_one_sentence(tmp_path: Path, number: int) -> None:
+    def full(out: Path) -> dict:
+        raise OSError(number, "as the system puts it", str(out / "file"))
+
+    with pytest.raises(InputError, match="cannot write .*file: as the system puts it"):
+        artifact(tmp_path).produce(full)
+    assert not artifact(tmp_path).finished
+
+
+def test_json_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+
+    def no_room(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(store.os, "fsync", no_room)
+    with pytest.raises(OSError, match="full"):
+        write_json(tmp_path / "a.json", {"x": 2})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nan"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+
+
+def test_the_digest_ignores_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1}) != digest({"a": 1, "b": [2, 1]})
