@@ -60,7 +60,9 @@ def download(package: str, version: str, sha256: str, into: Path) -> Path:
     found = file_hash(wheels[0])
     if found != sha256:
         wheels[0].unlink()
-        raise InputError(f"{wheels[0].name} has the wrong hash: sha256 {found}, expected {sha256}. It was deleted; fetch it from a trusted index")
+        raise InputError(
+            f"{wheels[0].name} has the wrong hash: sha256 {found}, expected {sha256}. It was deleted; fetch it from a trusted index"
+        )
     return wheels[0]
 
 

@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,9 @@ def _signature_problems(where: str, node: Any) -> Iterator[str]:
     module_name, _, name = target.rpartition(".")
     try:
         component = vars(importlib.import_module(module_name))[name]
-    except (ImportError, KeyError):
+    except (ModuleNotFoundError, KeyError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("smartdpp"):
+            raise  # the component is there, something it needs is not
         yield f"{where}._target_={target}: there is no such component"
         return
     given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "_convert_")}
@@ -208,8 +211,12 @@ def _root_problems(root: Path) -> Iterator[str]:
     existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not existing.is_dir():
         yield f"root={root}: {existing} is not a folder"
-    elif not os.access(existing, os.W_OK):
-        yield f"root={root}: {existing} cannot be written; choose another folder with root=PATH"
+        return
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        yield f"root={root}: {existing} cannot be written ({error.strerror}); choose another folder with root=PATH"
 
 
 def redact(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.config import redact
-from smartdpp.store import Artifact, read_json
+from smartdpp.store import Artifact
 
 if TYPE_CHECKING:
     from smartdpp.pipeline import Run
@@ -84,7 +84,9 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
     if "embedding" in stage:
         return f"{facts['n']} rows x {facts['d']}"
     if stage == "mixture":
-        return f"{facts['n']} of {facts['n_pool']} examples from {facts['tasks']} of {facts['tasks_in_pool']} tasks, {facts['tokens']} tokens"
+        return (
+            f"{facts['n']} of {facts['n_pool']} examples from {facts['tasks']} of {facts['tasks_in_pool']} tasks, {facts['tokens']} tokens"
+        )
     if stage == "adapter":
         return (
             f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "

@@ -6,11 +6,13 @@ In a sweep a cell that another process is working on is left for the end, so tha
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,11 +24,13 @@ from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.store import Busy
 
 log = logging.getLogger(__name__)
+WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, read before main() sets it for its own use
 left_for_later: list[Run] = []
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
 
 
-class Failure(CompactHydraException):
-    """Hydra prints it without a traceback and exits with status 1."""
+class Failure(Exception):
+    """A cell of a sweep that could not be run; the sweep goes on and ends with exit status 1."""
 
 
 def cell(cfg: DictConfig) -> float | None:
@@ -43,22 +47,39 @@ def cell(cfg: DictConfig) -> float | None:
             log.info("%s: another process is working on it; coming back to it at the end", run.slug)
             left_for_later.append(run)
             return None
-    except (InputError, OSError, OmegaConfBaseException) as error:
-        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        message = redact(f"error: {name}{error}")
-        if sweeping:  # the other cells go on; Hydra reports this one and exits with status 1 at the end
-            raise Failure(message) from None
-        sys.exit(message)
+    except USER_ERRORS as error:
+        if not sweeping:  # leaving here spares the reader Hydra's own lines around the message
+            if WANTS_TRACEBACKS:
+                raise
+            sys.exit(f"error: {said(error)}")
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        log.error("failed: %s: %s", overrides, said(error))
+        raise Failure(f"{overrides}: {said(error)}") from None
+    except Exception:
+        if sweeping:
+            log.exception("failed: %s", " ".join(HydraConfig.get().overrides.task))
+        raise
+
+
+def said(error: Exception) -> str:
+    """What a person needs of an error: the message, with its kind where the message alone would be cryptic."""
+    kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
+    return redact(f"{kind}{error}")
 
 
 def main() -> None:
     register()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
-    for run in left_for_later:
-        try:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
+        for run in left_for_later:
             execute(run)
-        except InputError as error:
-            sys.exit(redact(f"error: {error}"))
+    except (Failure, *USER_ERRORS) as error:
+        if WANTS_TRACEBACKS:
+            raise
+        sys.exit(f"error: {said(error)}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

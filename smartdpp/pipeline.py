@@ -8,11 +8,10 @@ Every artifact's key follows from the configuration and the content of its files
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from smartdpp import console, summary
-from smartdpp.config import UNTIL, Parts, check, container, identity, redact, slug, without_paths
+from smartdpp.config import Parts, check, container, identity, redact, slug, without_paths
 from smartdpp.errors import InputError
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
 
@@ -60,7 +59,13 @@ class Run:
     @cached_property
     def corpus(self) -> Artifact:
         what, evaluation = self.what, self.parts.evaluation
-        params = {"corpus": what["corpus"], "pool": what["pool"], "model": what["model"], "heldout": evaluation.split(), "files": what["files"]}
+        params = {
+            "corpus": what["corpus"],
+            "pool": what["pool"],
+            "model": what["model"],
+            "heldout": evaluation.split(),
+            "files": what["files"],
+        }
         return self._artifact("corpus", params)
 
     @cached_property
@@ -235,7 +240,9 @@ def _mixture(run: Run, out: Path) -> dict[str, Any]:
     selection = run.parts.strategy.select(pool, run.cfg.budget, rng)
     expected = run.parts.strategy.size(len(pool), run.cfg.budget)
     if len(selection) != expected or len(np.unique(selection.index)) != expected:
-        raise AssertionError(f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}")
+        raise AssertionError(
+            f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
+        )
     return mixture.write(pool, rows, selection, out, {"strategy": run.names["strategy"], **container(run.cfg)})
 
 

@@ -27,7 +27,13 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row: dict[str, Any] = {"run": run.slug, **run.names}
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
-    row |= {"n": mixture["n"], "n_pool": mixture["n_pool"], "tasks": mixture["tasks"], "tasks_in_pool": mixture["tasks_in_pool"], "tokens": mixture["tokens"]}
+    row |= {
+        "n": mixture["n"],
+        "n_pool": mixture["n_pool"],
+        "tasks": mixture["tasks"],
+        "tasks_in_pool": mixture["tasks_in_pool"],
+        "tokens": mixture["tokens"],
+    }
     samples = {"base": read_samples(run.base.path / "samples.jsonl"), "tuned": read_samples(run.scores.path / "samples.jsonl")}
     for metric in METRICS:
         if metric in tuned["mean"]:
@@ -42,7 +48,11 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
     for name, artifact in run.stages().items():
         meta = artifact.meta()
-        row |= {f"seconds/{name}": round(seconds.get(name, 0.0), 2), f"made_in/{name}": meta["seconds"], f"peak_gib/{name}": meta["peak_gib"]}
+        row |= {
+            f"seconds/{name}": round(seconds.get(name, 0.0), 2),
+            f"made_in/{name}": meta["seconds"],
+            f"peak_gib/{name}": meta["peak_gib"],
+        }
     row["score"] = tuned["mean"].get("loss", next(iter(tuned["mean"].values())))
     row |= {name: run.scores.meta()[name] for name in ("commit", "uncommitted", "machine")}
     write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})

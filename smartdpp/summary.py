@@ -9,7 +9,13 @@ from typing import Any
 from smartdpp.result import METRICS
 from smartdpp.store import META, read_json
 
-LABELS = {"loss": "loss (nats/token)", "bits_per_byte": "bits/byte", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
+LABELS = {
+    "loss": "loss (nats/token)",
+    "bits_per_byte": "bits/byte",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "accuracy": "accuracy",
+}
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
 
 

@@ -32,7 +32,15 @@ class Wandb:
         settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
         try:
             session = wandb.init(
-                project=self.project, group=self.group, name=run.name, id=run.name, resume="allow", dir=str(run), mode=self.mode, config=config, settings=settings
+                project=self.project,
+                group=self.group,
+                name=run.name,
+                id=run.name,
+                resume="allow",
+                dir=str(run),
+                mode=self.mode,
+                config=config,
+                settings=settings,
             )
         except (wandb.errors.Error, OSError) as error:
             log.warning("wandb could not start (%s): the results are in %s", error, run)

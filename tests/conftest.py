@@ -54,6 +54,7 @@ def small(corpus: Path, root: Path) -> list[str]:
         "embedding=tfidf",
         "embedding.dim=16",
         "embedding@probe=tfidf",
+        "probe.dim=16",
         "model=tiny",
         "evaluation.tasks=[parity]",
         "evaluation.limit=4",

@@ -66,4 +66,6 @@ def _refuse_bad_vectors(part: np.ndarray, rows: pa.Table, start: int) -> None:
     bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
     if len(bad):
         names = [rows["id"][start + int(i)].as_py() for i in bad[:5]]
-        raise InputError(f"the embedding of {len(bad)} rows is not finite, first {', '.join(names)}: use another embedding or remove these rows")
+        raise InputError(
+            f"the embedding of {len(bad)} rows is not finite, first {', '.join(names)}: use another embedding or remove these rows"
+        )

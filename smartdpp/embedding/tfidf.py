@@ -36,7 +36,9 @@ class Tfidf:
         # every run of non-space characters is a word: prompts of numbers and signs must not come out empty
         words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
         counts = words.fit_transform(rows["prompt"].to_pylist())
-        svd = TruncatedSVD(min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized")
+        svd = TruncatedSVD(
+            min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized"
+        )
         svd.fit(counts)
 
         def encode(shard: pa.Table) -> np.ndarray:

@@ -30,7 +30,7 @@ class Jsonl:
 
     path: str
     columns: dict[str, str] = field(default_factory=dict)
-    defaults: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
     tasks: list[str] | None = None
     num_fewshot: int = 0
     limit: int = 25  # documents per task
@@ -55,7 +55,7 @@ class Jsonl:
             return self._rows().fingerprint()
 
     def split(self) -> dict[str, Any]:
-        return {"columns": self.columns, "defaults": self.defaults, "tasks": self.tasks}
+        return {"columns": self.columns, "constants": self.constants, "tasks": self.tasks}
 
     def heldout(self, tasks: list[str]) -> list[str]:
         """The file's tasks that are tasks of the corpus too, sorted."""
@@ -95,7 +95,7 @@ class Jsonl:
         )
 
     def _rows(self) -> Rows:
-        return Rows(self.path, self.columns, self.defaults)
+        return Rows(self.path, self.columns, self.constants)
 
 
 @contextmanager
@@ -108,6 +108,6 @@ def _as_evaluation() -> Iterator[None]:
 
 
 def _renamed(message: str) -> str:
-    for parameter in ("path", "columns", "defaults"):
+    for parameter in ("path", "columns", "constants"):
         message = message.replace(f"corpus.{parameter}", f"evaluation.{parameter}")
     return message

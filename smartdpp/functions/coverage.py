@@ -4,7 +4,7 @@ A gain is Σ_i (s_ij - best_i)⁺. The rows s_j are products of the features, ma
 entries of a row exceed ``best``; then the row is kept compressed to these, for good, and its gain costs next to nothing. Until then it
 is made anew. Where all gains are due at once and rows are still too full to keep, the symmetry of the kernel halves the work.
 
-Small pools are done in float64. Large ones are done in float32, and gains too close to tell apart are resolved in float64.
+Small pools are done in float64, on a kernel that is made once. Large ones are done in float32, and gains too close to tell apart are resolved in float64.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 TILE = 1024  # rows and columns of a symmetric tile: stays in cache
 BLOCK_BYTES = 2**24  # rows of the kernel made at a time
-KEEP_BYTES = 5 * 2**28  # compressed rows
-DOUBLE = 2048  # pools up to this size are done in float64
+KEEP_BYTES = 2**31  # compressed rows
+DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
 RESOLUTION = 2.5e-7  # of a float32 gain, times √n: six times the errors seen between float32 and float64
 
 
@@ -55,9 +55,10 @@ class Coverage:
             from smartdpp.functions.neighbours import columns
 
             self.begin, self.size, self.entry, self.value = columns(self.features, function.neighbors)
-            self.V = None
+            self.V = self.whole = None
             return
         self.V = torch.cat([self.features.rows(piece).to(torch.float64 if n <= double else torch.float32) for piece in self.features.blocks()])
+        self.whole = (self.V @ self.V.T).numpy() if n <= double else None
         room = min(n * (n + 1), KEEP_BYTES // (4 + self.best.itemsize))
         self.entry, self.value = np.empty(room, dtype=np.int32), np.empty(room, dtype=self.float)
         self.begin = np.zeros(n, dtype=np.int64)
@@ -65,7 +66,7 @@ class Coverage:
 
     def kernel(self, index: np.ndarray) -> np.ndarray:
         """(k, n): rows of the kernel."""
-        return (self.V[index] @ self.V.T).numpy()
+        return self.whole[index] if self.whole is not None else (self.V[index] @ self.V.T).numpy()
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         index = np.arange(self.n) if index is None else index
@@ -81,7 +82,7 @@ class Coverage:
         for a in range(0, len(full), step):
             some = full[a : a + step]
             gain[some], count = self.full_gains(index[some])
-            if a == 0 and full.size > 0.6 * self.n and count.mean() > len(self.entry) / self.n:
+            if a == 0 and full.size > self.n // 2 and count.mean() > len(self.entry) / self.n:
                 gain[full] = self.all_gains()[index[full]]
                 break
         return gain

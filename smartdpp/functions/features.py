@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     import torch
 
 COPY_BYTES = 2**28  # the largest float64 copy that is kept
-BLOCK_BYTES = 2**25  # the float64 block a larger matrix is read in: stays in cache
+HOLD = 1024  # rows from which on a set is held in case it is asked for again
+BLOCK_BYTES = 2**23  # the float64 block a larger matrix is read in: stays in cache
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Features:
     """X (n, d), numeric; with ``unit`` every row is divided by its Euclidean norm."""
 
     X: Any
     unit: bool = True
+    held: tuple[np.ndarray, torch.Tensor] | None = field(default=None, init=False, repr=False)  # the last large set of rows asked for
 
     @cached_property
     def tensor(self) -> torch.Tensor:
@@ -100,10 +102,16 @@ class Features:
         """float64[k, d]: these rows, normalised."""
         import torch
 
-        at = index if isinstance(index, slice) else torch.as_tensor(index, device=self.device)
-        if self.copy is not None:
-            return self.copy[at]
-        return self.tensor[at].double() * self.scale[at][:, None]
+        if isinstance(index, slice):
+            return self.tensor[index].double() * self.scale[index][:, None] if self.copy is None else self.copy[index]
+        if len(index) < HOLD:
+            return self.take(torch.as_tensor(index, device=self.device))
+        if self.held is None or not np.array_equal(self.held[0], index):
+            self.held = np.array(index), self.take(torch.as_tensor(index, device=self.device))
+        return self.held[1]
+
+    def take(self, at: torch.Tensor) -> torch.Tensor:
+        return self.tensor[at].double() * self.scale[at][:, None] if self.copy is None else self.copy[at]
 
     @cached_property
     def square(self) -> torch.Tensor:
@@ -117,7 +125,7 @@ class Features:
     @cached_property
     def total(self) -> torch.Tensor:
         """float64[d]: the sum of all rows."""
-        return sum(self.rows(piece).sum(0) for piece in self.blocks())
+        return sum(self.scale[piece] @ self.tensor[piece].double() for piece in self.blocks())
 
     def identity(self) -> list[Any]:
         """What tells this matrix from another one: shape, every row's norm, the sum of all rows."""
@@ -127,8 +135,13 @@ class Features:
         """float64[k, ...]: rows ``index`` (all by default) times Y (d, ...)."""
         import torch
 
-        if index is None:
-            if self.copy is not None:
-                return self.copy @ Y
-            return torch.cat([self.rows(piece) @ Y for piece in self.blocks()])
-        return torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])
+        if index is not None and len(index) < self.shape[0]:
+            return self.rows(index) @ Y if len(index) <= 2**15 else torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])
+        if self.copy is not None:
+            whole = self.copy @ Y
+        else:
+            whole = torch.empty((self.shape[0], *Y.shape[1:]), dtype=torch.float64, device=self.device)
+            for piece in self.blocks():
+                whole[piece] = self.tensor[piece].double() @ Y
+            whole *= self.scale if Y.ndim == 1 else self.scale[:, None]
+        return whole if index is None else whole[torch.as_tensor(index, device=self.device)]

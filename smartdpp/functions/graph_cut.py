@@ -74,7 +74,7 @@ class GraphCutState:
         self.v = self.features.total.clone()
         self.tolerance = 1e-12 * self.radius * (float(self.v.norm()) + self.lam * self.radius)
         self.chunk = n
-        self.active = max(4096, n // 8)
+        self.active = int(np.clip(n // 8, 4096, 32768))
         self.width = int(np.clip(np.sqrt(10 * n), 256, 2048))
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:

@@ -148,8 +148,8 @@ class LogDetState:
         self.theta, self.bonus = function.theta, function.bonus
         self.schur = function.schur(budget)
         self.least = function.diagonal  # the least d² picked: sets what rounding can do to the rest
-        self.chunk = self.active = max(4096, n // 8)
-        self.width = 512
+        self.chunk = self.active = int(np.clip(n // 8, 4096, 32768))
+        self.width = 384
 
     @property
     def tolerance(self) -> float:

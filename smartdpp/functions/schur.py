@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from smartdpp.functions.logdet import LogDet
 
-BLOCK_BYTES = 2**26  # of temporary columns
+PIECE = 2**15  # rows at a time in the dual
+BLOCK_BYTES = 2**26  # of temporary columns in the primal
 
 
 class Schur(Protocol):
@@ -66,8 +67,8 @@ class Dual:
             if behind == 0:
                 continue
             late = index[self.seen[index] == seen]
-            for piece in self.function.features.blocks(late):
-                at = late[piece]
+            for a in range(0, len(late), PIECE):
+                at = late[a : a + PIECE]
                 phi = self.phi(at)
                 if behind <= self.recent.shape[1]:
                     self.d2[at] -= (phi @ self.recent[:, self.recent.shape[1] - behind :]).square_().sum(1).cpu().numpy()

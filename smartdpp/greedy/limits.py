@@ -41,6 +41,10 @@ class Limits:
         """float64[k]: what greedy ranks by, the gain per cost."""
         return gain if self.cost is None else gain / self.cost[index]
 
+    def rank(self, gain: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """float64[k]: the scores of ``index`` by all gains (n), -inf where an item may not be picked now."""
+        return np.where(self.open(index), self.score(gain[index], index), -np.inf)
+
     @property
     def cheapest(self) -> float:
         """The least cost there is: a rise of a gain is at most so many times smaller than the rise of its score."""

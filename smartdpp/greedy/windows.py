@@ -19,6 +19,9 @@ from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
 
+MOST = 0.6  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
+
+
 class Window(Protocol):
     """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
 
@@ -71,40 +74,41 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
     everyone = np.arange(len(limits.free))
     bound = np.full(len(everyone), np.inf) if state.rises else state.gains()
     while True:
-        members = everyone[limits.open(everyone)]
-        first = settle(state, limits, bound, members)
+        first = settle(state, limits, bound, everyone)
         if first is None:
             return
-        active, outer = leaders(limits, bound, members, state.active, first)
+        active, outer = leaders(limits, bound, everyone, state.active, first)
         mark = state.mark()
         while first is not None:
             index, inner = leaders(limits, bound, active, state.width, first)
             floor = max(inner, outer + state.rise(mark) / limits.cheapest)
             window = state.window(index)
             pick_inside(state, window, limits, picks, floor, first)
-            bound[window.index] = window.gain
+            bound[index] = window.gain
             window.close()
-            active = active[limits.open(active)]
             first = settle(state, limits, bound, active)
-            ceiling = outer + (state.rise(mark) + state.tolerance) / limits.cheapest
-            if first is not None and limits.score(bound[[first]], np.array([first]))[0] <= ceiling:
+            if first is not None and limits.rank(bound, np.array([first]))[0] <= outer + (state.rise(mark) + state.tolerance) / limits.cheapest:
                 first = None
 
 
 def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:
     """The member greedy picks next (None: there is none), after evaluating every member whose bound stands in the way; updates ``bound``."""
     slack = state.tolerance / limits.cheapest
-    score = limits.score(bound[members], members)
+    score = limits.rank(bound, members)
+    candidates = np.count_nonzero(score > -np.inf)
     stale = np.ones(len(members), dtype=bool)
     best, size = -np.inf, len(members) if state.rises else state.chunk
     while True:
         doubtful = np.flatnonzero(stale & (score >= best - slack) & (score > -np.inf))
         if not doubtful.size:
             break
-        if doubtful.size > size:
+        if doubtful.size > size and not (best > -np.inf and doubtful.size > MOST * candidates):
             doubtful = np.sort(doubtful[np.argpartition(-score[doubtful], size)[:size]])
-        bound[members[doubtful]] = state.gains(members[doubtful])
-        score[doubtful] = limits.score(bound[members[doubtful]], members[doubtful])
+        elif doubtful.size == candidates:  # the members as they are: their rows may still be at hand
+            doubtful = np.arange(len(members))
+        index = members[doubtful]
+        bound[index] = state.gains(index)
+        score[doubtful] = limits.rank(bound, index)
         stale[doubtful] = False
         best = max(best, score[doubtful].max())
         size *= 2
@@ -124,7 +128,7 @@ def leaders(limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, f
     """The ``size`` members of highest bound (ascending), ``first`` among them, and the highest score of the others."""
     if len(members) <= size:
         return members, -np.inf
-    score = limits.score(bound[members], members)
+    score = limits.rank(bound, members)
     score[members == first] = np.inf
     order = np.argpartition(-score, size)
     return np.sort(members[order[:size]]), float(score[order[size:]].max())

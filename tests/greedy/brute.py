@@ -53,7 +53,9 @@ class Gains:
         self.chosen.append(j)
 
 
-def check(function, index, gain, *, cost=None, groups=None, limits=None, budget=None, start=(), tie=TIE, relative=1e-5, absolute=1e-8, whole=True) -> None:
+def check(
+    function, index, gain, *, cost=None, groups=None, limits=None, budget=None, start=(), tie=TIE, relative=1e-5, absolute=1e-8, whole=True
+) -> None:
     """Every pick is greedy's, at its gain, ties by lowest index; and the selection ends only when nothing can follow."""
     now = Gains(function)
     for j in start:

@@ -1,0 +1,119 @@
+"""The command line as a user meets it: quick answers, one clear error, the right exit status, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small
+
+ROOT = Path(__file__).parents[1]
+
+
+def smartdpp(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment, stdin=subprocess.DEVNULL)
+
+
+def refused(*arguments: str) -> str:
+    done = smartdpp(*arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
+    for arguments in (["--help"], [*small(corpus, tmp_path), "until=plan"]):
+        started = time.perf_counter()
+        done = smartdpp(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert time.perf_counter() - started < 20, "seconds, not the minute that importing every library would take on a busy machine"
+    assert "to do" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bugdet=3"], "bugdet"),
+        (["strategy=smrt"], "proportional"),  # the options are listed
+        (["+strategy.num_task=3"], "did you mean num_tasks?"),
+        (["budget=0"], "at least 1"),
+        (["budget=-3"], "at least 1"),
+        (["budget=abc"], "budget"),
+        (["recipe.learning_rate=high"], "valid number"),
+        (["until=tomorrow"], "choose one of plan"),
+        (["corpus.path=/no/such/file.jsonl"], "/no/such/file.jsonl"),
+        (["recipe=qlora"], "CUDA"),
+        (["strategy.tasks._target_=os.system"], "only components under smartdpp."),
+        (["model=hub"], "model.path has no value"),
+        (["root=/proc/nowhere"], "cannot be written"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_clear_error(corpus: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    if arguments == ["recipe=qlora"]:
+        pytest.importorskip("torch")
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA device")
+    assert said in refused(*small(corpus, tmp_path), "strategy=smart", "until=mixture", *arguments)
+
+
+def test_every_problem_is_told_at_once(corpus: Path, tmp_path: Path) -> None:
+    text = refused(*small(corpus, tmp_path), "budget=0", "until=never", "+recipe.alpah=3", "seed=-1", "until=never")
+    assert all(word in text for word in ("budget=0", "until=never", "did you mean alpha?", "seed=-1"))
+
+
+def test_a_typo_in_a_yaml(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "strategy").mkdir(parents=True)
+    (folder / "strategy" / "own.yaml").write_text("_target_: smartdpp.strategies.smart.Smart\ntemprature: 2.0\n")
+    (folder / "strategy" / "broken.yaml").write_text("_target_: smartdpp.strategies.smart.Smart\n  temperature: [2.0\n")
+    (folder / "strategy" / "gone.yaml").write_text("_target_: smartdpp.strategies.smart.Smrt\n")
+    search = f"hydra.searchpath=[file://{folder}]"
+    assert "did you mean temperature?" in refused(*small(corpus, tmp_path), search, "strategy=own")
+    assert "there is no such component" in refused(*small(corpus, tmp_path), search, "strategy=gone")
+    assert "broken.yaml" in refused(*small(corpus, tmp_path), search, "strategy=broken")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "empty"),
+        ('{"task": "a", "prompt": "p", "response": "r"}\n{"task": ', "line 2"),
+        ('{"prompt": "p", "response": "r"}\n', "task"),
+    ],
+    ids=["empty file", "malformed line", "row without task"],
+)
+def test_a_bad_corpus_file(corpus: Path, tmp_path: Path, content: str, said: str) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(content)
+    text = refused(*small(corpus, tmp_path), f"corpus.path={bad}", "until=mixture")
+    assert said in text
+    assert "bad.jsonl" in text
+
+
+def test_an_unwritable_root(corpus: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:  # root may write anywhere: a file in the folder's place stops it too
+        (tmp_path / "blocked").write_text("")
+    else:
+        (tmp_path / "blocked").mkdir(mode=0o500)
+    assert "blocked" in refused(*small(corpus, tmp_path / "blocked"), "until=mixture")
+
+
+def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) -> None:
+    done = smartdpp("-m", *small(corpus, tmp_path), "budget=97,8", "strategy=random", "until=mixture")
+    assert done.returncode == 1
+    assert "the pool holds 96 examples" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith("."))
+    assert len(runs) == 2
+    assert [(tmp_path / "runs" / name / "error.txt").is_file() for name in runs] == ["-b97-" in name for name in runs]
+    assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 1

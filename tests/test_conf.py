@@ -1,0 +1,78 @@
+"""Every YAML under conf/ and experiments/: composes, passes the check, and instantiates."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from smartdpp.config import GROUPS, Config, check, conf_dir, register
+
+ROOT = conf_dir().parent
+OPTIONS = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml") if path.parent != conf_dir())
+STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+NEEDS = {  # options that cannot work without a value of the user's
+    "corpus/jsonl": ["corpus.path={data}"],
+    "corpus/hub": ["corpus.path=owner/name"],
+    "embedding/sentence": ["embedding.model=org/model"],
+    "model/hub": ["model.path=org/model"],
+    "evaluation/jsonl": ["evaluation.path={data}"],
+    "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
+}
+REFUSED_HERE = {"recipe/qlora": "CUDA"}  # what check says on a machine without a GPU
+
+
+def composed(*overrides: str, name: str = "config", folder: Path = conf_dir()):
+    register()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        cfg = compose(name, [f"hydra.searchpath=[file://{conf_dir()}]", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    return cfg
+
+
+def test_all_of_them_are_found() -> None:
+    assert len(OPTIONS) == 44
+    assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "function"} - {"probe"}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> None:
+    import torch
+
+    group, name = str(option.parent), option.stem
+    extra = [override.format(data=corpus) for override in NEEDS.get(f"{group}/{name}", [])]
+    choices = [f"function@strategy.tasks={name}", f"function@strategy.instances={name}"] if group == "function" else [f"{group}={name}"]
+    cfg = composed(*choices, *extra)
+    refusal = REFUSED_HERE.get(f"{group}/{name}")
+    if refusal and not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=refusal):
+            check(cfg)
+    else:
+        assert check(cfg).strategy is not None
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_composes_and_passes_the_check(study: str) -> None:
+    cfg = composed(name=study, folder=ROOT / "experiments")
+    assert check(cfg).strategy is not None
+    assert cfg.report
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_an_option_opens_with_what_it_is_and_how_to_run_it(option: Path) -> None:
+    head = []
+    for line in (conf_dir() / option).read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        head.append(line)
+    text = "\n".join(head)
+    assert "python run.py" in text
+    assert re.search(r"(Try|Worth trying)\b.*: ", text)
+
+
+def test_the_groups_of_the_schema_are_the_groups_that_are_checked() -> None:
+    assert set(GROUPS) < set(Config.__dataclass_fields__)
