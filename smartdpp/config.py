@@ -1,7 +1,7 @@
 """The configuration: its schema, a run's identity, and a check of everything in it before any work.
 
-Identity, in one sentence: everything in the configuration is what the run *is*, except tracker, until, root, report and Hydra's own, which are how
-it is run. Paths do not count either: a file enters by its content.
+Identity, in one sentence: everything in the configuration is what the run *is*, except tracker, until, root, report and Hydra's own, which
+are how it is run. Paths do not count either: a file enters by its content.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finetuning on exactly the mixture: LoRA, 4-bit QLoRA or all weights, through TRL's SFTTrainer.
 
-Rows are tokenized here (see smartdpp.encode) and handed over with their labels, so nothing is dropped, truncated or packed on the way; that is
-asserted. The loss is on the response and its end token only. On one device the same seed gives the same weights, also after a kill: training
-goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process that `accelerate launch` starts.
+Rows are tokenized here (see smartdpp.encode) and handed over with their labels, so nothing is dropped, truncated or packed on the way;
+that is asserted. The loss is on the response and its end token only. On one device the same seed gives the same weights, also after a
+kill: training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
@@ -43,7 +43,7 @@ class Finetune:
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: float = 1.0
     rank: int = 16  # LoRA and QLoRA only, as alpha, dropout and target_modules
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     gradient_checkpointing: bool = False
@@ -236,7 +236,7 @@ def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int
 
     pq.write_table(rows, out / "rows.parquet")
     target = f"{type(model).__module__}.{type(model).__qualname__}"
-    write_json(out / "job.json", {"recipe": asdict(recipe), "model": {"_target_": target} | asdict(model), "seed": seed})
+    write_json(out / "job.json", {"recipe": asdict(recipe), "model": {"_target_": target} | asdict(cast(Any, model)), "seed": seed})
     if device() == "cuda":
         launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         launcher += ["--num_processes", str(recipe.processes)]

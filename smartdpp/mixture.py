@@ -82,8 +82,9 @@ configs:
 ---
 # An instruction-tuning mixture chosen by smartdpp
 
-{len(chosen)} of {sum(in_pool.values())} examples from {len(selected)} of {len(in_pool)} tasks, {tokens} tokens; strategy `{config["strategy"]["_target_"]}`,
-budget {config["budget"]}, select seed {config["select_seed"]}. `mixture.jsonl` is in the order of selection.
+{len(chosen)} of {sum(in_pool.values())} examples from {len(selected)} of {len(in_pool)} tasks, {tokens} tokens;
+strategy `{config["strategy"]["_target_"]}`, budget {config["budget"]}, select seed {config["select_seed"]}.
+`mixture.jsonl` is in the order of selection.
 
 | licence | examples |
 |---|---|

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _describe(run: Run) -> None:
 
 def _stages(run: Run) -> dict[str, float]:
     """Makes what is missing, up to ``until``; returns the seconds each stage took now (0 from cache)."""
-    work = {
+    work: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
         "corpus": _corpus,
         "embedding": lambda run, out: _embed(run, run.parts.embedding, out),
         "probe embedding": lambda run, out: _embed(run, run.parts.probe, out),
@@ -192,15 +193,16 @@ def _stages(run: Run) -> dict[str, float]:
         "scores": lambda run, out: _evaluate(run, run.adapter.path, out),
     }
     seconds = {}
+    wanted = list(work)[: list(work).index(LAST[run.cfg.until]) + 1]
     for name, artifact in run.stages().items():
+        if name not in wanted:
+            continue
         started = time.perf_counter()
-        hit = artifact.produce(lambda out, name=name: work[name](run, out))
+        hit = artifact.produce(partial(work[name], run))
         seconds[name] = 0.0 if hit else time.perf_counter() - started
         console.stage(name, artifact, hit)
         if name == "corpus":
             _check_budget(run, artifact.meta()["facts"]["n_pool"])
-        if name == LAST[run.cfg.until] and run.cfg.until != "end":
-            break
     return seconds
 
 

@@ -66,7 +66,8 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
     tasks = pd.read_csv(artifacts["mixture"] / "tasks.csv")
     chosen = tasks[tasks["selected"] > 0]
-    title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {row['tasks']} of {row['tasks_in_pool']} tasks, {row['tokens']} tokens"
+    tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
+    title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, {row['tokens']} tokens"
     table = Table(title=title, title_justify="left")
     for column in ("task", "examples", "share", "of the task's pool"):
         table.add_column(column, justify="left" if column == "task" else "right")
@@ -83,9 +84,9 @@ def _diversity(row: dict[str, Any]) -> str:
     if "ldd" not in facts:
         return f"diversity: {', '.join(f'{name} {value}' for name, value in facts.items()) or 'not measured'}"
     return (
-        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} (± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is "
-        f"more diverse); kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, "
-        f"exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
+        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} "
+        f"(± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is more diverse); "
+        f"kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
     )
 
 

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from smartdpp.config import GROUPS, Config, check, conf_dir, register
 
 ROOT = conf_dir().parent
+CONF = conf_dir()
 OPTIONS = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml") if path.parent != conf_dir())
 STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 NEEDS = {  # options that cannot work without a value of the user's
@@ -25,7 +26,7 @@ NEEDS = {  # options that cannot work without a value of the user's
 REFUSED_HERE = {"recipe/qlora": "CUDA"}  # what check says on a machine without a GPU
 
 
-def composed(*overrides: str, name: str = "config", folder: Path = conf_dir()):
+def composed(*overrides: str, name: str = "config", folder: Path = CONF):
     register()
     with initialize_config_dir(str(folder), version_base="1.3"):
         cfg = compose(name, [f"hydra.searchpath=[file://{conf_dir()}]", *overrides], return_hydra_config=True)

@@ -56,5 +56,5 @@ def test_an_unknown_format_names_the_known_ones(tokenizer):
 def test_chat_without_a_template_is_refused(cache):
     bare = Tiny(seed=5).tokenizer()
     bare.chat_template = None
-    with pytest.raises(InputError, match="model.format=plain"):
+    with pytest.raises(InputError, match=r"model\.format=plain"):
         encode_prompt(bare, "chat", "a")

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of every stage, then the same command: it finishes, and equals the undisturbed run. And two terminals share a sweep."""
+"""kill -9 in every stage, then the same command: it finishes and equals the undisturbed run. And two terminals share a sweep."""
 
 from __future__ import annotations
 

@@ -52,6 +52,12 @@ def test_none_scores_the_base_model(small_run: Callable[..., Run]) -> None:
     assert "adapter" not in run.stages()
 
 
+def test_until_also_holds_without_training(small_run: Callable[..., Run]) -> None:
+    run = small_run("strategy=none", "until=adapter")
+    execute(run)
+    assert not run.base.finished
+
+
 def test_full_takes_the_whole_pool_under_any_budget(small_run: Callable[..., Run]) -> None:
     runs = [small_run("strategy=full", "until=mixture", f"budget={budget}") for budget in (3, 7)]
     assert runs[0].slug == runs[1].slug

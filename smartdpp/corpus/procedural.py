@@ -44,14 +44,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 # Families with a closed set of answers, which makes them multiple choice.
-CHOICES = {
-    "course_schedule": ["False", "True"],
-    "family_relationships": [
-        "brother", "daughter", "father", "father-in-law", "grandfather", "grandmother", "husband", "mother", "mother-in-law", "sister",
-        "son", "wife",
-    ],
-    "syllogism": ["No", "Yes"],
-}  # fmt: skip
+KIN = "brother daughter father father-in-law grandfather grandmother husband mother mother-in-law sister son wife"
+CHOICES = {"course_schedule": ["False", "True"], "family_relationships": KIN.split(), "syllogism": ["No", "Yes"]}
 
 # They iterate over sets or draw from a generator that nobody seeds: another process generates other examples from the same seed.
 UNSTABLE = (
@@ -71,7 +65,8 @@ class ReasoningGym:
     """``per_family`` examples of each of ``families``; the family is the task, reasoning-gym's category (algebra, logic, ...) the dataset.
 
     ``settings`` are a family's own parameters in reasoning-gym ({"maze": {"max_grid_size": 6}}). Another ``seed`` gives other examples.
-    The families in CHOICES are multiple choice. One whose answers are only checked, never stated, yields empty responses, which the length filter drops and counts.
+    The families in CHOICES are multiple choice. One whose answers are only checked, never stated, yields empty responses, which the
+    length filter drops and counts.
     """
 
     families: list[str] = field(default_factory=lambda: list(FAMILIES))

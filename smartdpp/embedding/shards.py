@@ -1,6 +1,7 @@
 """The embedding stage: any embedding over any number of rows, one shard at a time, so that a kill costs at most one shard.
 
-Row i of ``X.npy`` belongs to row i of the corpus. Shards have a fixed size, so an interrupted run ends with the same bytes as an undisturbed one.
+Row i of ``X.npy`` belongs to row i of the corpus. Shards have a fixed size, so an interrupted run ends with the same bytes as an
+undisturbed one.
 """
 
 from __future__ import annotations
