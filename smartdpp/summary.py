@@ -6,16 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smartdpp.result import METRICS
 from smartdpp.store import META, read_json
 
-LABELS = {
-    "loss": "loss (nats/token)",
-    "bits_per_byte": "bits/byte",
-    "exact_match": "exact match",
-    "rouge_l": "ROUGE-L",
-    "accuracy": "accuracy",
-}
+LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
 
 
@@ -39,7 +32,7 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
     base = read_json(artifacts["base scores"] / "scores.json")
     tuned = read_json(artifacts.get("scores", artifacts["base scores"]) / "scores.json")
-    metrics = [metric for metric in METRICS if metric in tuned["mean"]]
+    metrics = [metric for metric in LABELS if metric in tuned["mean"]]
     table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
     table.add_column("task")
     table.add_column("n", justify="right")
@@ -86,7 +79,8 @@ def _diversity(row: dict[str, Any]) -> str:
     return (
         f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} "
         f"(± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is more diverse); "
-        f"kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
+        f"kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, "
+        f"exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
     )
 
 

@@ -90,11 +90,11 @@ def submodlib(X: np.ndarray, k: int, case: str) -> np.ndarray:
 def apricot(X: np.ndarray, k: int, case: str) -> np.ndarray:
     import apricot as lib
 
+    K = X @ X.T  # apricot refuses negative similarities
     if case == "facility location":
-        chooser = lib.FacilityLocationSelection(k, metric="precomputed", optimizer="lazy")
-    else:
-        chooser = lib.GraphCutSelection(k, metric="precomputed", alpha=1 / 0.8, optimizer="naive")
-    return chooser.fit(np.maximum(X @ X.T, 0) if case == "facility location" else X @ X.T).ranking[:k]
+        return lib.FacilityLocationSelection(k, metric="precomputed", optimizer="lazy").fit(np.maximum(K, 0, out=K)).ranking[:k]
+    K += 1  # adds the same to every item's gain, so the picks are those of the cosine
+    return lib.GraphCutSelection(k, metric="precomputed", alpha=1 / 0.4, optimizer="naive").fit(K).ranking[:k]
 
 
 def dfs_solver_rs(X: np.ndarray, k: int, case: str) -> np.ndarray:
@@ -217,12 +217,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this, e.g. 'graph cut' or '10k'")
     parser.add_argument("--repeat", type=int, default=1, help="the fastest of so many runs counts")
     parser.add_argument("--timeout", type=float, default=900, help="seconds a measurement may take")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of matrix products and sweeps, for every selector")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         selector, case, n, k = options.child
         measure(selector, case, int(n), int(k))
         return
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
     RESULTS.mkdir(parents=True, exist_ok=True)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = read()
@@ -236,7 +239,7 @@ def main() -> None:
             else:
                 runs = [child(selector, case, n, k, options.timeout) for _ in range(options.repeat)]
                 result = min(runs, key=lambda run: run.get("seconds", np.inf))
-            row = {"case": case, "n": n, "k": k, "selector": selector, "peak_gflops": round(peak_rate() / 1e9), "load": round(os.getloadavg()[0], 1)}
+            row = {"case": case, "n": n, "k": k, "selector": selector, "peak_gflops": round(peak_rate() / 1e9), "load": round(os.getloadavg()[0], 1), "threads": options.threads}
             picks = result.pop("picks", [])
             ours = picks if selector == "smartdpp" else ours
             row |= {key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()}
@@ -249,7 +252,7 @@ def main() -> None:
     figure(rows)
 
 
-COLUMNS = ["case", "n", "k", "selector", "seconds", "cpu", "peak_gib", "features_gib", "share_of_peak", "peak_gflops", "load"]
+COLUMNS = ["case", "n", "k", "selector", "seconds", "cpu", "peak_gib", "features_gib", "share_of_peak", "peak_gflops", "threads", "load"]
 COLUMNS += ["evaluations", "passes", "agreement", "error"]
 
 
@@ -275,18 +278,18 @@ def write(rows: dict[tuple, dict]) -> None:
         "seconds of all threads. Peak memory is the process's, features (and libraries) included. Load: of the machine at the time; above the number",
         "of cores the timings are disturbed. Measured by `python experiments/benchmarks/selection.py`.",
         "",
-        "| case | n | k | by | seconds | CPU s | ratio | peak GiB | of which before | share of matrix peak | load | gains evaluated (passes) | picks |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| case | n | k | by | seconds | CPU s | ratio | peak GiB | of which before | share of matrix peak | threads | load | gains evaluated (passes) | picks |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in ordered:
         own = rows.get((row["case"], int(row["n"]), int(row["k"]), "smartdpp"), {}).get("seconds")
         if row.get("error"):
-            lines.append(f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} |||||||||")
+            lines.append(f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} ||||||||||")
             continue
         ratio = f"{float(row['seconds']) / float(own):.1f}" if own and row["selector"] != "smartdpp" else ""
         work = f"{row['evaluations']} ({row['passes']})" if row.get("evaluations") else ""
         cells = [row["case"], row["n"], row["k"], row["selector"], row["seconds"], row["cpu"], ratio, row["peak_gib"], row["features_gib"]]
-        cells += [f"{float(row['share_of_peak']):.0%}", row["load"], work, row["agreement"]]
+        cells += [f"{float(row['share_of_peak']):.0%}", row["threads"], row["load"], work, row["agreement"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     (RESULTS / "selection.md").write_text("\n".join(lines) + "\n")
 
