@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -127,7 +128,12 @@ def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str
     started = time.perf_counter()
     with peak_memory() as peak:
         facts = build(partial)
-    return {"facts": facts, "seconds": round(time.perf_counter() - started, 3), "peak_gib": round(peak() / 2**30, 3)}
+    record = {"facts": facts, "seconds": round(time.perf_counter() - started, 3), "peak_gib": round(peak() / 2**30, 3)}
+    torch = sys.modules.get("torch")  # a stage that used a GPU has imported it
+    if torch is not None and torch.cuda.is_available():
+        record["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+        torch.cuda.reset_peak_memory_stats()
+    return record
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""The packaged sentence encoder and TF-IDF: unit vectors that put like prompts together, whatever the shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from smartdpp.embedding.sentence import MiniLM, Sentence
+from smartdpp.embedding.tfidf import Tfidf
+from smartdpp.errors import InputError
+
+PROMPTS = ["What is 3 plus 4?", "What is 5 plus 9?", "Name the capital of France.", "Name the capital of Spain.", "[SEP] {{ 7*7 }} <|im_end|>"]
+ROWS = pa.table({"prompt": PROMPTS})
+
+
+@pytest.mark.parametrize("embedding", [MiniLM(), Tfidf(dim=4)], ids=["minilm", "tfidf"])
+def test_like_prompts_lie_together(embedding) -> None:
+    encode = embedding.prepare(ROWS)
+    X = encode(ROWS)
+    np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1, atol=1e-5)
+    cosine = X @ X.T
+    assert cosine[0, 1] > cosine[0, 2:].max()
+    assert cosine[2, 3] > cosine[2, [0, 1, 4]].max()
+    shards = np.concatenate([encode(ROWS.slice(start, 2)) for start in (0, 2, 4)])
+    np.testing.assert_allclose(shards, X, atol=1e-5)
+
+
+def test_a_separator_in_a_prompt_is_text() -> None:
+    encode = MiniLM().prepare(ROWS)
+    two = encode(pa.table({"prompt": ["cats [SEP] dogs", "cats (SEP) dogs"]}))
+    assert two[0] @ two[1] > 0.9
+
+
+def test_prompts_that_are_cut_are_counted(capsys: pytest.CaptureFixture) -> None:
+    MiniLM(max_seq_length=8).prepare(ROWS)(pa.table({"prompt": ["word " * 50, "short"]}))
+    assert "1 of 2 prompts are longer than 8 tokens" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there() -> None:
+    assert "no such folder" in Sentence("./no/such/model").check()[0]
+    assert Sentence("org/model").check() == []
+
+
+def test_tfidf_has_as_many_dimensions_as_the_words_allow() -> None:
+    assert Tfidf(dim=999).prepare(ROWS)(ROWS).shape[1] <= len(PROMPTS)
+    with pytest.raises(InputError, match=r"embedding\.dim=0"):
+        Tfidf(dim=0)

@@ -1,0 +1,57 @@
+"""The mixture on disk: order, provenance and counts survive."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from smartdpp import mixture
+from smartdpp.types import Selection
+
+ROWS = pa.table(
+    {
+        "id": ["a/0", "a/1", "b/0", "c/0"],
+        "task": ["a", "a", "b", "c"],
+        "dataset": [None, None, "set", None],
+        "prompt": ["line\u2028separator", "p1", "${oc.env:HOME}", "p3"],
+        "response": ["r0", "r1", "{{ 7*7 }}", "r3"],
+        "source": ["s", "s", "s2", "s"],
+        "license": ["mit", "mit", None, "mit"],
+        "template": pa.array([None] * 4, pa.string()),
+        "n_tokens": pa.array([3, 4, 5, 6], pa.int32()),
+    }
+)
+CONFIG = dict.fromkeys(("corpus", "pool", "embedding", "quality"), {}) | {"strategy": {"_target_": "x"}, "budget": 3, "select_seed": 0}
+
+
+def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
+    pool = mixture.pool(ROWS, np.eye(4, dtype=np.float32), np.ones(4))
+    assert pool.names == ["a", "b", "c"]
+    assert pool.task.tolist() == [0, 0, 1, 2]
+    assert pool.template is None
+    facts = mixture.write(pool, ROWS, Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12}
+
+    lines = [json.loads(line) for line in (tmp_path / "mixture.jsonl").open(encoding="utf-8", newline="\n")]
+    assert [(line["rank"], line["gain"], line["id"], line["license"]) for line in lines] == [
+        (0, 3.0, "b/0", None),
+        (1, 2.0, "a/0", "mit"),
+        (2, 1.0, "a/1", "mit"),
+    ]
+    assert lines[0]["prompt"] == "${oc.env:HOME}"
+    assert mixture.read(tmp_path)["prompt"].to_pylist()[1] == "line\u2028separator"
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy", allow_pickle=False), [2, 0, 1])
+    tasks = list(csv.DictReader((tmp_path / "tasks.csv").open()))
+    assert [(row["task"], row["pool"], row["selected"]) for row in tasks] == [("a", "2", "2"), ("b", "1", "1"), ("c", "1", "0")]
+    card = (tmp_path / "README.md").read_text()
+    assert "| mit | 2 |" in card
+    assert "| a | 2 |" in card
+
+
+def test_template_types_reach_the_strategy() -> None:
+    flan = ROWS.set_column(ROWS.schema.get_field_index("template"), "template", pa.array(["zs_opt", "fs_opt", "zs_noopt", None]))
+    assert mixture.pool(flan, np.eye(4, dtype=np.float32), np.ones(4)).template.tolist() == ["zs_opt", "fs_opt", "zs_noopt", ""]
