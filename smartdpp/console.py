@@ -92,6 +92,12 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
             f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "
             f"{facts['dtype']} on {facts['device']}, train loss {facts['train_loss']:.3f}"
         )
+    if "ldd" in facts:
+        return (
+            f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} "
+            f"(± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is more diverse); kept {facts['kept']} of {facts['size']}, "
+            f"untruncated {facts['ldd_untruncated']:.3f}, exact duplicates {facts['duplicate_share']:.1%}"
+        )
     return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se"))
 
 
@@ -107,7 +113,7 @@ def plan(run: Run) -> None:
         state, what = ("cached", describe(name, artifact.meta()["facts"])) if artifact.finished else ("to do", _work(run, name))
         table.add_row(name, state, what, str(artifact.path))
     table.add_row("result", "done" if (run.path / "result.json").is_file() else "to do", "", str(run.path))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)  # a pipe has no width of its own
 
 
 def _work(run: Run, stage: str) -> str:

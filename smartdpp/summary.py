@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from smartdpp.console import describe
 from smartdpp.store import META, read_json
 
 LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
@@ -74,21 +75,14 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
 def _diversity(row: dict[str, Any]) -> str:
     facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
-    if "ldd" not in facts:
-        return f"diversity: {', '.join(f'{name} {value}' for name, value in facts.items()) or 'not measured'}"
-    return (
-        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} "
-        f"(± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is more diverse); "
-        f"kept {facts['kept']} of {facts['size']}, untruncated {facts['ldd_untruncated']:.3f}, "
-        f"exact duplicates {facts['duplicate_share']:.1%}; in {row['embedding@probe']}"
-    )
+    return f"{describe('diversity', facts) or 'diversity not measured'}; in {row['embedding@probe']}"
 
 
 def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     from rich.table import Table
 
     table = Table(title="cost", title_justify="left")
-    for column in ("stage", "seconds now", "seconds when made", "peak memory (GiB)"):
+    for column in ("stage", "seconds in this run", "seconds when made", "peak memory (GiB)"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     total = 0.0
     for name, path in artifacts.items():
