@@ -103,11 +103,17 @@ def dfs_solver_rs(X: np.ndarray, k: int, case: str) -> np.ndarray:
     return select_portfolio(X @ X.T, mode="excess", line=0.0, n_select=k)
 
 
+def row_at_a_time_float64(X: np.ndarray, k: int, case: str) -> np.ndarray:
+    """The reference for the picks: float32 cannot tell the second pick's candidates apart, whose d² differ by 1e-9."""
+    X = X.astype(np.float64)
+    return row_at_a_time(X / np.linalg.norm(X, axis=1, keepdims=True), k, case)
+
+
 def row_at_a_time(X: np.ndarray, k: int, case: str) -> np.ndarray:
-    """Fast greedy MAP, Chen, Zhang and Zhou 2018: one kernel row and one column of the factor a pick, float32 numpy."""
+    """Fast greedy MAP, Chen, Zhang and Zhou 2018: one kernel row and one column of the factor a pick, in X's precision."""
     n = len(X)
-    d2 = np.full(n, 2.0 if case == "log det" else 1.0, dtype=np.float32)
-    C = np.empty((k, n), dtype=np.float32)
+    d2 = np.full(n, 2.0 if case == "log det" else 1.0, dtype=X.dtype)
+    C = np.empty((k, n), dtype=X.dtype)
     picks = []
     for t in range(k):
         j = int(d2.argmax())
@@ -121,17 +127,17 @@ def row_at_a_time(X: np.ndarray, k: int, case: str) -> np.ndarray:
     return np.array(picks)
 
 
-SELECTORS = {f.__name__: f for f in (smartdpp, smartdpp_sparse, submodlib, apricot, dfs_solver_rs, row_at_a_time)}
+SELECTORS = {f.__name__: f for f in (smartdpp, smartdpp_sparse, submodlib, apricot, dfs_solver_rs, row_at_a_time, row_at_a_time_float64)}
 
 # case, n, k, peers; the peers that hold n × n are left out where it does not fit.
 CASES = [
     ("graph cut", 10_000, 1_000, ["submodlib", "apricot"]),
-    ("log det", 10_000, 1_000, ["submodlib", "row_at_a_time"]),
+    ("log det", 10_000, 1_000, ["row_at_a_time", "row_at_a_time_float64", "submodlib"]),
     ("facility location", 10_000, 1_000, ["dfs_solver_rs", "apricot", "submodlib"]),
     ("facility location", 50_000, 1_000, ["dfs_solver_rs", "smartdpp_sparse"]),
     ("graph cut", 50_000, 5_000, []),
     ("log det", 50_000, 5_000, []),
-    ("DPP MAP", 20_000, 2_000, ["row_at_a_time"]),
+    ("DPP MAP", 20_000, 2_000, ["row_at_a_time", "row_at_a_time_float64"]),
     ("graph cut", 1_000_000, 10_000, []),
     ("log det", 1_000_000, 10_000, []),
 ]
@@ -156,7 +162,11 @@ def measure(selector: str, case: str, n: int, k: int) -> None:
     picks = SELECTORS[selector](X, k, case)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_gib": peak / 2**20, "features_gib": before / 2**20, **work, "picks": picks.tolist()}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "cpu": cpu, "peak_gib": peak / 2**20, "features_gib": before / 2**20, **work, "picks": picks.tolist()}
+        )
+    )
 
 
 def counted() -> dict[str, int]:
@@ -239,7 +249,15 @@ def main() -> None:
             else:
                 runs = [child(selector, case, n, k, options.timeout) for _ in range(options.repeat)]
                 result = min(runs, key=lambda run: run.get("seconds", np.inf))
-            row = {"case": case, "n": n, "k": k, "selector": selector, "peak_gflops": round(peak_rate() / 1e9), "load": round(os.getloadavg()[0], 1), "threads": options.threads}
+            row = {
+                "case": case,
+                "n": n,
+                "k": k,
+                "selector": selector,
+                "peak_gflops": round(peak_rate() / 1e9),
+                "load": round(os.getloadavg()[0], 1),
+                "threads": options.threads,
+            }
             picks = result.pop("picks", [])
             ours = picks if selector == "smartdpp" else ours
             row |= {key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()}
@@ -253,6 +271,8 @@ def main() -> None:
 
 
 COLUMNS = ["case", "n", "k", "selector", "seconds", "cpu", "peak_gib", "features_gib", "share_of_peak", "peak_gflops", "threads", "load"]
+HEADER = ["case", "n", "k", "by", "seconds", "CPU s", "ratio", "CPU ratio", "peak GiB", "before selecting", "share of matrix peak"]
+HEADER += ["threads", "load", "gains evaluated (passes)", "picks"]
 COLUMNS += ["evaluations", "passes", "agreement", "error"]
 
 
@@ -274,21 +294,36 @@ def write(rows: dict[tuple, dict]) -> None:
     lines = [
         "# Selection: smartdpp and its peers",
         "",
-        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}; kernel included. Ratio: the peer's seconds over smartdpp's. CPU is",
-        "seconds of all threads. Peak memory is the process's, features (and libraries) included. Load: of the machine at the time; above the number",
-        "of cores the timings are disturbed. Measured by `python experiments/benchmarks/selection.py`.",
+        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}; kernel included. Ratio: a peer's seconds over smartdpp's. CPU",
+        "is seconds of all threads, and stays meaningful where other work shares the machine. Peak memory is the process's, features and",
+        "libraries included. Load is the machine's at the time: above the number of cores, seconds are disturbed.",
+        "Measured by `python experiments/benchmarks/selection.py`.",
         "",
-        "| case | n | k | by | seconds | CPU s | ratio | peak GiB | of which before | share of matrix peak | threads | load | gains evaluated (passes) | picks |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| " + " | ".join(HEADER) + " |",
+        "|---" * len(HEADER) + "|",
     ]
     for row in ordered:
-        own = rows.get((row["case"], int(row["n"]), int(row["k"]), "smartdpp"), {}).get("seconds")
+        own = rows.get((row["case"], int(row["n"]), int(row["k"]), "smartdpp"), {})
         if row.get("error"):
-            lines.append(f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} ||||||||||")
+            lines.append(f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} " + "|" * (len(HEADER) - 4))
             continue
-        ratio = f"{float(row['seconds']) / float(own):.1f}" if own and row["selector"] != "smartdpp" else ""
+        wall, cpu = (
+            f"{float(row[key]) / float(own[key]):.1f}" if own.get(key) and row["selector"] != "smartdpp" else ""
+            for key in ("seconds", "cpu")
+        )
         work = f"{row['evaluations']} ({row['passes']})" if row.get("evaluations") else ""
-        cells = [row["case"], row["n"], row["k"], row["selector"], row["seconds"], row["cpu"], ratio, row["peak_gib"], row["features_gib"]]
+        cells = [
+            row["case"],
+            row["n"],
+            row["k"],
+            row["selector"],
+            row["seconds"],
+            row["cpu"],
+            wall,
+            cpu,
+            row["peak_gib"],
+            row["features_gib"],
+        ]
         cells += [f"{float(row['share_of_peak']):.0%}", row["threads"], row["load"], work, row["agreement"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     (RESULTS / "selection.md").write_text("\n".join(lines) + "\n")
@@ -305,7 +340,11 @@ def figure(rows: dict[tuple, dict]) -> None:
     colour = dict(zip(names, ["#4477AA", "#228833", "#EE6677", "#AA3377"], strict=True))
     fig, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for name in names:
-        mine = sorted((int(r["n"]), float(r["seconds"]), int(r["k"])) for r in rows.values() if r["case"] == name and r["selector"] == "smartdpp" and not r.get("error"))
+        mine = sorted(
+            (int(r["n"]), float(r["seconds"]), int(r["k"]))
+            for r in rows.values()
+            if r["case"] == name and r["selector"] == "smartdpp" and not r.get("error")
+        )
         if not mine:
             continue
         axis.plot([m[0] for m in mine], [m[1] for m in mine], "o-", color=colour[name], label=f"{name}, smartdpp")
