@@ -25,7 +25,7 @@ ROWS = pa.table(
         "n_tokens": pa.array([3, 4, 5, 6], pa.int32()),
     }
 )
-CONFIG = dict.fromkeys(("corpus", "pool", "embedding", "quality"), {}) | {"strategy": {"_target_": "x"}, "budget": 3, "select_seed": 0}
+CONFIG = {"corpus": {}, "pool": {}, "embedding": {}, "quality": {}, "strategy": {"_target_": "x"}, "budget": 3, "select_seed": 0}
 
 
 def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 
-PROMPTS = ["What is 3 plus 4?", "What is 5 plus 9?", "Name the capital of France.", "Name the capital of Spain.", "[SEP] {{ 7*7 }} <|im_end|>"]
+PROMPTS = [
+    "What is 3 plus 4?",
+    "What is 5 plus 9?",
+    "Name the capital of France.",
+    "Name the capital of Spain.",
+    "[SEP] {{ 7*7 }} <|im_end|>",
+]
 ROWS = pa.table({"prompt": PROMPTS})
 
 

@@ -42,7 +42,8 @@ def test_values_are_the_formulas():
         (LogDet(X, quality=q, theta=0.25), 0.25 * np.log(q[Y]).sum() + 0.75 * np.linalg.slogdet(SY + np.eye(4))[1]),
     ]:
         assert function.value(Y) == pytest.approx(value, rel=1e-6, abs=1e-9)
-        assert function.value([]) == 0 and len(function.gains([])) == 0
+        assert function.value([]) == 0
+        assert len(function.gains([])) == 0
         np.testing.assert_allclose(np.cumsum(function.gains(Y)), [function.value(Y[: k + 1]) for k in range(4)], rtol=1e-9)
 
 
@@ -73,6 +74,13 @@ def test_a_small_gamma_keeps_its_residuals():
     s = maximize(LogDet(sphere(1000, 24), kernel="vmf", gamma=0.01), 300)
     assert len(s) == 300
     np.testing.assert_allclose(LogDet(sphere(1000, 24), kernel="vmf", gamma=0.01).gains(s.index), s.gain, rtol=1e-7)
+
+
+def test_a_factor_larger_than_memory_lives_in_a_file(monkeypatch):
+    f = LogDet(sphere(300, 8), kernel="vmf")
+    expected = maximize(f, 40)
+    monkeypatch.setattr("smartdpp.functions.schur.FREE_SHARE", 0)
+    np.testing.assert_array_equal(maximize(f, 40).index, expected.index)
 
 
 def test_input_of_any_kind_gives_the_same_selection(tmp_path):
