@@ -74,11 +74,13 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
     """What a finished stage did, in one line; whatever was dropped is said here."""
     if stage == "corpus":
         dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
-        lost = f"; no row left of {', '.join(facts['lost_tasks'])}" if facts["lost_tasks"] else ""
+        some = ", ".join(facts["lost_tasks"][:3]) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
+        lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
+        heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
         overlap = facts["overlap"]["pool_rows"]
         return (
             f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
-            f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'}); "
+            f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "
             f"{overlap} pool rows share text with a held-out prompt{lost}"
         )
     if "embedding" in stage:
