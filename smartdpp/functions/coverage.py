@@ -4,13 +4,15 @@ A gain is Σ_i (s_ij - best_i)⁺. The rows s_j are products of the features, ma
 entries of a row exceed ``best``; then the row is kept compressed to these, for good, and its gain costs next to nothing. Until then it
 is made anew. Where all gains are due at once and rows are still too full to keep, the symmetry of the kernel halves the work.
 
-Small pools are done in float64, on a kernel that is made once. Large ones are done in float32, and gains too close to tell apart are resolved in float64.
+Small pools are done in float64, on a kernel that is made once. Large ones are done in float32, and gains too close to tell apart are
+resolved in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ TILE = 1024  # rows and columns of a symmetric tile: stays in cache
 BLOCK_BYTES = 2**24  # rows of the kernel made at a time
 KEEP_BYTES = 2**31  # compressed rows
 DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
-RESOLUTION = 2.5e-7  # of a float32 gain, times √n: six times the errors seen between float32 and float64
+RESOLUTION = 4e-7  # error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
 
 
 class Coverage:
@@ -44,8 +46,8 @@ class Coverage:
         self.n = n = len(function)
         self.active = max(1024, n // 16)
         self.float = np.float64 if n <= double else np.float32
-        radius = float(self.features.square.max())
-        self.tolerance = radius * (1e-12 * n if n <= double else RESOLUTION * n**0.5)
+        self.radius = radius = float(self.features.square.max())
+        self.widest = n  # the most entries above ``best`` in a row evaluated lately
         self.best = np.zeros(n, dtype=self.float)
         self.holder = np.full(n, -1, dtype=np.int64)  # the pick that is row i's best; -1: none, best is 0
         self.margin = self.float(0 if n <= double else 1e-6 * radius)
@@ -55,9 +57,12 @@ class Coverage:
             from smartdpp.functions.neighbours import columns
 
             self.begin, self.size, self.entry, self.value = columns(self.features, function.neighbors)
-            self.V = self.whole = None
+            self.V: Any = None
+            self.whole: Any = None
             return
-        self.V = torch.cat([self.features.rows(piece).to(torch.float64 if n <= double else torch.float32) for piece in self.features.blocks()])
+        self.V = torch.cat(
+            [self.features.rows(piece).to(torch.float64 if n <= double else torch.float32) for piece in self.features.blocks()]
+        )
         self.whole = (self.V @ self.V.T).numpy() if n <= double else None
         room = min(n * (n + 1), KEEP_BYTES // (4 + self.best.itemsize))
         self.entry, self.value = np.empty(room, dtype=np.int32), np.empty(room, dtype=self.float)
@@ -87,6 +92,12 @@ class Coverage:
                 break
         return gain
 
+    @property
+    def tolerance(self) -> float:
+        if self.float is np.float64:
+            return 1e-12 * self.n * self.radius
+        return RESOLUTION * (self.widest + self.n**0.5) * self.radius
+
     def share(self, count: int, entries: int, work: Callable[[slice], None]) -> None:
         """Cuts 0..count-1 between the threads, if there is enough to do."""
         if self.threads is None or entries < 200_000:
@@ -102,12 +113,14 @@ class Coverage:
             self.sweeps.sparse(rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s])
 
         self.share(len(rows), int(self.size[rows].sum(dtype=np.int64)), work)
+        self.widest = int(self.size[rows].max())
         return gain
 
     def sums(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gains of these rows of the kernel, and how many entries each has above ``best``."""
         gain, count = np.empty(len(tile)), np.empty(len(tile), dtype=np.int64)
         self.share(len(tile), tile.size, lambda s: self.sweeps.dense(tile[s], self.best, self.margin, gain[s], count[s]))
+        self.widest = int(count.max())
         return gain, count
 
     def full_gains(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,10 +150,10 @@ class Coverage:
             for b in range(a, self.n, TILE):
                 x, y = self.V[a : a + TILE], self.V[b : b + TILE]
                 s = (torch.mm(x, y.T, out=tile) if len(x) == len(y) == TILE else x @ y.T).numpy()
-                self.share(len(x), s.size, lambda part, a=a, b=b, s=s: self.add_tile(s, a, b, part, gain))
+                self.share(len(x), s.size, partial(self.add_tile, s, a, b, gain))
         return gain
 
-    def add_tile(self, s: np.ndarray, a: int, b: int, part: slice, gain: np.ndarray) -> None:
+    def add_tile(self, s: np.ndarray, a: int, b: int, gain: np.ndarray, part: slice) -> None:
         """Rows ``part`` of the tile at (a, b) give to the gains of their rows and columns."""
         rows, columns = slice(a + part.start, a + part.stop), slice(b, b + s.shape[1])
         of_rows, of_columns = np.zeros(part.stop - part.start), np.zeros(s.shape[1], dtype=s.dtype)
@@ -151,8 +164,8 @@ class Coverage:
 
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
         """Gains in float64 from the features."""
-        if self.float is np.float64 or self.V is None:
-            return self.gains(index), self.tolerance
+        if self.float is np.float64 or self.V is None:  # with neighbours only, nothing finer is known
+            return self.gains(index), 1e-12 * self.n
         return np.array([self.gain64(j) for j in index]), 1e-12 * self.n
 
     def gain64(self, j: int) -> float:
@@ -163,7 +176,7 @@ class Coverage:
         i = self.entry[self.begin[j] : self.begin[j] + self.size[j]] if self.size[j] >= 0 else np.arange(self.n)
         x = V.rows(i)
         best = (x * V.rows(self.holder[i])).sum(1) * torch.from_numpy(self.holder[i] >= 0)
-        return float((x @ V.rows([j])[0] - best.clamp_(min=0)).clamp_(min=0).sum())
+        return float((x @ V.rows(np.array([j]))[0] - best.clamp_(min=0)).clamp_(min=0).sum())
 
     def add(self, index: np.ndarray) -> None:
         for j in index:

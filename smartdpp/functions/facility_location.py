@@ -52,7 +52,8 @@ class FacilityLocation:
         """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
         import torch
 
-        order, gain = checked(order, len(self)), 0.0
+        order = checked(order, len(self))
+        gain: Any = 0.0
         Y = self.features.rows(order)
         if not len(order):
             return np.empty(0)

@@ -101,7 +101,8 @@ class GraphCutWindow:
     """A few candidates with their Gram matrix: a pick costs one row of it."""
 
     def __init__(self, state: GraphCutState, index: np.ndarray) -> None:
-        self.state, self.index, self.picks = state, index, []
+        self.state, self.index = state, index
+        self.picks: list[int] = []
         x = state.features.rows(index)
         self.gain = (x @ state.v - state.lam * x.square().sum(1)).cpu().numpy()
         self.fall = (2 * state.lam * (x @ x.T)).cpu().numpy()

@@ -82,7 +82,9 @@ class LogDet:
             raise InputError(f"quality has shape {q.shape}; it must hold one number for each of the {len(self)} rows.")
         bad = np.flatnonzero(~((q > 0) & (q < np.inf)))
         if bad.size:
-            raise InputError(f"quality must be finite and above 0: {bad.size} of {len(q)} are not, the first is row {bad[0]} ({q[bad[0]]}).")
+            raise InputError(
+                f"quality must be finite and above 0: {bad.size} of {len(q)} are not, the first is row {bad[0]} ({q[bad[0]]})."
+            )
         return self.theta * np.log(q)
 
     def __len__(self) -> int:
@@ -201,7 +203,7 @@ class LogDetWindow:
         return gain
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gain[at], self.state.tolerance
+        return self.gain[at], 0.0 if self.state is None else self.state.tolerance
 
     def add(self, at: int) -> None:
         if self.d2[at] < ROUNDING:  # an exact copy, in a prescribed order: it takes nothing from the others

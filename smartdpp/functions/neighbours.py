@@ -46,10 +46,10 @@ def columns(features: Features, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
             row.append(some[r].astype(np.int32))
             column.append(candidates[c].astype(np.int32))
             value.append(v)
-    row, column, value = np.concatenate(row), np.concatenate(column), np.concatenate(value)
-    order = np.argsort(column, kind="stable")
-    size = np.bincount(column, minlength=n).astype(np.int32)
-    return np.cumsum(size, dtype=np.int64) - size, size, row[order], value[order]
+    sources = np.concatenate(column)
+    order = np.argsort(sources, kind="stable")
+    size = np.bincount(sources, minlength=n).astype(np.int32)
+    return np.cumsum(size, dtype=np.int64) - size, size, np.concatenate(row)[order], np.concatenate(value)[order]
 
 
 def split(V: torch.Tensor, count: int) -> tuple[list[np.ndarray], torch.Tensor]:

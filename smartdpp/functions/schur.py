@@ -6,6 +6,8 @@ has seen; the columns it lacks are computed when somebody asks, for a block of r
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from smartdpp.functions.logdet import LogDet
 
 PIECE = 2**15  # rows at a time in the dual
+FREE_SHARE = 0.5  # of the host's free memory that the primal's factor may take
 BLOCK_BYTES = 2**26  # of temporary columns in the primal
 
 
@@ -94,14 +97,12 @@ class Dual:
 
 
 class Primal:
-    """Any kernel: the rows of L themselves, (n, capacity), in host memory that is only touched as columns fill."""
+    """Any kernel: the rows of L themselves, (n, capacity), in memory that is only touched as columns fill."""
 
     def __init__(self, function: LogDet, capacity: int, subset: np.ndarray | None = None) -> None:
-        import torch
-
         self.function, self.subset = function, subset
         n = len(function) if subset is None else len(subset)
-        self.L = torch.empty((n, capacity), dtype=torch.float64, device=function.features.device)
+        self.L = storage(n, capacity, function.features.device)
         self.d2 = np.full(n, function.diagonal)
         self.seen = np.zeros(n, dtype=np.int64)
         self.chosen = np.empty(0, dtype=np.int64)
@@ -147,3 +148,14 @@ class Primal:
         self.d2[index] = 0.0
         self.chosen = np.concatenate([self.chosen, index])
         self.seen[index] = len(self.chosen)
+
+
+def storage(n: int, capacity: int, device: torch.device) -> torch.Tensor:
+    """float64[n, capacity], unset: on the device, or in an unnamed temporary file where memory is too small."""
+    import torch
+
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device.type != "cpu" or 8 * n * capacity <= FREE_SHARE * free:
+        return torch.empty((n, capacity), dtype=torch.float64, device=device)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the handle
+        return torch.from_numpy(np.memmap(file, dtype=np.float64, mode="w+", shape=(n, capacity)))

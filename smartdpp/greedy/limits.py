@@ -11,7 +11,7 @@ from smartdpp.functions.order import checked
 
 
 class Limits:
-    """``free`` bool[n]; ``left``, how much of the budget remains; ``cost`` float64[n] or None; ``label`` int64[n] and ``room`` int64[g] or None."""
+    """``free`` bool[n]; ``left``, how much of the budget remains; ``cost`` float64[n], ``label`` int64[n], ``room`` int64[g], or None."""
 
     def __init__(self, n: int, budget: float, costs: Any, groups: Any, limits: Any, start: Any) -> None:
         self.start = checked([] if start is None else start, n)
@@ -33,7 +33,7 @@ class Limits:
         mask = self.free[index]
         if self.cost is not None:
             mask &= self.cost[index] <= self.left
-        if self.label is not None:
+        if self.label is not None and self.room is not None:
             mask &= self.room[self.label[index]] > 0
         return mask if self.left > 0 else np.zeros_like(mask)
 
@@ -53,7 +53,7 @@ class Limits:
     def take(self, j: int) -> None:
         self.free[j] = False
         self.left -= 1 if self.cost is None else self.cost[j]
-        if self.label is not None:
+        if self.label is not None and self.room is not None:
             self.room[self.label[j]] -= 1
 
 
@@ -62,7 +62,7 @@ def _budget(budget: Any, n: int, cost: np.ndarray | None) -> float:
     if cost is None and not (number and budget == np.floor(budget) and 1 <= budget <= n):
         raise InputError(f"budget is {budget}; it must be a whole number from 1 to {n}, the rows there are to choose from.")
     if cost is not None and not (number and cost.min() <= budget < np.inf):
-        raise InputError(f"budget is {budget}; with costs it must be finite and pay at least for the cheapest row, which costs {cost.min():g}.")
+        raise InputError(f"budget is {budget}; with costs it must be finite and pay for the cheapest row, which costs {cost.min():g}.")
     return float(budget)
 
 
@@ -80,7 +80,7 @@ def _groups(groups: Any, limits: Any, n: int) -> tuple[np.ndarray | None, np.nda
         return None, None
     label, room = np.asarray(groups), np.asarray(limits)
     if label.shape != (n,) or label.dtype.kind not in "iu" or room.ndim != 1 or room.dtype.kind not in "iu" or np.any(room < 0):
-        raise InputError(f"groups must hold one whole number for each of the {n} rows, and limits one whole number of at least 0 for each group.")
+        raise InputError(f"groups must hold one whole number for each of the {n} rows, and limits one of at least 0 for each group.")
     if label.min() < 0 or label.max() >= room.size:
         raise InputError(f"groups reach from {label.min()} to {label.max()}, but limits are given for 0..{room.size - 1}.")
     return label.astype(np.int64), room.astype(np.int64)

@@ -56,7 +56,7 @@ class Picks:
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh.") from error
         if identity != self.identity:
-            raise InputError(f"{self.checkpoint} belongs to another selection (other features, parameters or budget); delete it to start afresh.")
+            raise InputError(f"{self.checkpoint} belongs to another selection (features, parameters or budget differ); delete it.")
         self.index, self.gain = index.tolist(), gain.tolist()
         if self.bar is not None:
             self.bar.update(len(index))

@@ -18,7 +18,6 @@ import numpy as np
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
-
 MOST = 0.6  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
 
 
@@ -26,8 +25,9 @@ class Window(Protocol):
     """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
 
     index: np.ndarray
-    gain: np.ndarray
 
+    @property
+    def gain(self) -> np.ndarray: ...
     @property
     def rise(self) -> float:
         """By how much any gain outside may have risen since the window opened."""
@@ -47,10 +47,14 @@ class State(Protocol):
     """What a function keeps of the items chosen so far."""
 
     rises: bool  # whether a gain can rise when items are added
-    tolerance: float  # gains closer than this are told apart by ``resolve``, or are a tie
     chunk: int  # items evaluated at a time when bounds are in the way
     active: int  # how many leaders are tracked between looks at the whole pool
     width: int  # the window's size
+
+    @property
+    def tolerance(self) -> float:
+        """Gains closer than this are told apart by ``resolve``, or are a tie."""
+        ...
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
@@ -87,18 +91,19 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
             bound[index] = window.gain
             window.close()
             first = settle(state, limits, bound, active)
-            if first is not None and limits.rank(bound, np.array([first]))[0] <= outer + (state.rise(mark) + state.tolerance) / limits.cheapest:
+            ceiling = outer + (state.rise(mark) + state.tolerance) / limits.cheapest
+            if first is not None and limits.rank(bound, np.array([first]))[0] <= ceiling:
                 first = None
 
 
 def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:
-    """The member greedy picks next (None: there is none), after evaluating every member whose bound stands in the way; updates ``bound``."""
-    slack = state.tolerance / limits.cheapest
+    """The member greedy picks next (None: there is none), once every member whose bound stands in the way is evaluated, into ``bound``."""
     score = limits.rank(bound, members)
     candidates = np.count_nonzero(score > -np.inf)
     stale = np.ones(len(members), dtype=bool)
     best, size = -np.inf, len(members) if state.rises else state.chunk
     while True:
+        slack = state.tolerance / limits.cheapest
         doubtful = np.flatnonzero(stale & (score >= best - slack) & (score > -np.inf))
         if not doubtful.size:
             break
