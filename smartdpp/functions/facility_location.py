@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class FacilityLocation:
     """X (n, d), numpy or torch. ``normalize`` divides rows by their norm; without it s_ij is the plain inner product.
 
+    Above 2,048 rows gains are float32, and those too close to tell apart are resolved in float64. Picks agreed with a float64 greedy on
+    every pool compared (up to 10,000 rows), which is no proof; recorded gains were within 2e-5 of theirs.
     ``neighbors`` (k >= 1) is an approximation for large pools, used while maximising only: each row of the pool sees just its k (or
     slightly more) nearest rows, found among its nearest clusters. ``value`` and ``gains`` are always those of the full function.
     Raises InputError for a parameter out of range at once, and for features that are not finite, not 2-d, empty, or zero where a norm
