@@ -37,6 +37,7 @@ def composed(*overrides: str, name: str = "config", folder: Path = CONF):
 
 def test_all_of_them_are_found() -> None:
     assert len(OPTIONS) == 44
+    assert STUDIES == ["quickstart"]
     assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "function"} - {"probe"}
 
 
