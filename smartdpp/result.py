@@ -19,7 +19,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
 
     ``seconds/<stage>`` were spent now; ``made_in/<stage>`` are the seconds its artifact took when it was made, possibly by another run.
     """
-    from smartdpp.evaluation.compare import paired
+    from smartdpp.evaluation.compare import mean_interval, paired
     from smartdpp.evaluation.scores import read_samples
     from smartdpp.mixture import read
 
@@ -38,6 +38,9 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     for metric in METRICS:
         if metric in tuned["mean"]:
             row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}
+            for which, name in (("base", f"{metric}_base"), ("tuned", metric)):
+                mean = mean_interval(samples[which], metric)
+                row |= {f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
             change = paired(samples["base"], samples["tuned"], metric)
             row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
     for task, scores in tuned["tasks"].items():

@@ -19,7 +19,7 @@ def show(run: Path) -> None:
 
     row = read_json(run / "result.json")
     artifacts = {name: Path(path) for name, path in read_json(run / "artifacts.json").items()}
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a pipe has no width of its own
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width of its own
     console.print(_scores(row, artifacts))
     if row["n"]:
         console.print(_mixture(row, artifacts))
@@ -43,15 +43,16 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
         cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
         table.add_row(task, str(scores["n"]), *cells)
     table.add_section()
-    table.add_row("mean over tasks", "", *(f"{row[f'{m}_base']:.3f} → {row[m]:.3f}" for m in metrics))
-    table.add_row("change [95 % interval]", "", *(_interval(row, metric) for metric in metrics))
-    table.caption = "interval: paired bootstrap over documents within tasks; it holds for these tasks, and for one seed"
+    table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
+    table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))
+    table.add_row("change, paired", "", *(_interval(row, f"{metric}_change", "+.3f") for metric in metrics))
+    table.caption = "[95 % interval]: bootstrap over documents within tasks; it holds for these tasks, and for one seed"
     table.caption_justify = "left"
     return table
 
 
-def _interval(row: dict[str, Any], metric: str) -> str:
-    return f"{row[f'{metric}_change']:+.3f} [{row[f'{metric}_change_low']:+.3f}, {row[f'{metric}_change_high']:+.3f}]"
+def _interval(row: dict[str, Any], name: str, form: str) -> str:
+    return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
 
 
 def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
