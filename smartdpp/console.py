@@ -34,24 +34,26 @@ def start() -> None:
         log.setLevel(logging.INFO)
 
 
-class Short(logging.Formatter):
+class Redacted(logging.Formatter):
+    """Whatever is logged, without the secrets of the environment."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+class Short(Redacted):
     """The message alone; a warning says that it is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = redact(super().format(record))
+        text = super().format(record)
         return f"warning: {text}" if record.levelno >= logging.WARNING else text
 
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Everything logged meanwhile, by libraries too, goes to this file with its time."""
-
-    class Stamped(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return redact(super().format(record))
-
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(Stamped("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -39,8 +39,7 @@ def cell(cfg: DictConfig) -> float | None:
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         OmegaConf.resolve(cfg)
-        chosen = HydraConfig.get().runtime.choices
-        run = prepare(cfg, {group: name for group, name in chosen.items() if not group.startswith("hydra/")})
+        run = prepare(cfg, HydraConfig.get().runtime.choices)
         try:
             return execute(run, wait=not sweeping)
         except Busy:

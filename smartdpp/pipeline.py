@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from smartdpp import console, summary
-from smartdpp.config import Parts, check, container, identity, redact, slug, without_paths
+from smartdpp.config import Parts, check, container, identity, redact, slug
 from smartdpp.errors import InputError
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
 
@@ -55,7 +55,7 @@ class Run:
 
     def _artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
         keys = {name: artifact.key for name, artifact in inputs.items()}
-        return Artifact(Path(self.cfg.root), stage, VERSION[stage], without_paths(params), keys)
+        return Artifact(Path(self.cfg.root), stage, VERSION[stage], params, keys)
 
     @cached_property
     def corpus(self) -> Artifact:
@@ -93,14 +93,14 @@ class Run:
 
     @cached_property
     def base(self) -> Artifact:
-        return self._artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus)
+        return self._scores()
 
     @cached_property
     def scores(self) -> Artifact:
-        if not self.trains:
-            return self.base
-        params = {name: self.what[name] for name in ("model", "evaluation")}
-        return self._artifact("scores", params, corpus=self.corpus, adapter=self.adapter)
+        return self._scores(adapter=self.adapter) if self.trains else self.base
+
+    def _scores(self, **adapter: Artifact) -> Artifact:
+        return self._artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus, **adapter)
 
     @property
     def trains(self) -> bool:
@@ -124,9 +124,9 @@ class Run:
 LAST = {"corpus": "corpus", "embedding": "embedding", "mixture": "diversity", "adapter": "adapter", "scores": "scores", "end": "scores"}
 
 
-def prepare(cfg: DictConfig, names: dict[str, str]) -> Run:
-    """Checks the configuration; InputError lists all that is wrong with it."""
-    run = Run(cfg, check(cfg), names)
+def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
+    """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own groups among them."""
+    run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
     if run.corpus.finished:
         _check_budget(run, run.corpus.meta()["facts"]["n_pool"])
     return run
@@ -245,7 +245,7 @@ def _mixture(run: Run, out: Path) -> dict[str, Any]:
         raise AssertionError(
             f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
         )
-    return mixture.write(pool, rows, selection, out, {"strategy": run.names["strategy"], **container(run.cfg)})
+    return mixture.write(pool, rows, selection, out, container(run.cfg))
 
 
 def _diversity(run: Run, out: Path) -> dict[str, Any]:

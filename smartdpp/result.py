@@ -21,19 +21,12 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     """
     from smartdpp.evaluation.compare import mean_interval, paired
     from smartdpp.evaluation.scores import read_samples
-    from smartdpp.mixture import read
 
     base, tuned = read_json(run.base.path / "scores.json"), read_json(run.scores.path / "scores.json")
     row: dict[str, Any] = {"run": run.slug, **run.names}
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
-    row |= {
-        "n": mixture["n"],
-        "n_pool": mixture["n_pool"],
-        "tasks": mixture["tasks"],
-        "tasks_in_pool": mixture["tasks_in_pool"],
-        "tokens": mixture["tokens"],
-    }
+    row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
     samples = {"base": read_samples(run.base.path / "samples.jsonl"), "tuned": read_samples(run.scores.path / "samples.jsonl")}
     for metric in METRICS:
         if metric in tuned["mean"]:
@@ -46,8 +39,9 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     for task, scores in tuned["tasks"].items():
         row |= {f"{metric}/{task}": scores[metric] for metric in METRICS if metric in scores}
     if run.trains:
-        row["mean_response_tokens"] = run.adapter.meta()["facts"]["response_tokens"] / len(read(run.mixture.path))
-        row |= {name: run.adapter.meta()["facts"][name] for name in ("steps", "train_loss", "dtype", "device")}
+        training = run.adapter.meta()["facts"]
+        row["mean_response_tokens"] = training["response_tokens"] / training["rows"]
+        row |= {name: training[name] for name in ("steps", "train_loss", "dtype", "device")}
         row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
     for name, artifact in run.stages().items():
         meta = artifact.meta()

@@ -69,12 +69,12 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
         master = _master(path, hydra_overrides)
         for chosen in _combinations(path, master, task_overrides):
             cfg = _compose(path, [*hydra_overrides, *chosen])
-            names = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+            choices = cfg.hydra.runtime.choices
             with open_dict(cfg):
                 del cfg["hydra"]
             try:
                 OmegaConf.resolve(cfg)
-                run = prepare(cfg, names)
+                run = prepare(cfg, choices)
                 cell = Cell(tuple(chosen), run.path, *state(run.path))
             except InputError as error:
                 cell = Cell(tuple(chosen), None, "invalid", str(error).replace("\n", "; "))

@@ -25,9 +25,8 @@ class Wandb:
         import wandb
         import yaml
 
-        from smartdpp.figures import run_figures
+        from smartdpp.figures import artifacts, run_figures
 
-        artifacts = {name: Path(path) for name, path in read_json(run / "artifacts.json").items()}
         config = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
         settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
         try:
@@ -46,7 +45,7 @@ class Wandb:
             log.warning("wandb could not start (%s): the results are in %s", error, run)
             return
         try:
-            tasks = pd.read_csv(artifacts["mixture"] / "tasks.csv")
+            tasks = pd.read_csv(artifacts(run)["mixture"] / "tasks.csv")
             figures = {path.stem: wandb.Image(str(path)) for path in run_figures(run)}
             session.log({**read_json(run / "result.json"), "mixture": wandb.Table(dataframe=tasks), **figures})
         finally:

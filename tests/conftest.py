@@ -85,6 +85,6 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
 def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
     def make(*overrides: str) -> Run:
         cfg = configure(*overrides)
-        return prepare(cfg, {key: name for key, name in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")})
+        return prepare(cfg, HydraConfig.get().runtime.choices)
 
     return make

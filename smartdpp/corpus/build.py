@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.corpus.overlap import HeldoutIndex
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
+from smartdpp.store import write_json
 from smartdpp.types import Corpus, Evaluation, Row
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def build(
         "lost_tasks": lost,
         "total_read": seen.total(),
     }
-    (out / "dropped.json").write_text(json.dumps(dropped, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(out / "dropped.json", dropped)
     _require_rows(seen, pool, heldout_tasks & set(lost), dropped, limits)
     return {
         "n_pool": pool.total(),
