@@ -4,33 +4,38 @@ A gain is Σ_i (s_ij - best_i)⁺. The rows s_j are products of the features, ma
 entries of a row exceed ``best``; then the row is kept compressed to these, for good, and its gain costs next to nothing. Until then it
 is made anew. Where all gains are due at once and rows are still too full to keep, the symmetry of the kernel halves the work.
 
-Small pools are done in float64, on a kernel that is made once. Large ones are done in float32, and gains too close to tell apart are
-resolved in float64.
+Small pools are done in float64. Large ones are done in float32, and gains too close to tell apart are resolved in float64. Where the
+kernel takes a gigabyte at most it is made once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
+
     from smartdpp.functions.facility_location import FacilityLocation
 
 TILE = 1024  # rows and columns of a symmetric tile: stays in cache
 BLOCK_BYTES = 2**24  # rows of the kernel made at a time
+WHOLE_BYTES = 2**30  # kernels up to this size are made once
 KEEP_BYTES = 2**31  # compressed rows
+IDLE = 0.1  # share of the room from which moving the compressed rows together is worth it
+SPARSE = 0.05  # share of a row that is kept below which a branch is quicker than writing every entry
 DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
 RESOLUTION = 4e-7  # error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
 
 
 class Coverage:
     rises = False
-    chunk = 32
+    chunk = 64
     width = 32
 
     def __init__(self, function: FacilityLocation, double: int = DOUBLE) -> None:
@@ -60,18 +65,35 @@ class Coverage:
             self.V: Any = None
             self.whole: Any = None
             return
-        self.V = torch.cat(
-            [self.features.rows(piece).to(torch.float64 if n <= double else torch.float32) for piece in self.features.blocks()]
-        )
-        self.whole = (self.V @ self.V.T).numpy() if n <= double else None
-        room = min(n * (n + 1), KEEP_BYTES // (4 + self.best.itemsize))
-        self.entry, self.value = np.empty(room, dtype=np.int32), np.empty(room, dtype=self.float)
+        dtype = torch.float64 if n <= double else torch.float32
+        copy = self.features.copy(dtype)
+        self.V = torch.cat([self.features.rows(piece, dtype) for piece in self.features.blocks()]) if copy is None else copy
+        self.whole = self.product() if self.best.itemsize * n * n <= WHOLE_BYTES else None
+        kind = np.uint16 if n <= 2**16 else np.int32
+        room = min(n * (n + 1), KEEP_BYTES // (kind().itemsize + self.best.itemsize))
+        self.entry, self.value = np.empty(room, dtype=kind), np.empty(room, dtype=self.float)
         self.begin = np.zeros(n, dtype=np.int64)
         self.used = 0
+
+    def product(self) -> np.ndarray:
+        """(n, n): the kernel. In blocks, because fresh memory is filled from the cache in two thirds of the time."""
+        import torch
+
+        whole, columns = np.empty((self.n, self.n), dtype=self.float), self.V.T.contiguous()
+        for a in range(0, self.n, TILE):
+            torch.mm(self.V[a : a + TILE], columns, out=torch.from_numpy(whole[a : a + TILE]))
+        return whole
 
     def kernel(self, index: np.ndarray) -> np.ndarray:
         """(k, n): rows of the kernel."""
         return self.whole[index] if self.whole is not None else (self.V[index] @ self.V.T).numpy()
+
+    @cached_property
+    def block(self) -> torch.Tensor:
+        """Where rows of the kernel are made that are looked at once: fresh memory would double the time."""
+        import torch
+
+        return torch.empty((max(1, BLOCK_BYTES // (self.best.itemsize * self.n)), self.n), dtype=self.V.dtype)
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         index = np.arange(self.n) if index is None else index
@@ -80,20 +102,19 @@ class Coverage:
         if kept.size:
             gain[kept] = self.compressed(index[kept])
         full = np.flatnonzero(self.size[index] < 0)
-        if full.size == self.n and not self.started:
+        if full.size == self.n and not self.started and self.whole is None:
             gain[full] = self.all_gains()
             return gain
-        step = max(1, BLOCK_BYTES // (self.best.itemsize * self.n))
+        step = max(1, BLOCK_BYTES // (self.best.itemsize * self.n)) if self.whole is None else self.n
         for a in range(0, len(full), step):
             some = full[a : a + step]
             gain[some], count = self.full_gains(index[some])
-            if a == 0 and full.size > self.n // 2 and count.mean() > len(self.entry) / self.n:
+            if self.whole is None and a == 0 and full.size > self.n // 2 and count.mean() * full.size > len(self.entry):
                 gain[full] = self.all_gains()[index[full]]
                 break
         return gain
 
-    @property
-    def tolerance(self) -> float:
+    def tolerance(self, j: int, gain: float) -> float:
         if self.float is np.float64:
             return 1e-12 * self.n * self.radius
         return RESOLUTION * (self.widest + self.n**0.5) * self.radius
@@ -116,28 +137,39 @@ class Coverage:
         self.widest = int(self.size[rows].max())
         return gain
 
-    def sums(self, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gains of these rows of the kernel, and how many entries each has above ``best``."""
-        gain, count = np.empty(len(tile)), np.empty(len(tile), dtype=np.int64)
-        self.share(len(tile), tile.size, lambda s: self.sweeps.dense(tile[s], self.best, self.margin, gain[s], count[s]))
+    def sums(self, tile: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gains of these ``rows`` of a tile of the kernel, and how many entries each has above ``best``."""
+        gain, count = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
+        self.share(len(rows), len(rows) * self.n, lambda s: self.sweeps.dense(tile, rows[s], self.best, self.margin, gain[s], count[s]))
         self.widest = int(count.max())
         return gain, count
 
     def full_gains(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gains of rows that are not kept, and how many entries each has above ``best``; keeps those that have become short."""
-        tile = self.kernel(index)
-        gain, count = self.sums(tile)
-        short = np.flatnonzero(count < len(self.entry) // self.n)
-        end = self.used + np.cumsum(count[short] + 1)
-        short, end = short[end <= len(self.entry)], end[end <= len(self.entry)]
-        if self.started and short.size:
-            begin = end - count[short] - 1
-            self.share(
-                len(short),
-                len(short) * self.n,
-                lambda s: self.sweeps.compress(tile, self.best, self.margin, short[s], begin[s], self.entry, self.value),
-            )
-            self.begin[index[short]], self.size[index[short]], self.used = begin, count[short], int(end[-1])
+        """Gains of rows that are not kept, and how many entries each has above ``best``; from the first pick on, keeps what fits."""
+        import torch
+
+        if self.whole is not None:
+            tile, rows = self.whole, index
+        else:
+            tile, rows = torch.mm(self.V[index], self.V.T, out=self.block[: len(index)]).numpy(), np.arange(len(index))
+        gain, count = self.sums(tile, rows)
+        if not self.started:
+            return gain, count
+        kept = np.flatnonzero(count <= (self.n if self.whole is None else SPARSE * self.n))
+        need = np.cumsum(count[kept] + 1)
+        if not kept.size:
+            return gain, count
+        idle = self.used - int(self.size[self.size >= 0].sum(dtype=np.int64))  # what shrunk rows have left
+        if self.used + need[-1] > len(self.entry) and idle > IDLE * len(self.entry):
+            self.used = self.sweeps.compact(np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value)
+        kept = kept[self.used + need <= len(self.entry)]
+        begin = self.used + need[: len(kept)] - count[kept] - 1
+        compress = self.sweeps.compress if count[kept].mean() > SPARSE * self.n else self.sweeps.compress_sparse
+        self.share(
+            len(kept), len(kept) * self.n, lambda s: compress(tile, self.best, self.margin, rows[kept[s]], begin[s], self.entry, self.value)
+        )
+        self.begin[index[kept]], self.size[index[kept]] = begin, count[kept]
+        self.used += int(need[len(kept) - 1]) if kept.size else 0
         return gain, count
 
     def all_gains(self) -> np.ndarray:
@@ -162,6 +194,12 @@ class Coverage:
             gain[rows] += of_rows
             gain[columns] += of_columns
 
+    def doubt(self, index: np.ndarray) -> float:
+        return 0.0
+
+    def sharpen(self) -> bool:
+        return False
+
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
         """Gains in float64 from the features."""
         if self.float is np.float64 or self.V is None:  # with neighbours only, nothing finer is known
@@ -173,7 +211,7 @@ class Coverage:
         import torch
 
         V = self.features
-        i = self.entry[self.begin[j] : self.begin[j] + self.size[j]] if self.size[j] >= 0 else np.arange(self.n)
+        i = self.entry[self.begin[j] : self.begin[j] + self.size[j]].astype(np.int64) if self.size[j] >= 0 else np.arange(self.n)
         x = V.rows(i)
         best = (x * V.rows(self.holder[i])).sum(1) * torch.from_numpy(self.holder[i] >= 0)
         return float((x @ V.rows(np.array([j]))[0] - best.clamp_(min=0)).clamp_(min=0).sum())
@@ -183,9 +221,8 @@ class Coverage:
             if self.size[j] >= 0:
                 self.sweeps.raise_best(j, self.begin, self.size, self.entry, self.value, self.best, self.holder)
             else:
-                row = self.kernel(np.array([j]))[0]
-                self.holder[row > self.best] = j
-                np.maximum(self.best, row, out=self.best)
+                row = self.kernel(np.array([j]))[0] if self.whole is None else self.whole[j]
+                self.sweeps.raise_best_dense(j, row, self.best, self.holder)
         self.started = True
 
     def mark(self) -> Any:
@@ -215,7 +252,7 @@ class CoverageWindow:
         if self.short.size:
             self.gain[self.kept] = self.state.compressed(self.short)
         if self.full is not None:
-            self.gain[~self.kept] = self.state.sums(self.full)[0]
+            self.gain[~self.kept] = self.state.sums(self.full, np.arange(len(self.full)))[0]
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
         return self.state.resolve(self.index[at])

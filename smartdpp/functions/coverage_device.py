@@ -27,7 +27,7 @@ class DeviceCoverage:
         self.features = function.features
         self.n = len(function)
         self.active = max(1024, self.n // 16)
-        self.tolerance = 1e-12 * self.n * float(self.features.square.max())
+        self.rounding = 1e-12 * self.n * float(self.features.square.max())
         self.best = torch.zeros(self.n, dtype=torch.float64, device=self.features.device)
         device = self.features.device
         room = torch.cuda.mem_get_info(device)[0] // 8 if device.type == "cuda" else HOST_BYTES
@@ -47,8 +47,17 @@ class DeviceCoverage:
     def sums(self, rows: torch.Tensor) -> np.ndarray:
         return (rows - self.best).clamp_(min=0).sum(1).cpu().numpy()
 
+    def tolerance(self, j: int, gain: float) -> float:
+        return self.rounding
+
+    def doubt(self, index: np.ndarray) -> float:
+        return 0.0
+
+    def sharpen(self) -> bool:
+        return False
+
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.tolerance
+        return self.gains(index), self.rounding
 
     def add(self, index: np.ndarray) -> None:
         for a in range(0, len(index), self.tile):
@@ -75,7 +84,7 @@ class DeviceWindow:
         self.gain = state.sums(self.rows)
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gain[at], self.state.tolerance
+        return self.gain[at], self.state.rounding
 
     def add(self, at: int) -> None:
         self.state.best = self.state.best.maximum(self.rows[at])

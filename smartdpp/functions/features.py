@@ -1,7 +1,8 @@
 """The feature matrix behind every function: checked once, read in place, normalised in float64 on the way out.
 
 Rows come from numpy (a read-only memory map too) or torch, on whatever device they live. A matrix of moderate size is kept as a
-normalised float64 copy; of a larger one only the reciprocal norms are kept, and rows are normalised block by block as they are used.
+normalised copy in the precision that is asked for; of a larger one only the reciprocal norms are kept, and rows are normalised block by
+block as they are used.
 """
 
 from __future__ import annotations
@@ -93,25 +94,41 @@ class Features:
         return 1 / norm
 
     @cached_property
-    def copy(self) -> torch.Tensor | None:
-        """float64[n, d], all rows normalised, if that takes at most COPY_BYTES."""
-        n, d = self.shape
-        return self.tensor.double() * self.scale[:, None] if 8 * n * d <= COPY_BYTES else None
+    def copies(self) -> dict[torch.dtype, torch.Tensor]:
+        """All rows normalised, [n, d], in the precisions that were asked for and take at most COPY_BYTES."""
+        return {}
 
-    def rows(self, index: np.ndarray | slice) -> torch.Tensor:
-        """float64[k, d]: these rows, normalised."""
+    def copy(self, dtype: torch.dtype) -> torch.Tensor | None:
         import torch
 
+        n, d = self.shape
+        if dtype not in self.copies and n * d * dtype.itemsize <= COPY_BYTES:
+            whole = torch.empty((n, d), dtype=dtype, device=self.device)
+            for piece in self.blocks():
+                whole[piece] = self.tensor[piece].double() * self.scale[piece][:, None]
+            self.copies[dtype] = whole
+        return self.copies.get(dtype)
+
+    def rows(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """[k, d], float64 unless another ``dtype`` is asked for: these rows, normalised."""
+        import torch
+
+        dtype = dtype or torch.float64
         if isinstance(index, slice):
-            return self.tensor[index].double() * self.scale[index][:, None] if self.copy is None else self.copy[index]
+            copy = self.copy(dtype)
+            return (self.tensor[index].double() * self.scale[index][:, None]).to(dtype) if copy is None else copy[index]
         if len(index) < HOLD:
-            return self.take(torch.as_tensor(index, device=self.device))
-        if self.held is None or not np.array_equal(self.held[0], index):
-            self.held = np.array(index), self.take(torch.as_tensor(index, device=self.device))
+            return self.take(index, dtype)
+        if self.held is None or self.held[1].dtype != dtype or not np.array_equal(self.held[0], index):
+            self.held = np.array(index), torch.cat([self.take(index[piece], dtype) for piece in self.blocks(index)])
         return self.held[1]
 
-    def take(self, at: torch.Tensor) -> torch.Tensor:
-        return self.tensor[at].double() * self.scale[at][:, None] if self.copy is None else self.copy[at]
+    def take(self, index: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+        import torch
+
+        at = torch.as_tensor(index, device=self.device)
+        copy = self.copies.get(dtype)
+        return (self.tensor[at].double() * self.scale[at][:, None]).to(dtype) if copy is None else copy[at]
 
     @cached_property
     def square(self) -> torch.Tensor:
@@ -137,8 +154,9 @@ class Features:
 
         if index is not None and len(index) < self.shape[0]:
             return self.rows(index) @ Y if len(index) <= 2**15 else torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])
-        if self.copy is not None:
-            whole = self.copy @ Y
+        copy = self.copy(torch.float64)
+        if copy is not None:
+            whole = copy @ Y
         else:
             whole = torch.empty((self.shape[0], *Y.shape[1:]), dtype=torch.float64, device=self.device)
             for piece in self.blocks():

@@ -72,7 +72,7 @@ class GraphCutState:
         self.features = function.features
         self.radius = float(self.features.square.max().sqrt())
         self.v = self.features.total.clone()
-        self.tolerance = 1e-12 * self.radius * (float(self.v.norm()) + self.lam * self.radius)
+        self.rounding = 1e-12 * self.radius * (float(self.v.norm()) + self.lam * self.radius)
         self.chunk = n
         self.active = int(np.clip(n // 8, 4096, 32768))
         self.width = int(np.clip(np.sqrt(10 * n), 256, 2048))
@@ -81,8 +81,17 @@ class GraphCutState:
         square = self.features.square if index is None else self.features.square[index]
         return (self.features.project(self.v, index) - self.lam * square).cpu().numpy()
 
+    def tolerance(self, j: int, gain: float) -> float:
+        return self.rounding
+
+    def doubt(self, index: np.ndarray) -> float:
+        return 0.0
+
+    def sharpen(self) -> bool:
+        return False
+
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.tolerance
+        return self.gains(index), self.rounding
 
     def add(self, index: np.ndarray) -> None:
         self.v = self.v - 2 * self.lam * self.features.rows(index).sum(0)
@@ -114,7 +123,7 @@ class GraphCutWindow:
         return self.state.radius * np.sqrt(max(self.moved, 0.0))
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gain[at], self.state.tolerance
+        return self.gain[at], self.state.rounding
 
     def add(self, at: int) -> None:
         self.moved += 2 * self.state.lam * (2 * self.change[at] + self.fall[at, at])

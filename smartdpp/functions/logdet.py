@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 STOP = 1e-10  # below this d² an item is a copy, and is not picked
 ROUNDING = 1e-13  # below this d², float64 holds nothing but rounding: an exact copy
+NOISE = 4e-15  # what rounding makes of d² in float64
 CLAMP = 1e-20  # d² of an exact copy in a prescribed order
+WHOLE = 2**16  # larger pools with a linear kernel are looked at in part between windows
+DOUBLE = 2048  # pools up to this size are tracked in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +134,10 @@ class LogDet:
 
     def schur(self, capacity: int, subset: np.ndarray | None = None) -> Schur:
         """d² of all rows (or of a subset, numbered from 0), as up to ``capacity`` of them are chosen."""
-        from smartdpp.functions.schur import Dual, Primal
+        from smartdpp.functions.dual import Dual
+        from smartdpp.functions.primal import Primal
 
-        return (Dual if self.kernel in ("cosine", "linear") else Primal)(self, capacity, subset)
+        return Dual(self, subset) if self.kernel in ("cosine", "linear") else Primal(self, capacity, subset)
 
     def state(self, budget: int) -> LogDetState:
         """A greedy run's state: see smartdpp.greedy.windows."""
@@ -141,30 +145,78 @@ class LogDet:
 
 
 class LogDetState:
-    """d² only falls, so an old value bounds the present one."""
+    """d² only falls, so an old value bounds the present one.
+
+    Large pools are tracked in single precision: then ``gains`` are upper bounds, above the truth by less than ``doubt``, which follows
+    from the differences to float64 that are seen in every window. When d² comes down to their size the pool is tracked in float64.
+    """
 
     rises = False
 
-    def __init__(self, function: LogDet, budget: int) -> None:
+    def __init__(self, function: LogDet, budget: int, double: int = DOUBLE) -> None:
+        import torch
+
         n = len(function)
         self.theta, self.bonus = function.theta, function.bonus
         self.schur = function.schur(budget)
-        self.least = function.diagonal  # the least d² picked: sets what rounding can do to the rest
-        self.chunk = self.active = int(np.clip(n // 8, 4096, 32768))
-        self.width = 384
+        self.active = n if function.kernel in ("vmf", "rbf") or n <= WHOLE else WHOLE // 2
+        self.chunk = n
+        self.width = 256
+        moderate = float(function.features.scale.min()) > 1e-15 and float(function.features.scale.max()) < 1e15  # float32 holds x and 1/‖x‖
+        self.single = n > double and moderate
+        size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0  # of the terms of s
+        self.margin = 2e-6 * max(function.diagonal, size) if self.single else 0.0
+        self.schur.track(torch.float32 if self.single else torch.float64)
 
-    @property
-    def tolerance(self) -> float:
-        return (1 - self.theta) * max(1e-11, ROUNDING / self.least)
+    def tolerance(self, j: int, gain: float) -> float:
+        weight = 1 - self.theta
+        return weight * max(1e-11, NOISE / max(np.exp((gain - self.bonus[j]) / weight), STOP)) if weight else 0.0
+
+    def tracked(self, index: np.ndarray) -> np.ndarray | None:
+        """d² of the pool or the active set in the tracked precision, None for other rows."""
+        if len(index) == len(self.bonus):
+            return self.schur.refresh(None)
+        return self.schur.refresh(index) if len(index) == self.active else None
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         index = np.arange(len(self.bonus)) if index is None else index
-        d2 = self.schur.refresh(index)
-        gain = self.bonus[index] + (1 - self.theta) * np.log(np.maximum(d2, CLAMP))
-        return np.where(d2 < STOP, -np.inf, gain)
+        d2 = self.tracked(index)
+        if d2 is not None and self.single and d2.max() < 100 * self.margin:
+            self.sharpen()
+            d2 = self.tracked(index)
+        if d2 is None or not self.single:
+            return self.gain(index, self.schur.residual(index) if d2 is None else d2)
+        return self.bonus[index] + (1 - self.theta) * np.log(d2.clip(0) + self.margin)
+
+    def gain(self, index: np.ndarray, d2: np.ndarray) -> np.ndarray:
+        return np.where(d2 < STOP, -np.inf, self.bonus[index] + (1 - self.theta) * np.log(np.maximum(d2, CLAMP)))
+
+    def doubt(self, index: np.ndarray) -> np.ndarray | float:
+        d2 = self.tracked(index)
+        if d2 is None or not self.single:
+            return 0.0
+        sure = d2 - self.margin
+        return np.where(sure < STOP, np.inf, (1 - self.theta) * np.log((d2.clip(0) + self.margin) / np.maximum(sure, STOP)))
+
+    def sharpen(self) -> bool:
+        import torch
+
+        was, self.single, self.margin = self.single, False, 0.0
+        if was:
+            self.schur.track(torch.float64)
+        return was
 
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.tolerance
+        d2 = self.schur.residual(index)
+        self.compare(index, d2)
+        gain = self.gain(index, d2)
+        best = int(gain.argmax())
+        return gain, self.tolerance(index[best], gain[best])
+
+    def compare(self, index: np.ndarray, d2: np.ndarray) -> None:
+        """d2 (float64) of these rows against what single precision made of it: that sets the margin."""
+        if self.single:
+            self.margin = max(self.margin, 8 * self.schur.drift(index, d2))
 
     def add(self, index: np.ndarray) -> None:
         for a in range(0, len(index), self.width):
@@ -193,6 +245,8 @@ class LogDetWindow:
         self.schur, self.index, self.theta, self.bonus, self.state = schur, index, theta, bonus, state
         self.G = schur.complement(index)
         self.d2 = self.G.diagonal().copy()
+        if state is not None:
+            state.compare(index, self.d2)
         self.L = np.empty((16, len(index)))  # row b: the column that pick b adds to the Cholesky factor
         self.picks: list[int] = []
 
@@ -203,13 +257,13 @@ class LogDetWindow:
         return gain
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gain[at], 0.0 if self.state is None else self.state.tolerance
+        gain = self.gain[at]
+        best = int(gain.argmax())
+        return gain, 0.0 if self.state is None else self.state.tolerance(self.index[at[best]], gain[best])
 
     def add(self, at: int) -> None:
         if self.d2[at] < ROUNDING:  # an exact copy, in a prescribed order: it takes nothing from the others
             return
-        if self.state is not None:
-            self.state.least = min(self.state.least, self.d2[at])
         b = len(self.picks)
         if b == len(self.L):
             self.L = np.concatenate([self.L, np.empty_like(self.L)])

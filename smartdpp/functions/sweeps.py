@@ -13,16 +13,17 @@ FAST = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector lanes
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
-def dense(tile, best, margin, gain, count):
-    """gain[r] = Σ_i (tile[r, i] - best[i])⁺, and count[r], how many entries exceed best - margin."""
-    for r in range(tile.shape[0]):
+def dense(tile, rows, best, margin, gain, count):
+    """gain[k] = Σ_i (tile[rows[k], i] - best[i])⁺, and count[k], how many entries exceed best - margin."""
+    for k in range(len(rows)):
+        r = rows[k]
         g, c = 0.0, 0
         for i in range(tile.shape[1]):
             x = tile[r, i] - best[i]
             g += np.float64(x if x > 0 else np.float32(0))
             c += x > -margin
-        gain[r] = g
-        count[r] = c
+        gain[k] = g
+        count[k] = c
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -49,6 +50,31 @@ def compress(tile, best, margin, rows, begin, entry, value):
             entry[w] = i
             value[w] = tile[r, i]
             w += tile[r, i] - best[i] > -margin
+
+
+@numba.njit(cache=True, nogil=True)
+def compress_sparse(tile, best, margin, rows, begin, entry, value):
+    """As compress: quicker where few entries are kept."""
+    for k in range(len(rows)):
+        r, w = rows[k], begin[k]
+        for i in range(tile.shape[1]):
+            if tile[r, i] - best[i] > -margin:
+                entry[w] = i
+                value[w] = tile[r, i]
+                w += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def compact(rows, begin, size, entry, value):
+    """Moves the compressed ``rows`` together, to the front; returns where they end."""
+    w = 0
+    for j in rows[np.argsort(begin[rows])]:
+        for e in range(size[j]):
+            entry[w + e] = entry[begin[j] + e]
+            value[w + e] = value[begin[j] + e]
+        begin[j] = w
+        w += size[j]
+    return w
 
 
 @numba.njit(cache=True, nogil=True)
@@ -81,6 +107,14 @@ def raise_best(j, begin, size, entry, value, best, holder):
         i = entry[e]
         if value[e] > best[i]:
             best[i], holder[i] = value[e], j
+
+
+@numba.njit(cache=True, nogil=True)
+def raise_best_dense(j, row, best, holder):
+    """The same with all of row j."""
+    for i in range(len(row)):
+        if row[i] > best[i]:
+            best[i], holder[i] = row[i], j
 
 
 @numba.njit(cache=True, nogil=True)

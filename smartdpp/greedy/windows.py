@@ -18,7 +18,7 @@ import numpy as np
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
-MOST = 0.6  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
+MOST = 0.45  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
 
 
 class Window(Protocol):
@@ -51,13 +51,20 @@ class State(Protocol):
     active: int  # how many leaders are tracked between looks at the whole pool
     width: int  # the window's size
 
-    @property
-    def tolerance(self) -> float:
-        """Gains closer than this are told apart by ``resolve``, or are a tie."""
+    def tolerance(self, j: int, gain: float) -> float:
+        """Gains this close to item j's are told apart by ``resolve``, or are a tie."""
         ...
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
+        ...
+
+    def doubt(self, index: np.ndarray) -> np.ndarray | float:
+        """By how much at most the gains just given for ``index`` may exceed the truth; 0 where they are the truth, up to ``tolerance``."""
+        ...
+
+    def sharpen(self) -> bool:
+        """Leaves no doubt from now on; False where there was none."""
         ...
 
     def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
@@ -91,9 +98,10 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
             bound[index] = window.gain
             window.close()
             first = settle(state, limits, bound, active)
-            ceiling = outer + (state.rise(mark) + state.tolerance) / limits.cheapest
-            if first is not None and limits.rank(bound, np.array([first]))[0] <= ceiling:
-                first = None
+            if first is not None:
+                ceiling = outer + (state.rise(mark) + state.tolerance(first, bound[first])) / limits.cheapest
+                if limits.rank(bound, np.array([first]))[0] <= ceiling:
+                    first = None
 
 
 def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:
@@ -101,9 +109,8 @@ def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray)
     score = limits.rank(bound, members)
     candidates = np.count_nonzero(score > -np.inf)
     stale = np.ones(len(members), dtype=bool)
-    best, size = -np.inf, len(members) if state.rises else state.chunk
+    best, slack, size = -np.inf, 0.0, len(members) if state.rises else state.chunk
     while True:
-        slack = state.tolerance / limits.cheapest
         doubtful = np.flatnonzero(stale & (score >= best - slack) & (score > -np.inf))
         if not doubtful.size:
             break
@@ -115,12 +122,19 @@ def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray)
         bound[index] = state.gains(index)
         score[doubtful] = limits.rank(bound, index)
         stale[doubtful] = False
-        best = max(best, score[doubtful].max())
+        doubt = state.doubt(index)
+        sure = score[doubtful] - doubt / limits.cheapest
+        if sure.max() > best:
+            at = int(sure.argmax())
+            best, slack = sure[at], state.tolerance(index[at], bound[index[at]]) / limits.cheapest
         size *= 2
     if best == -np.inf:
-        return None
+        return settle(state, limits, bound, members) if candidates and state.sharpen() else None
     tied = members[np.flatnonzero(~stale & (score >= best - slack))]
-    return int(tied[0] if tied.size == 1 else tied[decide(limits, tied, *state.resolve(tied))])
+    if tied.size == 1 and not np.any(doubt):
+        return int(tied[0])
+    bound[tied], error = state.resolve(tied)
+    return int(tied[decide(limits, tied, bound[tied], error)])
 
 
 def decide(limits: Limits, tied: np.ndarray, gain: np.ndarray, error: float) -> int:
@@ -145,9 +159,10 @@ def pick_inside(state: State, window: Window, limits: Limits, picks: Picks, floo
         if first is not None:
             at, first = int(np.searchsorted(window.index, first)), None
         else:
-            slack = state.tolerance / limits.cheapest
             score = np.where(limits.open(window.index), limits.score(window.gain, window.index), -np.inf)
-            best = score.max()
+            at = int(score.argmax())
+            best = score[at]
+            slack = state.tolerance(window.index[at], window.gain[at]) / limits.cheapest if best > -np.inf else 0.0
             if best <= floor + window.rise / limits.cheapest + slack:  # -inf too: nothing is left in here
                 return
             tied = np.flatnonzero(score >= best - slack)

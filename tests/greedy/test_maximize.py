@@ -13,6 +13,7 @@ from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.functions.coverage import Coverage
 from smartdpp.functions.coverage_device import DeviceCoverage
+from smartdpp.functions.logdet import LogDetState
 from smartdpp.greedy import maximize
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
@@ -122,6 +123,18 @@ def test_facility_location_in_float32_and_on_devices(data):
     for state in (single, device):
         s = run(state, len(X), len(X))
         check(f, s.index, s.gain, budget=len(X), tie=2e-7, absolute=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_log_det_tracked_in_single_precision_picks_as_in_double(data):
+    X = data.draw(pools())
+    f, n = data.draw(functions(X).filter(lambda f: isinstance(f, LogDet))), len(X)
+    costs = np.random.default_rng(2).integers(1, 9, size=n) if data.draw(st.booleans()) else None
+    budget = n if costs is None else int(costs.max() + costs.sum() // 3)
+    state = narrow(LogDetState(f, n, double=0), n, *(data.draw(st.integers(1, 6)) for _ in range(2)))
+    s = run(state, n, budget, costs)
+    check(f, s.index, s.gain, budget=budget, cost=costs)
 
 
 @pytest.mark.parametrize("make", [FacilityLocation, GraphCut, LogDet, lambda X: LogDet(X, kernel="vmf")])

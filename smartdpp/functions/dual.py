@@ -1,0 +1,98 @@
+"""The determinant of a linear kernel S = ΦΦᵀ in d dimensions instead of n: memory does not grow with the number of picks.
+
+Everything about the chosen rows P is in M = I - Φ_Pᵀ (ρI + Φ_P Φ_Pᵀ)⁻¹ Φ_P, (d, d) (Woodbury): d_i² = ρ + φ_iᵀ M φ_i, and picking p takes
+z zᵀ from M, z = M φ_p / d_p. A row catches up on B picks by B inner products with their z, or from M when B exceeds d.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.functions.schur import Tracked
+
+if TYPE_CHECKING:
+    import torch
+
+    from smartdpp.functions.logdet import LogDet
+
+PIECE = 2**13  # rows at a time
+
+
+class Dual:
+    """A Schur (smartdpp.functions.schur) of the rows of ``function``, or of a ``subset`` of them, numbered from 0."""
+
+    def __init__(self, function: LogDet, subset: np.ndarray | None = None) -> None:
+        import torch
+
+        self.function, self.subset = function, subset
+        self.size = function.features.shape[1] + (function.kernel == "linear")
+        self.M = torch.eye(self.size, dtype=torch.float64, device=function.features.device)
+        self.recent = self.M[:0]  # z of the last picks, at most d of them
+        self.count = 0
+
+    def phi(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """[k, size]: rows whose inner products are the kernel."""
+        import torch
+
+        x = self.function.features.rows(index if self.subset is None else self.subset[index], dtype)
+        if self.function.kernel == "cosine":
+            return x
+        return torch.cat([x, x.new_ones(len(x), 1)], 1) * (self.function.gamma / 2) ** 0.5
+
+    def raw(self, index: np.ndarray | slice) -> tuple[torch.Tensor, np.ndarray | float]:
+        """Rows (k, size) and what their quadratic forms are to be multiplied by: features are read as they lie where that can be."""
+        features = self.function.features
+        if self.function.kernel == "cosine" and features.tensor.dtype == self.dtype:
+            return features.tensor[index], features.scale[index].square().cpu().numpy()
+        return self.phi(index, self.dtype), 1.0
+
+    def complement(self, index: np.ndarray) -> np.ndarray:
+        phi = self.phi(index)
+        G = (phi @ self.M @ phi.T).cpu().numpy()
+        G[np.diag_indices_from(G)] += self.function.rho
+        return G
+
+    def residual(self, index: np.ndarray) -> np.ndarray:
+        if self.count == 0:
+            return np.full(len(index), self.function.diagonal)
+        phi = self.phi(index)
+        return self.function.rho + ((phi @ self.M) * phi).sum(1).cpu().numpy()
+
+    def choose(self, index: np.ndarray, factor: np.ndarray) -> None:
+        import torch
+
+        lower = torch.from_numpy(factor).to(self.M.device)
+        Z = torch.linalg.solve_triangular(lower, self.phi(index) @ self.M, upper=False)
+        self.M -= Z.T @ Z
+        self.count += len(index)
+        self.recent = torch.cat([self.recent, Z])[-self.size :]
+
+    def track(self, dtype: torch.dtype) -> None:
+        n = len(self.function)
+        self.dtype = dtype
+        self.everyone = Tracked(np.arange(n), np.full(n, self.function.diagonal), 0, self.M[:0])
+        self.some = self.everyone
+
+    def refresh(self, index: np.ndarray | None) -> np.ndarray:
+        if index is None:
+            self.some = self.everyone
+        elif not np.array_equal(index, self.some.index):
+            self.some = Tracked(index, self.everyone.d2[index], self.everyone.seen, *self.raw(index))
+        tracked = self.some
+        behind = self.count - tracked.seen
+        if behind:
+            z, M = self.recent[-behind:].to(self.dtype).T, self.M.to(self.dtype)
+            for a in range(0, len(tracked.d2), PIECE):
+                at = slice(a, min(a + PIECE, len(tracked.d2)))
+                phi, weight = self.raw(at) if tracked is self.everyone else (tracked.rows[at], tracked.weights(at))
+                if behind <= len(self.recent):
+                    tracked.d2[at] -= weight * (phi @ z).square_().sum(1).cpu().numpy()
+                else:
+                    tracked.d2[at] = self.function.rho + weight * ((phi @ M) * phi).sum(1).cpu().numpy()
+            tracked.seen = self.count
+        return tracked.d2
+
+    def drift(self, index: np.ndarray, d2: np.ndarray) -> float:
+        return self.some.difference(index, d2) if self.some.seen == self.count else 0.0
