@@ -49,7 +49,7 @@ class Gains:
 
     def rounding(self, j: int) -> float:
         """What float64 makes of a gain: the smaller the d² of a pick, the more it enlarges rounding in those of the others."""
-        return (1 - self.f.theta) * 1e-20 / self.least / max(float(self.C[j, j]), 1e-10) if isinstance(self.f, LogDet) else 0.0
+        return (1 - self.f.theta) * min(1e-18 / self.least / float(self.C[j, j]), 1e-3) if isinstance(self.f, LogDet) else 0.0
 
     def add(self, j: int) -> None:
         self.best = np.maximum(self.best, self.S[j])
