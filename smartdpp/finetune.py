@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
+from smartdpp.launch import as_config, launch
 from smartdpp.store import write_json, write_text
 from smartdpp.types import Model
 
@@ -232,19 +232,9 @@ def _last_complete(checkpoints: Path) -> str | None:
 def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    from smartdpp.device import device
-
     pq.write_table(rows, out / "rows.parquet")
-    target = f"{type(model).__module__}.{type(model).__qualname__}"
-    write_json(out / "job.json", {"recipe": asdict(recipe), "model": {"_target_": target} | asdict(cast(Any, model)), "seed": seed})
-    if device() == "cuda":
-        launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launcher += ["--num_processes", str(recipe.processes)]
-    else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
-        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
-    done = subprocess.run([sys.executable, "-m", *launcher, "-m", "smartdpp.finetune", str(out)])
-    if done.returncode:
-        raise RuntimeError(f"training in {recipe.processes} processes ended with exit status {done.returncode}; its output stands above")
+    write_json(out / "job.json", {"recipe": asdict(recipe), "model": as_config(model), "seed": seed})
+    launch("smartdpp.finetune", out, recipe.processes)
     facts = json.loads((out / "facts.json").read_text())
     for name in ("rows.parquet", "job.json", "facts.json"):
         (out / name).unlink()

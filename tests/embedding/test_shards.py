@@ -40,8 +40,8 @@ def test_row_i_belongs_to_row_i(tmp_path: Path) -> None:
     assert isinstance(X, np.memmap)
     assert X.dtype == np.float32
     np.testing.assert_array_equal(X[:, 0], np.arange(25))
-    assert facts == {"n": 25, "d": 2, "resumed_rows": 0}
-    assert [path.name for path in tmp_path.iterdir()] == ["X.npy"]
+    assert facts == {"n": 25, "d": 2, "dtype": "float32", "resumed_rows": 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "manifest.json"]
 
 
 def test_an_interrupted_embedding_goes_on_with_the_next_shard(tmp_path: Path) -> None:

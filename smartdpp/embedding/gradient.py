@@ -1,0 +1,91 @@
+"""The gradient an example would train with, sketched: the space in which the DPP paper (arXiv 2402.02318) measures diversity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.gradient.layers import Layers
+from smartdpp.gradient.reductions import Projection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from smartdpp.types import Model
+
+EXACT_BYTES = 16 * 2**30  # the largest X.npy that full gradients may make
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Rows S g_i / ‖S g_i‖, [n, dim] in ``store``'s type, g_i = ∇ (mean cross-entropy of response i) for the weights of ``layers``.
+
+    S is ``sketch``, one Johnson-Lindenstrauss map made within the backward pass; ``lora``, the paper's two projections; or ``exact``, no
+    map: the whole gradient, for checks on small models (``dim`` has no say there). See smartdpp.gradient.reductions for all three. The
+    model is taken as it is, without warm-up.
+    """
+
+    model: Model
+    layers: Layers = "attention"
+    dim: int = 4096
+    projection: Projection = "sketch"
+    lora_rank: int = 512
+    seed: int = 0
+    store: Literal["float16", "float32"] = "float16"
+    batch_tokens: int = 1024
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "lora_rank", "batch_tokens", "processes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"embedding.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"embedding.seed is {self.seed}: it must be at least 0")
+
+    def check(self) -> list[str]:
+        return self.model.check()
+
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
+        from smartdpp.batches import encoded
+        from smartdpp.device import compute_dtype, device
+        from smartdpp.gradient import gradients, reduction
+
+        tokenizer, fmt = self.model.tokenizer(), self.model.format
+        encoded(tokenizer, fmt, _blank(rows))  # only a blank response can be without tokens: refused here, before the work
+        weights = self.model.load(dtype=compute_dtype())
+        weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+        chosen = {"layers": self.layers, "dim": self.dim, "seed": self.seed, "lora_rank": self.lora_rank}
+        reduce = reduction(weights, self.projection, **chosen)  # type: ignore[arg-type]
+        size = len(rows) * reduce.size * np.dtype(self.store).itemsize
+        if self.projection == "exact" and size > EXACT_BYTES:
+            raise InputError(
+                f"embedding.projection=exact would keep {reduce.size} numbers of each of {len(rows)} rows, {size / 1e9:.0f} GB: "
+                "use projection=sketch, a smaller model, or fewer rows"
+            )
+
+        def encode(shard: pa.Table) -> np.ndarray:
+            ids = shard["id"].to_pylist()
+            X = np.empty((len(shard), reduce.size), dtype=np.float32)
+            for done in gradients(weights, reduce, encoded(tokenizer, fmt, shard), tokenizer.pad_token_id, self.batch_tokens, ids):
+                X[done.rows] = done.vectors
+            norm = np.linalg.norm(X, axis=1, keepdims=True)
+            zero = [ids[i] for i in np.flatnonzero(norm == 0)]
+            if zero:
+                raise InputError(
+                    f"the gradient of {len(zero)} rows is zero, first {', '.join(zero[:5])}: the model is certain of their responses "
+                    "already; remove these rows or use another embedding"
+                )
+            return (X / norm).astype(self.store)
+
+        return encode
+
+
+def _blank(rows: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.equal(pc.utf8_trim_whitespace(rows["response"]), ""))

@@ -1,0 +1,101 @@
+"""Hidden states of a causal language model, pooled over an example's tokens (Wang et al., arXiv 2402.02318, compare with their mean)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from smartdpp.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from smartdpp.batches import Batch
+    from smartdpp.types import Model
+
+Pooling = Literal["mean", "last"]
+Tokens = Literal["all", "prompt", "response"]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """float32[n, hidden size]: h = mean over ``tokens`` of layer ``layer``'s states, or the state of the last of them.
+
+    ``layer`` 0 is the token embeddings, l the output of the l-th block, -1 the last layer after the model's final norm. ``tokens`` are
+    all of them, the prompt's, or the response's with its end token; the model always reads the whole example. ``normalize`` divides by the
+    L2 norm, as a dot-product kernel needs.
+    """
+
+    model: Model
+    layer: int = -1
+    pooling: Pooling = "mean"
+    tokens: Tokens = "all"
+    normalize: bool = True
+    batch_tokens: int = 4096
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "processes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"embedding.{name} is {getattr(self, name)}: it must be at least 1")
+
+    def check(self) -> list[str]:
+        return self.model.check()
+
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        """Loads the model; InputError for a layer that it does not have."""
+        import torch
+
+        from smartdpp.batches import encoded, run_batches
+        from smartdpp.device import compute_dtype, device
+
+        weights, tokenizer = self.model.load(dtype=compute_dtype()).eval(), self.model.tokenizer()
+        weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+        layer = _layer(self.layer, weights)
+
+        @torch.inference_mode()
+        def states(batch: Batch) -> np.ndarray:
+            batch = batch.to(weights.device)
+            # no attention mask: padding stands to the right, where causal attention never looks; no logits are made
+            out = weights.base_model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
+            return pooled(out.hidden_states[layer].float(), _where(batch, self.tokens), self.pooling).cpu().numpy()
+
+        def encode(shard: pa.Table) -> np.ndarray:
+            examples = encoded(tokenizer, self.model.format, shard)
+            X = np.empty((len(shard), weights.get_input_embeddings().weight.shape[1]), dtype=np.float32)
+            for batch, part in run_batches(examples, self.batch_tokens, tokenizer.pad_token_id, states, shard["id"].to_pylist()):
+                X[batch.rows] = part
+            return X / np.linalg.norm(X, axis=1, keepdims=True) if self.normalize else X
+
+        return encode
+
+
+def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
+    """float32[b, h] from states float32[b, t, h]: their mean over ``where`` (bool[b, t], some in every row), or the last of them."""
+    import torch
+
+    if pooling == "mean":
+        return (states * where[..., None]).sum(1) / where.sum(1, keepdim=True)
+    last = where.shape[1] - 1 - where.flip(1).int().argmax(1)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def _where(batch: Batch, tokens: Tokens) -> Tensor:
+    from smartdpp.batches import IGNORED
+
+    response = batch.labels != IGNORED
+    return {"all": batch.attention_mask.bool(), "prompt": batch.attention_mask.bool() & ~response, "response": response}[tokens]
+
+
+def _layer(layer: int, model: PreTrainedModel) -> int:
+    n: int = model.config.get_text_config().num_hidden_layers
+    if not -n - 1 <= layer <= n:
+        raise InputError(
+            f"embedding.layer is {layer}, but the model has {n} layers: choose 0 (token embeddings) to {n}, or -1 to {-n - 1}."
+        )
+    return layer
