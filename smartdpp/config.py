@@ -26,10 +26,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.store import digest
-from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Strategy, Tracker
+from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Strategy, TaskVector, Tracker
 
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
-GROUPS = ("corpus", "embedding", "probe", "quality", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
+GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
 HOW = ("tracker", "until", "root", "report")  # how it is run
 
 
@@ -41,6 +41,7 @@ class Config:
     embedding: dict[str, Any] = MISSING
     probe: dict[str, Any] = MISSING
     quality: dict[str, Any] = MISSING
+    task_vector: dict[str, Any] = MISSING
     strategy: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     recipe: dict[str, Any] = MISSING
@@ -75,6 +76,7 @@ class Parts:
     corpus: Corpus
     embedding: Embedding
     quality: Quality
+    task_vector: TaskVector
     strategy: Strategy
     model: Model
     recipe: Recipe
@@ -103,13 +105,25 @@ def check(cfg: DictConfig) -> Parts:
             parts["limits"] = Limits(**plain["pool"])
         except InputError as error:
             problems.append(str(error))
-    for group in ("corpus", "embedding", "probe", "model", "recipe", "evaluation"):
+    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation"):
         if group in parts:
             problems += parts[group].check()
     problems += _root_problems(Path(plain["root"]))
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
     return Parts(**parts)
+
+
+def component(group: str, node: dict[str, Any]) -> Any:
+    """One component by itself, for commands that need no whole run. Raises InputError that lists what is wrong with it."""
+    if problems := list(_signature_problems(group, node)):
+        raise InputError("\n".join(problems))
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, InputError):
+            raise
+        raise error.__cause__ from None
 
 
 def container(cfg: DictConfig) -> dict[str, Any]:
@@ -120,17 +134,20 @@ def container(cfg: DictConfig) -> dict[str, Any]:
 def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     """What the run is: the resolved configuration without HOW, with files by content and the budget only where it matters."""
     plain = {key: value for key, value in container(cfg).items() if key not in HOW}
+    for group in ("embedding", "probe"):
+        plain[group].pop("processes", None)  # they share the same work
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
     return without_paths(plain)
 
 
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:
-    """The dictionary without its paths to files that exist here: their content is in a fingerprint, their place does not matter."""
+    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter) and
+    without the devices that do the work."""
     return {
         key: without_paths(value) if isinstance(value, dict) else value
         for key, value in node.items()
-        if not (key in ("path", "include_path", "data_dir") and isinstance(value, str) and Path(value).exists())
+        if not (key in ("path", "include_path", "data_dir") and isinstance(value, str) and Path(value).exists()) and key != "devices"
     }
 
 
@@ -191,8 +208,9 @@ def _type_problems(where: str, annotation: Any, value: Any, module_name: str) ->
     try:
         hint = get_type_hints(holder, globalns=vars(sys.modules[module_name]))["value"]
         TypeAdapter(hint).validate_python(value)
-    except NameError:
-        return  # annotated with a type that only the checker imports: a component, not a value
+    except NameError:  # annotated with a type that only the checker imports: a component, not a value
+        group = where.split(".")[-1]
+        yield f"{where}={value!r}: this is a component; choose one with +{group}@{where}=NAME"
     except ValidationError as error:
         yield f"{where}={value!r}: {error.errors()[0]['msg'].lower()}"
 

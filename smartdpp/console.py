@@ -87,9 +87,17 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
         )
     if "embedding" in stage:
         return f"{facts['n']} rows x {facts['d']}"
+    if "signals" in stage:
+        means = ", ".join(f"mean {name.removeprefix('mean_')} {value:.4g}" for name, value in facts.items() if name.startswith("mean_"))
+        return f"{facts['n']} rows, {facts['tokens']} tokens read; {means}"
+    if stage == "task vectors":
+        return f"{facts['tasks']} tasks x {facts['p']}, from {facts['examples']} examples"
     if stage == "mixture":
+        both = [facts[name] for name in ("mean_quality", "mean_quality_in_pool") if name in facts]
+        quality = ", mean quality {:.4g} (pool {:.4g})".format(*both) if both else ""
         return (
             f"{facts['n']} of {facts['n_pool']} examples from {facts['tasks']} of {facts['tasks_in_pool']} tasks, {facts['tokens']} tokens"
+            f"{quality}"
         )
     if stage == "adapter":
         return (
@@ -124,13 +132,35 @@ def _work(run: Run, stage: str) -> str:
     n = run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else None
     pool = f"{n} examples" if n else "the pool (its size is known after the corpus stage)"
     size = run.parts.strategy.size(n or 0, run.cfg.budget) or "all"
+    if "signals" in stage:
+        return _signals_work(run, stage.removesuffix(" signals"), pool)
     return {
         "corpus": f"read {run.names['corpus']}, drop rows above {run.cfg.pool.max_tokens} tokens",
-        "embedding": f"encode {pool} with {run.names['embedding']}",
-        "probe embedding": f"encode {pool} with {run.names['embedding@probe']}",
+        "embedding": f"encode {pool} with {run.names['embedding']}{_embedding_cost(run, 'embedding')}",
+        "probe embedding": f"encode {pool} with {run.names['embedding@probe']}{_embedding_cost(run, 'probe')}",
+        "task vectors": f"{run.names['task_vector']} of every task",
         "mixture": f"select {size} of {pool} by {run.names['strategy']}",
         "diversity": f"measure {run.names['diversity']}",
         "adapter": f"finetune {run.names['model']} on {size} examples by {run.names['recipe']}",
         "base scores": f"evaluate {run.names['model']} on {run.names['evaluation']}",
         "scores": f"evaluate the finetuned model on {run.names['evaluation']}",
     }[stage]
+
+
+def _embedding_cost(run: Run, group: str) -> str:
+    from smartdpp.embedding.cost import estimate
+    from smartdpp.pipeline import run_rows
+
+    if not run.corpus.finished:
+        return ""
+    n_tokens = run_rows(run)["n_tokens"].to_numpy()
+    return ": " + estimate(Path(run.cfg.root), run.what[group], len(n_tokens), int(n_tokens.sum()))
+
+
+def _signals_work(run: Run, which: Any, pool: str) -> str:
+    from smartdpp.pipeline import run_rows
+    from smartdpp.signals.stage import planned_tokens
+
+    tokens = f", {planned_tokens(which, run_rows(run))} tokens" if run.corpus.finished else ""
+    what = {"response": "forward over", "alone": "forward over the responses alone of", "gradient": "forward and backward over"}[which]
+    return f"{what} {pool}{tokens}, for {run.names['quality']}"

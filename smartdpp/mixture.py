@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
 
 
-def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray) -> Pool:
-    """What strategies see of the corpus: rows is its table of n rows, X float32[n, d], quality float64[n]."""
+def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[str, np.ndarray] | None = None) -> Pool:
+    """What strategies see of the corpus: rows is its table of n rows, X float32[n, d],
+    quality float64[n], task_vectors float32[p] by task."""
     import pyarrow.compute as pc
 
     tasks = pc.dictionary_encode(rows["task"]).combine_chunks()
-    template = rows["template"]
+    template, names = rows["template"], tasks.dictionary.to_pylist()
     return Pool(
         ids=np.asarray(rows["id"].to_pylist()),
         X=X,
         task=tasks.indices.to_numpy().astype(np.int64),
-        names=tasks.dictionary.to_pylist(),
+        names=names,
         cost=rows["n_tokens"].to_numpy().astype(np.int64),
         quality=quality,
         template=None if template.null_count == len(rows) else np.asarray(template.fill_null("").to_pylist()),
+        task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
     )
 
 
@@ -52,7 +54,10 @@ def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: d
     _write_tasks(out / "tasks.csv", in_pool, selected)
     tokens = int(pool.cost[selection.index].sum())
     write_text(out / "README.md", _card(chosen, in_pool, selected, tokens, config))
-    return {"n": len(chosen), "n_pool": len(pool), "tasks": len(selected), "tasks_in_pool": len(in_pool), "tokens": tokens}
+    counts = {"n": len(chosen), "n_pool": len(pool), "tasks": len(selected), "tasks_in_pool": len(in_pool), "tokens": tokens}
+    if pool.quality is None or np.ptp(pool.quality) == 0 or not chosen:  # a constant has nothing to tell
+        return counts
+    return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
 
 
 def read(directory: Path) -> pa.Table:

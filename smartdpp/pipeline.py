@@ -2,6 +2,7 @@
 
     corpus -> embedding -> mixture -> adapter -> scores -> result.json
                  probe  -> diversity      base scores
+               signals, task vectors -> mixture, where the quality or the task vectors need the model
 
 Every artifact's key follows from the configuration and the content of its files, so the plan knows what is cached before anything starts.
 """
@@ -29,7 +30,7 @@ from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, w
 log = logging.getLogger(__name__)
 
 # raised by hand when a stage's code changes what it writes
-VERSION = {"corpus": 1, "embedding": 1, "mixture": 1, "diversity": 1, "adapter": 1, "scores": 1}
+VERSION = {"corpus": 1, "embedding": 1, "signals": 1, "task_vectors": 1, "mixture": 1, "diversity": 1, "adapter": 1, "scores": 1}
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
 
 
@@ -78,9 +79,25 @@ class Run:
         return self._artifact("embedding", self.what["probe"], corpus=self.corpus)
 
     @cached_property
+    def signals(self) -> dict[str, Artifact]:
+        """The passes over the model that the quality reads, by name; shared with every other quality that reads them."""
+        shared = {name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")}
+        return {name: self._artifact("signals", {"pass": name, **shared}, corpus=self.corpus) for name in self.parts.quality.passes}
+
+    @cached_property
+    def task_vectors(self) -> Artifact | None:
+        """None where the tasks are seen by the means of their embedding."""
+        if self.parts.task_vector.from_embedding:
+            return None
+        return self._artifact("task_vectors", self.what["task_vector"], corpus=self.corpus)
+
+    @cached_property
     def mixture(self) -> Artifact:
         chosen = ("strategy", "quality", "budget", "select_seed")
-        return self._artifact("mixture", {name: self.what[name] for name in chosen}, corpus=self.corpus, embedding=self.embedding)
+        inputs = {"corpus": self.corpus, "embedding": self.embedding, **self.signals}
+        if self.task_vectors:
+            inputs["task_vectors"] = self.task_vectors
+        return self._artifact("mixture", {name: self.what[name] for name in chosen}, **inputs)
 
     @cached_property
     def diversity(self) -> Artifact:
@@ -112,6 +129,9 @@ class Run:
         stages = {"corpus": self.corpus, "embedding": self.embedding}
         if self.probe.key != self.embedding.key:
             stages["probe embedding"] = self.probe
+        stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
+        if self.task_vectors:
+            stages["task vectors"] = self.task_vectors
         stages["mixture"] = self.mixture
         if self.trains:
             stages |= {"diversity": self.diversity, "adapter": self.adapter}
@@ -184,8 +204,10 @@ def _stages(run: Run) -> dict[str, float]:
     """Makes what is missing, up to ``until``; returns the seconds each stage took now (0 from cache)."""
     work: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
         "corpus": _corpus,
-        "embedding": lambda run, out: _embed(run, run.parts.embedding, out),
-        "probe embedding": lambda run, out: _embed(run, run.parts.probe, out),
+        "embedding": lambda run, out: _embed(run, run.parts.embedding, run.cfg.embedding, out),
+        "probe embedding": lambda run, out: _embed(run, run.parts.probe, run.cfg.probe, out),
+        **{f"{name} signals": partial(_signals, name) for name in run.signals},
+        "task vectors": lambda run, out: run.parts.task_vector.measure(run_rows(run), out),
         "mixture": _mixture,
         "diversity": _diversity,
         "adapter": _adapter,
@@ -219,10 +241,10 @@ def _corpus(run: Run, out: Path) -> dict[str, Any]:
     return build(run.parts.corpus, run.parts.evaluation, model.tokenizer(), model.format, run.parts.limits, out)
 
 
-def _embed(run: Run, embedding: Any, out: Path) -> dict[str, Any]:
+def _embed(run: Run, embedding: Any, settings: DictConfig, out: Path) -> dict[str, Any]:
     from smartdpp.embedding.shards import embed
 
-    return embed(embedding, run_rows(run), out)
+    return embed(embedding, run_rows(run), out, processes=settings.get("processes", 1))
 
 
 def run_rows(run: Run, part: str = "data") -> Any:
@@ -232,12 +254,22 @@ def run_rows(run: Run, part: str = "data") -> Any:
     return read(run.corpus.path / f"{part}.parquet")
 
 
+def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.signals.stage import measure
+
+    quality: Any = run.parts.quality  # with passes, it has the two below
+    return measure(name, quality.model, quality.batch_tokens, run_rows(run), out)  # type: ignore[arg-type]  # its passes are our names
+
+
 def _mixture(run: Run, out: Path) -> dict[str, Any]:
-    from smartdpp import mixture
+    from smartdpp import mixture, task_vectors
     from smartdpp.embedding.shards import load
+    from smartdpp.signals.stage import join
 
     rows = run_rows(run)
-    pool = mixture.pool(rows, load(run.embedding.path), run.parts.quality.score(rows))
+    quality = run.parts.quality.score(join(rows, {name: artifact.path for name, artifact in run.signals.items()}))
+    vectors = task_vectors.load(run.task_vectors.path) if run.task_vectors else None
+    pool = mixture.pool(rows, load(run.embedding.path), quality, vectors)
     rng = np.random.default_rng([run.cfg.select_seed, SELECT])
     selection = run.parts.strategy.select(pool, run.cfg.budget, rng)
     expected = run.parts.strategy.size(len(pool), run.cfg.budget)
@@ -251,8 +283,9 @@ def _mixture(run: Run, out: Path) -> dict[str, Any]:
 def _diversity(run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.embedding.shards import load
 
-    chosen = np.load(run.mixture.path / "rows.npy", allow_pickle=False)
-    measured = run.parts.diversity.measure(np.asarray(load(run.probe.path)[chosen]))
+    chosen, probe = np.load(run.mixture.path / "rows.npy", allow_pickle=False), load(run.probe.path)
+    task = np.asarray(run_rows(run)["task"].take(chosen).to_pylist())
+    measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
     write_json(out / "diversity.json", measured)
     return {name: value for name, value in measured.items() if isinstance(value, (int, float))}
 

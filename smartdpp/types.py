@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Row = dict[str, Any]
-"""One example: id, task, prompt and response always; dataset, source, license, template, choices and answer may be None."""
+"""One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Pool:
     cost: np.ndarray  # int64[n], tokens of prompt and response
     quality: np.ndarray | None = None  # float64[n], > 0
     template: np.ndarray | None = None  # str[n], FLAN's template type ("zs_opt", "fs_noopt", ...)
+    task_vectors: np.ndarray | None = None  # float32[M, p], one a task in the order of names; None: the means of X
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,8 +69,24 @@ class Embedding(Protocol):
 
 
 class Quality(Protocol):
+    """A score that reads ``passes`` of a model over the corpus also has that ``model`` and ``batch_tokens``: see smartdpp.quality.model."""
+
+    passes: tuple[str, ...]  # of smartdpp.signals, whose columns the rows then have; empty for a score that needs no model
+
+    def check(self) -> list[str]: ...
     def score(self, rows: pa.Table) -> np.ndarray:
         """float64[n], all > 0: higher means better."""
+        ...
+
+
+class TaskVector(Protocol):
+    """How SMART's first stage sees a task."""
+
+    from_embedding: bool  # True: by the mean of its examples' embedding, which needs no stage; measure is then not called
+
+    def check(self) -> list[str]: ...
+    def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
+        """Leaves a vector for every task of the corpus in ``out``, for smartdpp.task_vectors.load; returns facts for the record."""
         ...
 
 
@@ -122,8 +139,11 @@ class Evaluation(Protocol):
 
 
 class Measure(Protocol):
-    def measure(self, X: np.ndarray) -> dict[str, Any]:
-        """X float32[n, d] in the probe embedding, in selection order; returns named numbers and curves."""
+    def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
+        """X float32[n, d] in the probe embedding, in selection order, with the pool (m, d) it was chosen from and each row's task (n).
+
+        Returns named numbers and curves.
+        """
         ...
 
 

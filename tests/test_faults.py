@@ -19,7 +19,7 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
 from smartdpp.embedding import shards
-shards.embed.__defaults__ = (16,)
+shards.embed.__defaults__ = (16, 1)
 """
 AT = {
     "embedding": """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
     assert pool.template is None
     facts = mixture.write(pool, ROWS, Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
     assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12}
+    scored = dataclasses.replace(pool, quality=np.array([1.0, 2.0, 9.0, 4.0]))
+    facts = mixture.write(scored, ROWS, Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    assert (facts["mean_quality"], facts["mean_quality_in_pool"]) == (4, 4)
 
     lines = [json.loads(line) for line in (tmp_path / "mixture.jsonl").open(encoding="utf-8", newline="\n")]
     assert [(line["rank"], line["gain"], line["id"], line["license"]) for line in lines] == [

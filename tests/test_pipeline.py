@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from smartdpp.config import without_paths
 from smartdpp.errors import InputError
 from smartdpp.pipeline import Run, execute
 from smartdpp.store import read_json
@@ -118,3 +119,7 @@ def test_a_file_counts_by_content_not_by_place(small_run: Callable[..., Run], co
 @pytest.mark.parametrize("how", ["tracker=wandb", "until=mixture", "root=/elsewhere"])
 def test_how_a_run_is_made_is_not_what_it_is(small_run: Callable[..., Run], how: str) -> None:
     assert small_run(how, "root=.").slug == small_run("root=.").slug
+
+
+def test_the_devices_that_do_the_work_are_not_what_it_is() -> None:
+    assert without_paths({"embedding": {"model": "org/model", "devices": ["cuda:0"]}}) == {"embedding": {"model": "org/model"}}

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from smartdpp.errors import InputError
-from smartdpp.quality import Constant, PromptTokens, ResponseTokens, TotalTokens
+from smartdpp.quality import Column, Constant, PromptTokens, ResponseTokens, TotalTokens
 
 CONF = Path(__file__).parents[1] / "conf"
 ROWS = pa.table({"id": ["a", "b", "c"], "n_tokens": [10, 7, 30], "n_prompt_tokens": [4, 6, 1]})
@@ -43,6 +43,35 @@ def test_a_score_of_zero_names_the_example():
 def test_a_constant_must_be_positive(value):
     with pytest.raises(InputError, match=r"quality\.value is"):
         Constant(value)
+
+
+def rated(*scores):
+    return pa.table({"id": ["a", "b", "c"][: len(scores)], "score": pa.array(scores, pa.float64())})
+
+
+def test_a_number_that_came_with_the_rows_is_their_score():
+    assert Column().score(rated(2.0, 0.5)).tolist() == [2, 0.5]
+    assert Column(better="lower").score(rated(2.0, 0.5)).tolist() == [0.5, 2]
+    np.testing.assert_allclose(Column(scale="log").score(rated(-3.0, 0.0)), np.exp([-3, 0]))
+    np.testing.assert_allclose(Column(scale="log", better="lower").score(rated(-3.0, 0.0)), np.exp([3, 0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (rated(1.0, None, None), r"2 of 3 examples have no score, the first being 'b'.*corpus\.columns='\{score: their_name\}'"),
+        (ROWS, "3 of 3 examples have no score, the first being 'a'"),  # a corpus made before it was asked for scores
+        (rated(1.0, 0.0), r"column is not positive for 1 of 2 examples, the first being 'b' \(0\)"),
+    ],
+)
+def test_a_missing_or_unusable_number_names_the_example(rows, message):
+    with pytest.raises(InputError, match=message):
+        Column().score(rows)
+
+
+def test_infinity_is_no_score():
+    with pytest.raises(InputError, match="not positive"):
+        Column(scale="log").score(rated(1e9, 0.0))
 
 
 @pytest.mark.parametrize("name", ["constant", "prompt_tokens", "response_tokens", "total_tokens"])

@@ -255,6 +255,7 @@ def _schema() -> pa.Schema:
             **dict.fromkeys(("id", "task", "dataset", "prompt", "response", "source", "license", "template"), text),
             "choices": pa.list_(text),
             "answer": text,
+            "score": pa.float64(),
             "n_prompt_tokens": pa.int32(),
             "n_tokens": pa.int32(),
         }

@@ -8,6 +8,7 @@ the position in the file nor merge two equal rows.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -18,12 +19,13 @@ from smartdpp.types import Row
 
 FIELDS = ("id", "task", "dataset", "prompt", "response", "source", "license", "template", "choices", "answer")
 REQUIRED = ("task", "prompt", "response")
+SCORE = "score"  # a number that came with the row, read only where a mapping says which field it is: see smartdpp.quality.counts.Column
 IDENTITY = {field: field for field in (*FIELDS, "messages")}
 
 
 def check_names(columns: Mapping[str, str] | None, constants: Mapping[str, str] | None) -> None:
     """Raises InputError if a mapping names a field that rows do not have."""
-    for parameter, names, known in (("columns", columns, tuple(IDENTITY)), ("constants", constants, FIELDS)):
+    for parameter, names, known in (("columns", columns, (*IDENTITY, SCORE)), ("constants", constants, FIELDS)):
         unknown = sorted(set(names or {}) - set(known))
         if unknown:
             raise InputError(f"corpus.{parameter} names {', '.join(unknown)}, which rows do not have; the fields are {', '.join(known)}.")
@@ -52,6 +54,9 @@ def to_row(record: Mapping[str, Any], columns: Mapping[str, str], constants: Map
     for field, value in row.items():
         if value is not None:
             _check_text(field, value, place)
+    row[SCORE] = record.get(columns[SCORE]) if SCORE in columns else None
+    if row[SCORE] is not None and not (type(row[SCORE]) in (int, float) and math.isfinite(row[SCORE])):
+        raise InputError(f"{place}: {columns[SCORE]}, mapped to score, must be a finite number, found {str(row[SCORE])[:40]!r}.")
     return row
 
 

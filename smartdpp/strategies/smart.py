@@ -1,8 +1,9 @@
 """SMART: choose tasks, weigh them, choose examples inside each (Renduchintala et al., arXiv 2403.08370, and the authors' code).
 
-Stage 1 maximises a submodular function f1 greedily over one vector a task, the mean of its prompt embeddings. The gains become
-shares through a second-order Taylor softmax, and the shares become numbers of examples. Stage 2 takes that many of the greedy
-order of f2 inside every task. Nothing is sampled: ties go to the first task by name and the first example by id.
+Stage 1 maximises a submodular function f1 greedily over one vector a task: the mean of its prompt embeddings, unless the pool brings
+other task vectors. The gains become shares through a second-order Taylor softmax, and the shares become numbers of examples. Stage 2
+takes that many of the greedy order of f2 inside every task. Nothing is sampled: ties go to the first task by name and the first
+example by id.
 """
 
 from __future__ import annotations
@@ -66,11 +67,14 @@ class Smart:
         check_budget(budget, len(pool))
         tasks, blocks = by_task(pool)
         kept = check_num_tasks(self.num_tasks, len(tasks))
-        means = np.stack([pool.X[rows].mean(axis=0, dtype=np.float64) for rows in blocks])
-        chosen = maximize(self.tasks(means), kept)
+        if pool.task_vectors is None:
+            vectors = np.stack([pool.X[rows].mean(axis=0, dtype=np.float64) for rows in blocks])
+        else:
+            vectors = pool.task_vectors[tasks]
+        chosen = maximize(self.tasks(vectors), kept)
         if len(chosen) < kept:
             raise InputError(
-                f"num_tasks is {kept}, but only {len(chosen)} tasks differ in their mean embedding, as strategy.tasks measures it: "
+                f"num_tasks is {kept}, but only {len(chosen)} tasks differ in their vectors, as strategy.tasks measures it: "
                 "choose fewer tasks, or a function with a ridge (strategy.tasks.ridge=1)."
             )
         gains = chosen.gain

@@ -22,7 +22,7 @@ def rows(path, **parameters):
 
 def test_every_field_of_a_line_arrives(tmp_path):
     line = GOOD | {"id": "a", "dataset": "d", "source": "s", "license": "MIT", "template": "zs_opt", "choices": ["r", "q"], "answer": "r"}
-    assert rows(write(tmp_path / "x.jsonl", line)) == [line]
+    assert rows(write(tmp_path / "x.jsonl", line)) == [line | {"score": None}]
     assert rows(write(tmp_path / "y.jsonl", GOOD | {"id": 7, "unknown": 1}))[0]["id"] == "7"
 
 
@@ -45,6 +45,16 @@ def test_names_are_mapped_and_lacking_fields_filled(tmp_path):
     ]
     with pytest.raises(InputError, match=r"corpus.columns names promt"):
         Jsonl(str(path), columns={"promt": "q"})
+
+
+def test_a_number_is_read_where_a_mapping_says_so(tmp_path):
+    path = write(tmp_path / "x.jsonl", GOOD | {"rating": 4, "score": "high"}, GOOD | {"rating": -0.5}, GOOD)
+    assert [row["score"] for row in rows(path)] == [None, None, None]  # a field called score may be anything until it is asked for
+    assert [row["score"] for row in rows(path, columns={"score": "rating"})] == [4, -0.5, None]
+    for bad in ("high", True, float("nan"), [1]):
+        write(path, GOOD, GOOD | {"rating": bad})
+        with pytest.raises(InputError, match=r"line 2: rating, mapped to score, must be a finite number, found"):
+            rows(path, columns={"score": "rating"})
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 from functools import partial
 
@@ -234,3 +235,26 @@ def test_a_row_that_cannot_be_compared_is_reported_with_its_task():
 def test_parameters_out_of_range_are_refused(make):
     with pytest.raises(InputError, match=r"strategy\.(num_tasks|temperature) is (0|nan)"):
         make()
+
+
+def test_task_vectors_that_the_pool_brings_decide_over_tasks_and_not_over_examples():
+    pool = pool_of([6, 7, 8, 9])
+    rng = np.random.default_rng(1)
+    vectors = (1 + 0.5 * rng.normal(size=(4, 12))).astype(np.float32)
+    with_vectors = dataclasses.replace(pool, task_vectors=vectors)
+    order, gains = greedy(graph_cut(cosine(vectors)), 4, 3)
+    stage1 = Smart(num_tasks=3).task_budgets(with_vectors, 12)
+    assert stage1.order.tolist() == order
+    np.testing.assert_allclose(stage1.gain, gains, rtol=1e-6)
+    means = np.stack([pool.X[pool.task == j].mean(axis=0) for j in range(4)])
+    own, given = select(Smart(), pool, 30), select(Smart(), dataclasses.replace(pool, task_vectors=means), 30)
+    assert own.index.tolist() == given.index.tolist()
+
+
+def test_task_vectors_follow_the_names_when_tasks_are_numbered_otherwise():
+    pool = dataclasses.replace(pool_of([6, 7, 8, 9]), task_vectors=np.random.default_rng(1).uniform(size=(4, 12)).astype(np.float32))
+    names = np.array([2, 0, 3, 1])
+    other = dataclasses.replace(
+        pool, task=np.argsort(names)[pool.task], names=[pool.names[j] for j in names], task_vectors=pool.task_vectors[names]
+    )
+    assert select(Smart(), pool, 12).index.tolist() == select(Smart(), other, 12).index.tolist()

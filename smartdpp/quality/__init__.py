@@ -1,0 +1,20 @@
+"""Scores per example: q > 0, higher means better, weighed against diversity by the DPP's theta (arXiv 2402.02318).
+
+`counts` reads the corpus alone, `model` what a language model makes of each example (see smartdpp.signals).
+"""
+
+from smartdpp.quality.counts import Column, Constant, PromptTokens, ResponseTokens, TotalTokens
+from smartdpp.quality.model import El2n, GradientNorm, Ifd, Perplexity, Pmi
+
+__all__ = [
+    "Column",
+    "Constant",
+    "El2n",
+    "GradientNorm",
+    "Ifd",
+    "Perplexity",
+    "Pmi",
+    "PromptTokens",
+    "ResponseTokens",
+    "TotalTokens",
+]

@@ -1,0 +1,53 @@
+"""The norm of each example's gradient, exactly, without the gradient.
+
+For G = Σ_t δ_t x_tᵀ, ‖G‖² = Σ_{t,t'} (δ_t·δ_t') (x_t·x_t'): two small products of tokens by tokens, per layer and example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.encode import Encoded
+from smartdpp.gradient import gradients, linear_layers
+from smartdpp.gradient.layers import Layers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+def gradient_norms(
+    model: PreTrainedModel,
+    examples: Sequence[Encoded],
+    pad_id: int,
+    max_tokens: int,
+    ids: Sequence[str] | None = None,
+    layers: Layers = "attention",
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """(rows int64[b], ‖∇ nll(y|x)‖₂ float64[b], tokens read) for every batch, over the weights of ``layers``."""
+    for done in gradients(model, SquaredNorm(linear_layers(model, layers)), examples, pad_id, max_tokens, ids):
+        yield done.rows, np.sqrt(done.vectors[:, 0].astype(np.float64)), done.n_tokens
+
+
+class SquaredNorm:
+    """The reduction to ‖G‖² summed over layers; through G itself where an example has many tokens for its layer's size."""
+
+    size = 1
+
+    def __init__(self, modules: Mapping[str, nn.Linear]) -> None:
+        self.modules = modules
+
+    def keep(self, name: str, x: Tensor) -> Tensor:
+        return x
+
+    def add(self, name: str, kept: Tensor, delta: Tensor, out: Tensor) -> None:
+        x, delta = kept.float(), delta.float()
+        t, d_in, d_out = x.shape[1], x.shape[2], delta.shape[2]
+        if t * (d_in + d_out) < d_in * d_out:
+            square = ((x @ x.transpose(1, 2)) * (delta @ delta.transpose(1, 2))).sum((1, 2))
+        else:
+            square = (delta.transpose(1, 2) @ x).square().sum((1, 2))
+        out[:, 0] += square.clamp(min=0)  # rounding of the first form can fall below 0 where the gradient is 0
