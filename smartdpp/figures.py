@@ -39,6 +39,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 2.5,
     "lines.markersize": 10,
     "legend.frameon": False,
+    "svg.hashsalt": "smartdpp",  # the same figure is the same file
+    "svg.fonttype": "none",
     "text.parse_math": False,  # a task's name is data: its dollar signs stay dollar signs
 }
 
@@ -97,6 +99,56 @@ def study_figures(results: pd.DataFrame, out: Path, tasks: pd.DataFrame | None =
     if tasks is not None and len(tasks):
         drawn.append(_save(out / "task_shares.png", _share_map, tasks))
     return drawn
+
+
+def hover_scatter(results: pd.DataFrame, out: Path, tasks: pd.DataFrame | None = None) -> Path | None:
+    """Diversity against performance as SVG: a browser shows a run's name, settings and mixture where the mouse rests on its point.
+
+    Arguments as in ``study_figures``; None where no diversity was measured.
+    """
+    import io
+    from xml.etree import ElementTree
+
+    if results.empty or "ldd" not in results:
+        return None
+    results = results if "label" in results else results.assign(label=results["strategy"])
+    measured = results.dropna(subset=["ldd", "budget"])
+    if measured.empty:
+        return None
+    looks = dict(zip(results["label"].unique(), itertools.cycle(_looks()), strict=False))
+    metric, buffer = main_metric(results), io.StringIO()
+    with _style():
+        _scatter(measured, metric, looks).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    tree = ElementTree.fromstring(buffer.getvalue())
+    points = {f"run-{at}": row for at, row in zip(measured.index, measured.to_dict("records"), strict=True)}
+    for group in tree.iter(f"{{{SVG}}}g"):
+        if row := points.get(group.get("id", "")):
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text = _about(row, metric, tasks)
+            group.insert(0, title)
+    path = out / "diversity_performance.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(ElementTree.tostring(tree, encoding="unicode") + "\n", encoding="utf-8")
+    return path
+
+
+SVG = "http://www.w3.org/2000/svg"
+
+
+def _about(row: dict[str, Any], metric: str, tasks: pd.DataFrame | None) -> str:
+    """A run in a few lines: what it is, its numbers, the largest shares of its mixture."""
+    lines = [
+        str(row.get("run", row["label"])),
+        f"{row['label']}, seed {row['seed']}",
+        f"LDD {row['ldd']:.3f}, {LABELS[metric]} {row[metric]:.3f}",
+    ]
+    if tasks is not None and len(tasks) and "run" in tasks:
+        mine = tasks[(tasks["run"] == row.get("run")) & (tasks["selected"] > 0)].sort_values("share", ascending=False, kind="stable")
+        lines += [f"{share:.0%} {task}" for task, share in zip(mine["task"].head(8), mine["share"].head(8), strict=True)]
+        lines += [f"and {len(mine) - 8} more tasks"] if len(mine) > 8 else []
+    return "\n".join(lines)
 
 
 def main_metric(results: pd.DataFrame) -> str:
@@ -216,7 +268,8 @@ def _scatter(results: pd.DataFrame, metric: str, looks: dict[str, Any]) -> Figur
     for ax, (budget, of_budget) in zip(panels, groups, strict=True):
         for label, runs in of_budget.groupby("label", sort=False):
             look = looks[label]
-            ax.plot(runs["ldd"], runs[metric], linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, **look)
+            for at, x, y in zip(runs.index, runs["ldd"], runs[metric], strict=True):
+                ax.plot(x, y, linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, gid=f"run-{at}", **look)
             (x, dx), (y, dy) = t_interval(runs["ldd"]), t_interval(runs[metric])
             if len(runs) > 1:
                 ax.errorbar(x, y, xerr=dx, yerr=dy, capsize=5, markersize=13, markeredgecolor="white", **look)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.config import HOW
+from smartdpp.correlate import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
 from smartdpp.errors import InputError
-from smartdpp.figures import LOSSES, main_metric, run_figures, study_figures, t_interval
+from smartdpp.figures import LOSSES, hover_scatter, main_metric, run_figures, study_figures, t_interval
 from smartdpp.gather import Results, collect, of_strategy, run_folders
 from smartdpp.result import METRICS
 from smartdpp.store import DISK_ERRORS, write_text
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEEDS = ["seed", "select_seed", "train_seed"]
-FEWEST = 6  # runs below which a correlation is not given
 CLAIM = 3  # pairs of runs below which a difference is no claim
 
 
@@ -80,8 +80,12 @@ def write(found: list[Cell], report: Wanted, out: Path) -> tuple[str, list[Path]
             sections += [_change(results), _by_task(results)]
             figures = run_figures(found[0].path, out)
         else:
-            sections += [_paired(results, report.baseline), _by_task(results), _correlations(results)]
-            figures = study_figures(results.table[results.table["n"] > 0], out, results.shares)
+            sections += [_paired(results, report.baseline), _by_task(results), _correlations(results, report.given)]
+            trained = results.table[results.table["n"] > 0]
+            figures = study_figures(trained, out, results.shares)
+            if hover := hover_scatter(trained, out, results.shares):
+                files.append(hover)
+                sections.append(f"[Diversity against performance, with each run's mixture under the mouse]({hover.name})")
     text = "\n\n".join(section for section in sections if section)
     pictures = "".join(f"\n\n![{path.stem.replace('_', ' ')}]({path.name})" for path in figures)
     write_text(out / "report.md", text + pictures + "\n")
@@ -276,53 +280,53 @@ def _by_task(results: Results) -> str:
     return f"## Held-out tasks\n\nMean {LABELS[metric]} over seeds{at}.\n\n{_table(frame)}"
 
 
-def _correlations(results: Results) -> str:
-    """Diversity against performance, within a budget; given the length of responses too, which explains much of such correlations."""
+def _correlations(results: Results, given: Sequence[str]) -> str:
+    """Diversity against performance, within a budget, every measure by how well it predicts."""
     import pandas as pd
 
-    table, metric = results.table, main_metric(results.table)
-    if "ldd" not in table:
+    metric = main_metric(results.table)
+    if missing := [name for name in given if name not in results.table]:
+        raise InputError(f"report.given names {', '.join(missing)}, which no run logged; results.csv has {', '.join(results.table)}")
+    controls = [(LENGTH,), *((name,) for name in given)]
+    records, warnings = [], []
+    for group in within_budgets(results, metric, controls):
+        where = {_heading(name): _plain(value) for name, value in group.where.items()}
+        if group.warning:
+            named = ", ".join(f"{name} {value}" for name, value in where.items() if value != "") or "without a budget"
+            warnings.append(f"{named}: {group.warning}")
+        records += [where | _predictor(line, group.runs, metric, controls) for line in group.ranking.to_dict("records")]
+    if not records and not warnings:
         return ""
-    context = ["budget", *(name for name in results.settings if not of_strategy(name))]
-    records, few = [], []
-    for values, group in table[table["ldd"].notna()].groupby(context, dropna=False, sort=False):
-        where = {_heading(name): _plain(value) for name, value in zip(context, values, strict=True)}
-        named = ", ".join(f"{name} {value}" for name, value in where.items() if value != "") or "without a budget"
-        if len(group) < FEWEST:
-            few.append(f"{named}: n = {len(group)}, too few runs to say anything.")
-        elif group["ldd"].nunique() == 1 or group[metric].nunique() == 1:
-            few.append(f"{named}: all {len(group)} runs have the same value, so there is no correlation.")
-        else:
-            records.append(where | _correlation(group, metric))
-    if not records and not few:
-        return ""
-    text = "## Diversity against performance\n\nLog determinant distance (lower is more diverse) against "
-    text += f"{LABELS[metric]}, one point a run, within a budget."
+    text = f"## Diversity against performance\n\nEvery measure against {LABELS[metric]}, one point a run, within a budget; "
+    text += "the best predictor first."
     if records:
-        sign, better = ("positive", "lower") if metric in LOSSES else ("negative", "higher")
-        text += f"\n\n{_table(pd.DataFrame(records))}\n\nA {sign} r: the more diverse, the {better} the {metric.replace('_', ' ')}. "
-        text += "Runs of one strategy are not independent of each other, so the 95 % interval is narrower than it should be."
-    return "\n\n".join([text, *few])
+        text += f"\n\n{_table(pd.DataFrame(records).fillna(''))}\n\n"
+        text += (
+            "LDD and copies: lower is more diverse; the other measures: higher. The last column reads the sign of r: whether more diverse "
+            f"runs have the better {metric.replace('_', ' ')}. Brackets: 95 % bootstrap intervals over runs, percentiles of {RESAMPLES} "
+            "resamples. Runs of one strategy are not independent of each other, which makes them narrower than they should be; and of many "
+            "measures the best one looks better than it is. One left out: the range of r when any one run is."
+        )
+    return "\n\n".join([text, *warnings])
 
 
-def _correlation(group: pd.DataFrame, metric: str) -> dict[str, str]:
-    from scipy.stats import pearsonr, spearmanr
-
-    x, y = group["ldd"].to_numpy(float), group[metric].to_numpy(float)
-    pearson = pearsonr(x, y)
-    low, high = pearson.confidence_interval()
-    found = {
-        "n runs": str(len(group)),
-        "n strategies": str(group["label"].nunique()),
-        "Pearson r": f"{pearson.statistic:+.2f} ({low:+.2f} to {high:+.2f})",
-        "Spearman ρ": f"{spearmanr(x, y).statistic:+.2f}",
+def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]) -> dict[str, str]:
+    names = {LENGTH: "mean response length"}
+    low, high = line["leave_one_out"]
+    return {
+        "measure": MEASURES[line["measure"]][0],
+        "n runs": str(line["n"]),
+        "n strategies": str(runs.loc[runs[line["measure"]].notna(), "label"].nunique()),
+        "Pearson r": str(line["pearson"]),
+        "Spearman ρ": str(line["spearman"]),
+        "Kendall τ": str(line["kendall"]),
+        **{
+            f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(line[f"given {', '.join(columns)}"])
+            for columns in controls
+        },
+        "r, one left out": "" if np.isnan(low) else f"{low:+.2f} to {high:+.2f}",
+        "more diverse is": reading(line["measure"], line["pearson"], metric in LOSSES),
     }
-    length = group.get("mean_response_tokens")
-    if length is not None and length.notna().all() and length.nunique() > 1:
-        z = length.to_numpy(float)
-        left = [value - np.polyval(np.polyfit(z, value, 1), z) for value in (x, y)]
-        found["Pearson r given mean response length"] = f"{pearsonr(*left).statistic:+.2f}"
-    return found
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:

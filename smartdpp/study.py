@@ -42,6 +42,7 @@ class Wanted:
 
     title: str
     baseline: str = "random"  # the strategy whose runs the others are paired with
+    given: tuple[str, ...] = ()  # columns of results.csv; correlations are also given controlling for each, besides response length
 
 
 def wanted(path: Path) -> Wanted:

@@ -1,6 +1,7 @@
 """Figures: what is drawn from which files, and that they show all of it."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,20 @@ def test_t_interval_is_scipys() -> None:
     mean, half = t_interval(values)
     assert (mean - half, mean + half) == pytest.approx(t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / np.sqrt(3)))
     assert np.isnan(t_interval([2.0])[1])
+
+
+def test_a_browser_shows_a_runs_mixture_at_its_point(tmp_path: Path) -> None:
+    table = results("smart random", (40,), 2).assign(run=["s0", "s1", "r0", "r1"])
+    name = "a <b> & ${x}"
+    shares = pd.DataFrame([{"run": "s1", "task": task, "selected": n, "share": n / 10} for task, n in (("maze", 3), (name, 7), ("gcd", 0))])
+    path = figures.hover_scatter(table, tmp_path, shares)
+    titles = [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}title")]
+    assert sorted(title.splitlines()[0] for title in titles) == ["r0", "r1", "s0", "s1"]
+    (about,) = [title for title in titles if title.startswith("s1")]
+    assert about.splitlines()[1:] == ["smart, seed 1", "LDD 0.020, loss (nats/token) 2.010", f"70% {name}", "30% maze"]
+    before = path.read_bytes()
+    assert figures.hover_scatter(table, tmp_path, shares).read_bytes() == before
+    assert figures.hover_scatter(table.drop(columns="ldd"), tmp_path) is None
 
 
 def test_nothing_finished_is_nothing_drawn(tmp_path: Path) -> None:

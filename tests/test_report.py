@@ -104,7 +104,9 @@ def test_diversity_is_read_at_one_n_within_a_budget(sweep: Path) -> None:
 
 def test_correlations_need_six_runs_in_a_budget(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    (row,) = lines(section(report(sweep / "out"), "Diversity against performance"))
+    row = {row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))}[
+        "log determinant distance"
+    ]
     table = pd.read_csv(sweep / "out" / "results.csv")
     assert (row["n runs"], row["n strategies"]) == ("6", "2")
     assert row["Pearson r"].startswith(f"{pearsonr(table['ldd'], table['loss']).statistic:+.2f}")
@@ -115,11 +117,27 @@ def test_correlations_need_six_runs_in_a_budget(sweep: Path) -> None:
 
 def test_the_partial_correlation_is_the_textbook_one(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    (row,) = lines(section(report(sweep / "out"), "Diversity against performance"))
+    row = {row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))}[
+        "log determinant distance"
+    ]
     table = pd.read_csv(sweep / "out" / "results.csv")
     r = np.corrcoef(table[["ldd", "loss", "mean_response_tokens"]].T)
     partial = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
-    assert row["Pearson r given mean response length"] == f"{partial:+.2f}"
+    assert row["Pearson r given mean response length"].startswith(f"{partial:+.2f} (")
+
+
+def test_any_logged_column_can_be_controlled_for(sweep: Path) -> None:
+    from smartdpp.errors import InputError
+    from smartdpp.report import write
+    from smartdpp.study import Cell, Wanted
+
+    found = [Cell((run.name,), run, "done") for run in sorted((sweep / "runs").iterdir())]
+    text, _ = write(found, Wanted("x", given=("train_seed",)), sweep / "out")
+    rows = lines(section(text, "Diversity against performance"))
+    assert all("Pearson r given train_seed" in row for row in rows)
+    assert rows[0]["Pearson r given train_seed"]
+    with pytest.raises(InputError, match=r"report.given names colour, which no run logged"):
+        write(found, Wanted("x", given=("colour",)), sweep / "out")
 
 
 def test_settings_are_what_differs_apart_from_seeds() -> None:

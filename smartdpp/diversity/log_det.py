@@ -1,7 +1,7 @@
 """Log determinant distance: how far a set falls short of a uniform one in the volume it spans (Wang et al., arXiv 2402.02318).
 
 Greedy picks the rows of a set D one by one, each time the one with the largest residual d² given those before it; Δ_m(D) = log d²
-of the m-th pick. With a reference R, uniform on the unit sphere of the same dimension and picked the same way,
+of the m-th pick. With a reference R, as a rule uniform on the unit sphere of the same dimension, and picked the same way,
 
     LDD_n(D) = (1/n) Σ_{m<=n} [Δ_m(R) - Δ_m(D)]        nats per example; lower is more diverse, 0 is as diverse as R.
 
@@ -17,17 +17,13 @@ makes LDD blind to copies, so their share is a number of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
 
 import numpy as np
 
+from smartdpp.diversity.references import Kernel, Reference, greedy_gains, name, reference_gains
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP, STOP
-from smartdpp.greedy import maximize
-
-Kernel = Literal["vmf", "rbf", "linear"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +34,7 @@ class LogDetResult:
     sd: float  # its standard deviation over reference seeds; nan for one seed
     n: int  # where the curve was read
     curve: np.ndarray  # float64[min(kept of D, kept of every R)]
+    curve_sd: np.ndarray  # its standard deviation over reference seeds; nan for one seed
     untruncated: float  # the same at untruncated_n, nothing dropped
     untruncated_n: int
     log_gains: np.ndarray  # float64[N], Δ_m(D), nothing dropped
@@ -47,6 +44,7 @@ class LogDetResult:
     kernel: Kernel
     gamma: float
     truncate: float
+    reference: str  # sphere, shuffled, or held out and of how many rows
     reference_seeds: tuple[int, ...]
     reference_size: int  # points in each reference
     reference_kept: tuple[int, ...]  # picks kept, for each seed
@@ -63,11 +61,12 @@ def log_det_distance(
     gamma: float = 1.0,
     n: int | None = None,
     order: np.ndarray | None = None,
+    reference: Reference = "sphere",
     reference_seeds: tuple[int, ...] = (0, 1, 2),
     reference_size: int | None = None,
     truncate: float = -7.0,
 ) -> LogDetResult:
-    """The log determinant distance of X (N, d) from uniform sets on the unit sphere in d dimensions.
+    """The log determinant distance of X (N, d) from reference sets: by default uniform ones on the unit sphere in d dimensions.
 
     Parameters
     ----------
@@ -75,6 +74,8 @@ def log_det_distance(
     n: read the value after this many kept picks; None: at the end of the curve.
     order: int[N], a permutation of the rows; None: greedy. The references are always picked greedily: a prefix in a prescribed
         order is measured against the most diverse prefix, and the order stops mattering where all rows are in and none dropped.
+    reference: sphere; shuffled, the columns of X permuted one by one; or a matrix (m, d), a held-out corpus: see references.py.
+    reference_seeds: one reference set each. Their gains are kept in the user's cache directory.
     reference_size: points in each reference; None: N. More than N makes the reference choose its N best among them, which biases
         a uniform set upwards (about 0.01 for twice as many).
     truncate: nats; picks below it are dropped.
@@ -83,20 +84,20 @@ def log_det_distance(
     All sums are float64. Time O(N³), memory O(N² + N d).
     """
     if not reference_seeds:
-        raise InputError("reference_seeds is empty: give at least one seed for the uniform reference set.")
+        raise InputError("reference_seeds is empty: give at least one seed for the reference set.")
     if reference_size is not None and reference_size < 1:
         raise InputError(f"reference_size is {reference_size}: a reference set needs at least 1 point, or null for as many as the set has.")
     function = LogDet(X, kernel=kernel, gamma=gamma, ridge=0.0)
     size = len(function)
     if order is not None and len(order) != size:
         raise InputError(f"order has {len(order)} entries, but it must name each of the {size} rows once.")
-    log_gains = _greedy_gains(function, size) if order is None else _noise_clamped(function.gains(order))
+    log_gains = greedy_gains(function, size) if order is None else noise_clamped(function.gains(order))
 
     points = size if reference_size is None else reference_size
     picks = min(points, size)
-    references = [_reference_gains(int(seed), points, X.shape[1], kernel, float(gamma), picks) for seed in reference_seeds]
-    curves, reference_kept = _curves(log_gains, references, truncate)
-    untruncated, _ = _curves(log_gains, references, -np.inf)
+    references = reference_gains(reference, np.asarray(X), reference_seeds, points, kernel, gamma, picks)
+    curves, reference_kept = ldd_curves(log_gains, references, truncate)
+    untruncated, _ = ldd_curves(log_gains, references, -np.inf)
 
     kept = int((log_gains >= truncate).sum())
     longest = curves.shape[1]
@@ -108,12 +109,14 @@ def log_det_distance(
             f"{min(reference_kept)}. Choose an n between 1 and {longest}."
         )
     at = n or longest
+    curve_sd = curves.std(axis=0, ddof=1) if len(reference_seeds) > 1 else np.full(longest, np.nan)
     untruncated_at = n or picks
     return LogDetResult(
         value=float(curves[:, at - 1].mean()),
-        sd=float(curves[:, at - 1].std(ddof=1)) if len(reference_seeds) > 1 else np.nan,
+        sd=float(curve_sd[at - 1]),
         n=at,
         curve=curves.mean(axis=0),
+        curve_sd=curve_sd,
         untruncated=float(untruncated[:, untruncated_at - 1].mean()),
         untruncated_n=untruncated_at,
         log_gains=log_gains,
@@ -123,13 +126,14 @@ def log_det_distance(
         kernel=kernel,
         gamma=gamma,
         truncate=truncate,
+        reference=name(reference),
         reference_seeds=tuple(reference_seeds),
         reference_size=points,
         reference_kept=reference_kept,
     )
 
 
-def _curves(log_gains: np.ndarray, references: list[np.ndarray], truncate: float) -> tuple[np.ndarray, tuple[int, ...]]:
+def ldd_curves(log_gains: np.ndarray, references: list[np.ndarray], truncate: float) -> tuple[np.ndarray, tuple[int, ...]]:
     """LDD_n against each reference, float64[seeds, n], and how many picks each reference keeps."""
     kept = [gains[gains >= truncate] for gains in (log_gains, *references)]
     n = min(map(len, kept))
@@ -137,92 +141,6 @@ def _curves(log_gains: np.ndarray, references: list[np.ndarray], truncate: float
     return np.cumsum(np.array(theirs) - ours, axis=1) / np.arange(1, n + 1), tuple(map(len, kept[1:]))
 
 
-def _greedy_gains(function: LogDet, picks: int) -> np.ndarray:
-    """float64[picks]: Δ_m of the greedy order; the picks that greedy stops before are copies."""
-    gains = maximize(function, picks).gain
-    return np.concatenate([gains, np.full(picks - len(gains), np.log(CLAMP))])
-
-
-def _noise_clamped(log_gains: np.ndarray) -> np.ndarray:
+def noise_clamped(log_gains: np.ndarray) -> np.ndarray:
     """A residual that greedy would call a copy is one in any order."""
     return np.where(log_gains < np.log(STOP), np.log(CLAMP), log_gains)
-
-
-def uniform_sphere(n: int, d: int, seed: int) -> np.ndarray:
-    """float32[n, d]: rows uniform on the unit sphere, the points that ``np.random.seed(seed)`` and ``randn`` give."""
-    X = np.random.RandomState(seed).randn(n, d)
-    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
-
-
-@lru_cache(maxsize=64)  # a study measures many sets of one size against the same references
-def _reference_gains(seed: int, points: int, d: int, kernel: Kernel, gamma: float, picks: int) -> np.ndarray:
-    gains = _greedy_gains(LogDet(uniform_sphere(points, d, seed), kernel=kernel, gamma=gamma, ridge=0.0), picks)
-    gains.flags.writeable = False
-    return gains
-
-
-@dataclass(frozen=True)
-class LogDetDistance:
-    """The log determinant distance of a mixture in the probe embedding; parameters as in ``log_det_distance``."""
-
-    kernel: Kernel = "vmf"
-    gamma: float = 1.0
-    n: int | None = None
-    reference_seeds: tuple[int, ...] = (0, 1, 2)
-    reference_size: int | None = None
-    truncate: float = -7.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gamma < np.inf:
-            raise InputError(f"diversity.gamma is {self.gamma}: the kernel needs a positive number.")
-        if self.n is not None and self.n < 1:
-            raise InputError(f"diversity.n is {self.n}: give a positive number of examples, or null for the largest.")
-        if len(self.reference_seeds) == 0 or min(self.reference_seeds) < 0:
-            raise InputError(f"diversity.reference_seeds is {list(self.reference_seeds)}: give at least one seed, none negative.")
-        if self.reference_size is not None and self.reference_size < 1:
-            raise InputError(f"diversity.reference_size is {self.reference_size}: give a positive number of points, or null.")
-        if not self.truncate < 0:
-            raise InputError(
-                f"diversity.truncate is {self.truncate}: log residuals lie below 0, so a threshold must too (the paper's is -7)."
-            )
-
-    def measure(self, X: np.ndarray) -> dict[str, Any]:
-        """Named numbers for the report and the two curves. A mixture of no examples (the base model) has none."""
-        if len(X) == 0:
-            return {}
-        result = log_det_distance(
-            X,
-            kernel=self.kernel,
-            gamma=self.gamma,
-            n=self.n,
-            reference_seeds=tuple(self.reference_seeds),
-            reference_size=self.reference_size,
-            truncate=self.truncate,
-        )
-        return {
-            "ldd": result.value,
-            "ldd_sd": None if np.isnan(result.sd) else result.sd,
-            "ldd_n": result.n,
-            "ldd_untruncated": result.untruncated,
-            "ldd_untruncated_n": result.untruncated_n,
-            "kept": result.kept,
-            "size": result.size,
-            "kept_share": result.kept_share,
-            "duplicate_share": result.duplicate_share,
-            "kernel": result.kernel,
-            "gamma": result.gamma,
-            "truncate": result.truncate,
-            "reference_seeds": list(result.reference_seeds),
-            "reference_size": result.reference_size,
-            "reference_kept": list(result.reference_kept),
-            "curve": result.curve.tolist(),
-            "log_gains": result.log_gains.tolist(),
-        }
-
-
-@dataclass(frozen=True)
-class NoMeasure:
-    """Measures nothing."""
-
-    def measure(self, X: np.ndarray) -> dict[str, Any]:
-        return {}

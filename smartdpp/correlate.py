@@ -1,0 +1,203 @@
+"""Does diversity predict performance? Correlations over runs, with intervals, for every measure that the runs logged.
+
+Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number of examples. For each
+measure: Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % bootstrap intervals over runs; the partial correlation given other logged
+columns, mean response length to begin with, which explains much of such correlations; and the range of r with any one run left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smartdpp.gather import Results
+
+LENGTH = "mean_response_tokens"
+MEASURES = {  # column of a run's row: how it is called, and whether more of it is more diverse (None: no diversity measure)
+    "ldd": ("log determinant distance", False),
+    "diversity_ldd_untruncated": ("LDD, nothing dropped", False),
+    "diversity_kept_share": ("kept share", True),
+    "diversity_duplicate_share": ("share of copies", False),
+    "diversity_vendi": ("Vendi score", True),
+    "diversity_novelsum": ("NovelSum", True),
+    "diversity_mean_distance": ("mean pairwise distance", True),
+    "diversity_knn_distance": ("k-NN distance", True),
+    "diversity_radius": ("radius", True),
+    "diversity_coverage": ("coverage of the pool", True),
+    "diversity_cluster_entropy": ("cluster entropy", True),
+    "diversity_task_entropy": ("task entropy", True),
+    LENGTH: ("mean response length (for comparison)", None),
+}
+FEWEST = 6  # runs below which nothing is said
+FIRM = 20  # runs below which bootstrap intervals are known to be too narrow
+UNDEFINED = 0.05  # share of resamples without a correlation from which on there is no interval
+RESAMPLES = 2000
+BLOCK = 2**22  # pairs of pairs at a time in Kendall's τ
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""float64[B, v, n], B samples of v variables, to float64[B]; nan where a variable is constant."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A correlation and its 95 % bootstrap interval; nan where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.value):
+            return ""
+        return f"{self.value:+.2f}" + ("" if np.isnan(self.low) else f" ({self.low:+.2f} to {self.high:+.2f})")
+
+
+def pearson(samples: np.ndarray) -> np.ndarray:
+    """r between the first two variables."""
+    return _product_moment(samples[:, 0], samples[:, 1])
+
+
+def spearman(samples: np.ndarray) -> np.ndarray:
+    """ρ between the first two variables: r of their ranks, ties averaged."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(samples[:, :2], axis=2))
+
+
+def kendall(samples: np.ndarray) -> np.ndarray:
+    """τ_b between the first two variables."""
+    n = samples.shape[2]
+    found = np.empty(len(samples))
+    step = max(1, BLOCK // n**2)
+    for a in range(0, len(samples), step):
+        x, y = (np.sign(samples[a : a + step, v, :, None] - samples[a : a + step, v, None, :]) for v in (0, 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[a : a + step] = (x * y).sum((1, 2)) / np.sqrt((x * x).sum((1, 2)) * (y * y).sum((1, 2)))
+    return found
+
+
+def partial(samples: np.ndarray) -> np.ndarray:
+    """r between the first two variables given all further ones: -P_xy / √(P_xx P_yy), P the inverse of their correlation matrix."""
+    centred = samples - samples.mean(axis=2, keepdims=True)
+    sd = np.sqrt(np.square(centred).sum(axis=2, keepdims=True))
+    defined = (sd > 1e-12 * np.maximum(1, np.abs(samples).max(axis=2, keepdims=True))).all(axis=(1, 2))
+    found = np.full(len(samples), np.nan)
+    unit = centred[defined] / sd[defined]
+    correlation = unit @ unit.transpose(0, 2, 1)
+    # what the given ones explain is taken from x and y; a pseudo-inverse, as they may explain each other
+    given = correlation[:, 2:, 2:]
+    explained = correlation[:, :2, 2:] @ np.linalg.pinv(given, hermitian=True) @ correlation[:, 2:, :2]
+    left = correlation[:, :2, :2] - explained
+    scale = np.sqrt(np.maximum(left[:, 0, 0] * left[:, 1, 1], 0))
+    found[defined] = np.where(scale > 1e-9, np.clip(left[:, 0, 1] / np.maximum(scale, 1e-300), -1, 1), np.nan)
+    return found
+
+
+def _product_moment(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = (v - v.mean(axis=1, keepdims=True) for v in (x, y))
+    scale = np.sqrt(np.square(x).sum(1) * np.square(y).sum(1))
+    return np.where(scale > 1e-300, (x * y).sum(1) / np.maximum(scale, 1e-300), np.nan)
+
+
+def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray) -> Estimate:
+    """The statistic of variables float64[v, n], with the interval over ``draws`` int[B, n], resamples of the n runs."""
+    value = float(statistic(variables[None])[0])
+    resampled = statistic(variables[:, draws].transpose(1, 0, 2))
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or len(defined) < (1 - UNDEFINED) * len(draws):
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
+
+
+def leave_one_out(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The least and the largest r of x and y, float64[n], without any one of the n runs."""
+    n = len(x)
+    others = np.array([np.delete(np.arange(n), i) for i in range(n)])
+    r = pearson(np.stack([x[others], y[others]], axis=1))
+    return (float(np.nanmin(r)), float(np.nanmax(r))) if not np.isnan(r).all() else (np.nan, np.nan)
+
+
+def reading(measure: str, found: Estimate, lower_is_better: bool) -> str:
+    """What an interval for r says about the more diverse runs; nothing for what is no diversity measure."""
+    more = MEASURES[measure][1]
+    if more is None:
+        return ""
+    if np.isnan(found.low) or found.low <= 0 <= found.high:
+        return "nothing shown"
+    return "better" if (found.value > 0) == (more != lower_is_better) else "worse"
+
+
+def rank_measures(
+    table: pd.DataFrame,
+    outcome: str,
+    measures: Sequence[str] = tuple(MEASURES),
+    given: Sequence[Sequence[str]] = ((LENGTH,),),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n, pearson, spearman, kendall (Estimates), one
+    Estimate for each of ``given`` under ``given <columns>``, and leave_one_out (low, high).
+
+    table: one line a run. A measure's runs are those that have it; a measure with fewer than FEWEST runs, or the same for all of them, is
+    left out, and a given column that is missing or the same for all (or is the measure) has an empty Estimate.
+    """
+    import pandas as pd
+
+    lines: list[dict[str, Any]] = []
+    for measure in measures:
+        if measure not in table:
+            continue
+        runs = table[table[measure].notna() & table[outcome].notna()]
+        n = len(runs)
+        if n < FEWEST or runs[measure].nunique() == 1 or runs[outcome].nunique() == 1:
+            continue
+        draws = np.random.default_rng([seed, n]).integers(n, size=(resamples, n))  # the same for all measures of the same runs
+        pair = runs[[measure, outcome]].to_numpy(float).T
+        line: dict[str, Any] = {"measure": measure, "n": n}
+        line |= {s.__name__: estimate(s, pair, draws) for s in (pearson, spearman, kendall)}
+        for columns in given:
+            usable = n > len(columns) + 3 and all(
+                c in runs and c != measure and runs[c].notna().all() and runs[c].nunique() > 1 for c in columns
+            )
+            found = estimate(partial, runs[[measure, outcome, *columns]].to_numpy(float).T, draws) if usable else Estimate(*[np.nan] * 3)
+            line[f"given {', '.join(columns)}"] = found
+        lines.append(line | {"leave_one_out": leave_one_out(*pair)})
+    return pd.DataFrame(sorted(lines, key=lambda line: -abs(line["pearson"].value)))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared: one budget, and one of everything else that is no part of choosing."""
+
+    where: dict[str, Any]
+    runs: pd.DataFrame
+    ranking: pd.DataFrame  # of rank_measures; empty where nothing can be said
+    warning: str  # "" if there is nothing to warn of
+
+
+def within_budgets(results: Results, outcome: str, given: Sequence[Sequence[str]] = ((LENGTH,),)) -> Iterator[Group]:
+    """The groups of finished runs with a diversity measured, each with its ranking of the measures."""
+    from smartdpp.gather import of_strategy
+
+    table = results.table
+    if "ldd" not in table:
+        return
+    context = ["budget", *(name for name in results.settings if not of_strategy(name))]
+    for values, runs in table[table["ldd"].notna()].groupby(context, dropna=False, sort=False):
+        n = len(runs)
+        ranking = rank_measures(runs, outcome, given=given)
+        warning = ""
+        if n < FEWEST:
+            warning = f"n = {n}, too few runs to say anything."
+        elif ranking.empty or runs["ldd"].nunique() == 1 or runs[outcome].nunique() == 1:
+            warning = f"all {n} runs have the same value, so there is no correlation."
+        elif n < FIRM:
+            warning = f"n = {n} runs are few: below {FIRM}, bootstrap intervals are too narrow, so read these as hints."
+        yield Group(dict(zip(context, values, strict=True)), runs, ranking, warning)

@@ -1,0 +1,34 @@
+"""How diverse a set of examples is: the log determinant distance, what it hangs on, and the field's other measures beside it.
+
+As a library: ``log_det_distance(X)`` and any ``measure(X) -> float`` below, X (n, d) one row an example. As a component of a run:
+conf/diversity. As a command that compares datasets without training: ``python -m smartdpp.diversity``.
+"""
+
+from smartdpp.diversity.components import AllMeasures, LogDetDistance, NoMeasure
+from smartdpp.diversity.coverage import coverage
+from smartdpp.diversity.distances import knn_distance, mean_pairwise_distance, radius
+from smartdpp.diversity.entropy import cluster_entropy, task_entropy
+from smartdpp.diversity.log_det import LogDetResult, log_det_distance
+from smartdpp.diversity.novelsum import novelsum
+from smartdpp.diversity.references import shuffled_columns, uniform_sphere
+from smartdpp.diversity.sensitivity import sensitivity
+from smartdpp.diversity.vendi import vendi_score
+
+__all__ = [
+    "AllMeasures",
+    "LogDetDistance",
+    "LogDetResult",
+    "NoMeasure",
+    "cluster_entropy",
+    "coverage",
+    "knn_distance",
+    "log_det_distance",
+    "mean_pairwise_distance",
+    "novelsum",
+    "radius",
+    "sensitivity",
+    "shuffled_columns",
+    "task_entropy",
+    "uniform_sphere",
+    "vendi_score",
+]

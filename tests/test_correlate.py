@@ -1,0 +1,117 @@
+"""Correlations are scipy's, their intervals come from resampled runs, and nothing is said where there is nothing to say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_runs import finished_run
+
+from smartdpp.correlate import LENGTH, estimate, kendall, leave_one_out, partial, pearson, rank_measures, reading, spearman, within_budgets
+from smartdpp.gather import collect
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def xyz():
+    """Two variables that share a cause, with ties."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=30)
+    return np.round(np.stack([z + rng.normal(size=30), z + rng.normal(size=30), z]), 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr), (kendall, stats.kendalltau)], ids=["r", "rho", "tau"]
+)
+def test_the_coefficients_are_scipys_on_every_sample(xyz, ours, theirs):
+    draws = np.random.default_rng(1).integers(30, size=(20, 30))
+    samples = xyz[:, draws].transpose(1, 0, 2)
+    np.testing.assert_allclose(ours(samples), [theirs(s[0], s[1]).statistic for s in samples], atol=1e-12)
+
+
+def test_a_constant_has_no_correlation():
+    samples = np.array([[[1.0, 1, 1], [1, 2, 3], [3, 1, 2]]])
+    for statistic in (pearson, spearman, kendall, partial):
+        assert np.isnan(statistic(samples)).all()
+
+
+def test_the_partial_correlation_is_that_of_residuals(xyz):
+    more = np.vstack([xyz, np.random.default_rng(2).normal(size=30)])
+    for variables in (xyz, more, np.vstack([more, more[2] + more[3]])):  # the last: two that explain each other
+        Z = np.column_stack([np.ones(30), variables[2:].T])
+        x, y = (v - Z @ np.linalg.lstsq(Z, v, rcond=None)[0] for v in variables[:2])
+        assert partial(variables[None])[0] == pytest.approx(stats.pearsonr(x, y).statistic)
+
+
+def test_the_interval_covers_the_true_correlation_about_as_often_as_it_says():
+    rng, covered = np.random.default_rng(0), 0
+    draws = rng.integers(40, size=(300, 40))
+    for _ in range(200):
+        x = rng.normal(size=40)
+        found = estimate(pearson, np.stack([x, 0.6 * x + 0.8 * rng.normal(size=40)]), draws)
+        covered += found.low <= 0.6 <= found.high
+    assert 0.88 <= covered / 200 <= 0.98
+
+
+def test_leaving_one_out_finds_the_run_that_carries_the_correlation():
+    x = np.append(np.random.default_rng(0).normal(size=12), 50.0)
+    low, high = leave_one_out(x, np.append(np.random.default_rng(1).normal(size=12), 50.0))
+    assert low < 0.5 < 0.98 < high
+    each = [stats.pearsonr(np.delete(x, i), np.delete(x, i) ** 2).statistic for i in range(13)]
+    assert leave_one_out(x, x**2) == pytest.approx((min(each), max(each)))
+
+
+def table_of(n, seed=0):
+    rng = np.random.default_rng(seed)
+    loss = rng.normal(size=n)
+    return pd.DataFrame(
+        {
+            "loss": loss,
+            "ldd": loss + 0.3 * rng.normal(size=n),
+            "diversity_vendi": -loss + rng.normal(size=n),
+            "diversity_radius": rng.normal(size=n),
+            "diversity_coverage": 0.5,  # the same for all
+            LENGTH: rng.normal(size=n),
+            "tokens": rng.normal(size=n),
+        }
+    )
+
+
+def test_measures_are_ranked_by_how_well_they_predict():
+    ranking = rank_measures(table_of(25), "loss", given=[[LENGTH], [LENGTH, "tokens"], ["absent"]])
+    assert list(ranking["measure"])[:2] == ["ldd", "diversity_vendi"]
+    assert "diversity_coverage" not in set(ranking["measure"])
+    first = ranking.iloc[0]
+    assert first["pearson"].low < first["pearson"].value < first["pearson"].high
+    assert not np.isnan(first[f"given {LENGTH}, tokens"].low)
+    assert str(first["given absent"]) == ""
+    length = ranking.set_index("measure").loc[LENGTH]
+    assert str(length[f"given {LENGTH}"]) == ""  # nothing is left of it given itself
+    assert not np.isnan(length["pearson"].value)
+    assert rank_measures(table_of(5), "loss").empty
+
+
+def test_a_reading_needs_an_interval_without_zero():
+    ranking = rank_measures(table_of(25), "loss").set_index("measure")["pearson"]
+    assert reading("ldd", ranking["ldd"], lower_is_better=True) == "better"  # closer to uniform, lower loss
+    assert reading("ldd", ranking["ldd"], lower_is_better=False) == "worse"
+    assert reading("diversity_vendi", ranking["diversity_vendi"], lower_is_better=True) == "better"
+    assert reading("diversity_radius", ranking["diversity_radius"], lower_is_better=True) == "nothing shown"
+    assert reading(LENGTH, ranking[LENGTH], lower_is_better=True) == ""
+
+
+def test_runs_are_compared_within_a_budget_with_a_warning_where_they_are_few(tmp_path):
+    rng = np.random.default_rng(0)
+    for budget, seeds in ((40, 8), (80, 3)):
+        for seed in range(seeds):
+            d = rng.random()
+            finished_run(
+                tmp_path, f"r{budget}-{seed}", budget=budget, seed=seed, loss=2 + d, curve=(0.1, d), mean_response_tokens=9 + rng.random()
+            )
+    groups = list(within_budgets(collect(sorted((tmp_path / "runs").iterdir())), "loss"))
+    assert [(group.where["budget"], len(group.runs)) for group in groups] == [(40, 8), (80, 3)]
+    assert groups[0].ranking.iloc[0]["measure"] == "ldd"
+    assert groups[0].ranking.iloc[0]["pearson"].value == pytest.approx(1)
+    assert "n = 8 runs are few" in groups[0].warning
+    assert groups[1].ranking.empty
+    assert groups[1].warning == "n = 3, too few runs to say anything."
