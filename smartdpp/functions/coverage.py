@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from smartdpp.functions.facility_location import FacilityLocation
 
 TILE = 1024  # rows and columns of a symmetric tile: stays in cache
-BLOCK_BYTES = 2**24  # rows of the kernel made at a time
+BLOCK_BYTES = 2**25  # rows of the kernel made at a time
 WHOLE_BYTES = 2**30  # kernels up to this size are made once
 KEEP_BYTES = 2**31  # compressed rows
 IDLE = 0.1  # share of the room from which moving the compressed rows together is worth it
+DENSE = 0.2  # share of a row above which it is not worth keeping yet
 SPARSE = 0.05  # share of a row that is kept below which a branch is quicker than writing every entry
 DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
 RESOLUTION = 4e-7  # error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
@@ -155,7 +156,7 @@ class Coverage:
         gain, count = self.sums(tile, rows)
         if not self.started:
             return gain, count
-        kept = np.flatnonzero(count <= (self.n if self.whole is None else SPARSE * self.n))
+        kept = np.flatnonzero(count <= (DENSE if self.whole is None else SPARSE) * self.n)
         need = np.cumsum(count[kept] + 1)
         if not kept.size:
             return gain, count
@@ -163,13 +164,15 @@ class Coverage:
         if self.used + need[-1] > len(self.entry) and idle > IDLE * len(self.entry):
             self.used = self.sweeps.compact(np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value)
         kept = kept[self.used + need <= len(self.entry)]
+        if not kept.size:
+            return gain, count
         begin = self.used + need[: len(kept)] - count[kept] - 1
         compress = self.sweeps.compress if count[kept].mean() > SPARSE * self.n else self.sweeps.compress_sparse
         self.share(
             len(kept), len(kept) * self.n, lambda s: compress(tile, self.best, self.margin, rows[kept[s]], begin[s], self.entry, self.value)
         )
         self.begin[index[kept]], self.size[index[kept]] = begin, count[kept]
-        self.used += int(need[len(kept) - 1]) if kept.size else 0
+        self.used += int(need[len(kept) - 1])
         return gain, count
 
     def all_gains(self) -> np.ndarray:
