@@ -69,7 +69,7 @@ def logged_to(path: Path) -> Iterator[None]:
 def stage(name: str, artifact: Artifact, hit: bool) -> None:
     meta = artifact.meta()
     time = "cached" if hit else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
-    log.info("%-16s%s  [%s]", name, describe(name, meta["facts"]), time)
+    log.info("%-17s%s  [%s]", name, describe(name, meta["facts"]), time)
 
 
 def describe(stage: str, facts: dict[str, Any]) -> str:
