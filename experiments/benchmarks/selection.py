@@ -137,7 +137,13 @@ CASES = [
     ("graph cut", 50_000, 5_000, []),
     ("log det", 50_000, 5_000, []),
     ("DPP MAP", 20_000, 2_000, ["row_at_a_time", "row_at_a_time_float64"]),
+    ("graph cut", 100_000, 10_000, []),
+    ("log det", 100_000, 10_000, []),
+    ("graph cut", 1_000_000, 1_000, []),
+    ("graph cut", 1_000_000, 3_000, []),
     ("graph cut", 1_000_000, 10_000, []),
+    ("log det", 1_000_000, 1_000, []),
+    ("log det", 1_000_000, 3_000, []),
     ("log det", 1_000_000, 10_000, []),
 ]
 
@@ -223,7 +229,7 @@ def _timed(work) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose name contains this, e.g. 'graph cut' or '10k'")
+    parser.add_argument("--only", default="", help="cases whose name contains this, e.g. 'graph cut', '10k' or '1000k k=3000'")
     parser.add_argument("--repeat", type=int, default=1, help="the fastest of so many runs counts")
     parser.add_argument("--timeout", type=float, default=900, help="seconds a measurement may take")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of matrix products and sweeps, for every selector")
@@ -239,7 +245,7 @@ def main() -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = read()
     for case, n, k, peers in CASES:
-        if options.only not in f"{case} {n // 1000}k":
+        if options.only not in f"{case} {n // 1000}k k={k}":
             continue
         ours: list[int] = []
         for selector in ["smartdpp", *peers]:
@@ -329,7 +335,7 @@ def write(rows: dict[tuple, dict]) -> None:
 
 
 def figure(rows: dict[tuple, dict]) -> None:
-    """Seconds against n, one line a function, peers as crosses."""
+    """Seconds against n, peers as crosses; seconds and memory beyond the features against k at a million rows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -337,25 +343,32 @@ def figure(rows: dict[tuple, dict]) -> None:
 
     names = ["graph cut", "log det", "facility location", "DPP MAP"]
     colour = dict(zip(names, ["#4477AA", "#228833", "#EE6677", "#AA3377"], strict=True))
-    fig, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    good = [r for r in rows.values() if not r.get("error")]
+    own = [r for r in good if r["selector"] == "smartdpp"]
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained", width_ratios=[2, 1, 1])
     for name in names:
-        mine = sorted(
-            (int(r["n"]), float(r["seconds"]), int(r["k"]))
-            for r in rows.values()
-            if r["case"] == name and r["selector"] == "smartdpp" and not r.get("error")
-        )
-        if not mine:
+        largest = {int(r["n"]): r for r in sorted(own, key=lambda r: int(r["k"])) if r["case"] == name}
+        if not largest:
             continue
-        axis.plot([m[0] for m in mine], [m[1] for m in mine], "o-", color=colour[name], label=f"{name}, smartdpp")
-        for n, seconds, k in mine:
-            axis.annotate(f"k={k:,}", (n, seconds), textcoords="offset points", xytext=(4, -10), fontsize=7)
-        for r in rows.values():
-            if r["case"] == name and not r["selector"].startswith("smartdpp") and not r.get("error"):
-                axis.plot(int(r["n"]), float(r["seconds"]), "x", color=colour[name])
-                axis.annotate(r["selector"], (int(r["n"]), float(r["seconds"])), textcoords="offset points", xytext=(4, 2), fontsize=7)
-    axis.set(xscale="log", yscale="log", xlabel="rows n", ylabel="seconds", title="Greedy selection, d = 384 (crosses: other libraries)")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8)
+        n = sorted(largest)
+        left.plot(n, [float(largest[m]["seconds"]) for m in n], "o-", color=colour[name], label=f"{name}, smartdpp")
+        for m in n:
+            text = f"k={int(largest[m]['k']):,}"
+            left.annotate(text, (m, float(largest[m]["seconds"])), textcoords="offset points", xytext=(4, -10), fontsize=7)
+        for r in good:
+            if r["case"] == name and not r["selector"].startswith("smartdpp"):
+                left.plot(int(r["n"]), float(r["seconds"]), "x", color=colour[name])
+                left.annotate(r["selector"], (int(r["n"]), float(r["seconds"])), textcoords="offset points", xytext=(4, 2), fontsize=7)
+        million = sorted((r for r in own if r["case"] == name and int(r["n"]) == 1_000_000), key=lambda r: int(r["k"]))
+        k = [int(r["k"]) for r in million]
+        middle.plot(k, [float(r["seconds"]) for r in million], "o-", color=colour[name])
+        right.plot(k, [float(r["peak_gib"]) - float(r["features_gib"]) for r in million], "o-", color=colour[name])
+    left.set(xscale="log", yscale="log", xlabel="rows n", ylabel="seconds", title="Greedy selection, d = 384 (crosses: other libraries)")
+    middle.set(xscale="log", yscale="log", xlabel="picks k", ylabel="seconds", title="a million rows")
+    right.set(xscale="log", xlabel="picks k", ylabel="GiB beyond the features", title="a million rows", ylim=(0, None))
+    for axis in (left, middle, right):
+        axis.grid(alpha=0.3)
+    left.legend(frameon=False, fontsize=8)
     fig.savefig(RESULTS / "selection.png", dpi=150)
 
 
