@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 
 def device() -> str:
@@ -18,6 +19,12 @@ def device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def placed(weights: PreTrainedModel) -> PreTrainedModel:
+    """The model, moved to the device."""
+    weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+    return weights
 
 
 def compute_dtype() -> torch.dtype:

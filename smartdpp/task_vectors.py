@@ -85,11 +85,10 @@ class Task2Vec:
     def _fisher(self) -> Any:
         """Loads the model once; the function it returns maps a task's rows to its Fisher diagonal, float32[p]."""
         from smartdpp.batches import encoded
-        from smartdpp.device import compute_dtype, device
+        from smartdpp.device import compute_dtype, placed
         from smartdpp.gradient import fisher_rows
 
-        weights, tokenizer = self.model.load(dtype=compute_dtype()), self.model.tokenizer()
-        weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+        weights, tokenizer = placed(self.model.load(dtype=compute_dtype())), self.model.tokenizer()
 
         def fisher(rows: pa.Table, progress: Any) -> np.ndarray:
             examples = encoded(tokenizer, self.model.format, rows)

@@ -52,13 +52,12 @@ class Gradient:
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
         from smartdpp.batches import encoded
-        from smartdpp.device import compute_dtype, device
+        from smartdpp.device import compute_dtype, placed
         from smartdpp.gradient import gradients, reduction
 
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         encoded(tokenizer, fmt, _blank(rows))  # only a blank response can be without tokens: refused here, before the work
-        weights = self.model.load(dtype=compute_dtype())
-        weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+        weights = placed(self.model.load(dtype=compute_dtype()))
         chosen = {"layers": self.layers, "dim": self.dim, "seed": self.seed, "lora_rank": self.lora_rank}
         reduce = reduction(weights, self.projection, **chosen)  # type: ignore[arg-type]
         size = len(rows) * reduce.size * np.dtype(self.store).itemsize

@@ -52,10 +52,9 @@ class Hidden:
         import torch
 
         from smartdpp.batches import encoded, run_batches
-        from smartdpp.device import compute_dtype, device
+        from smartdpp.device import compute_dtype, placed
 
-        weights, tokenizer = self.model.load(dtype=compute_dtype()).eval(), self.model.tokenizer()
-        weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+        weights, tokenizer = placed(self.model.load(dtype=compute_dtype())).eval(), self.model.tokenizer()
         layer = _layer(self.layer, weights)
 
         @torch.inference_mode()

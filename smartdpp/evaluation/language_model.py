@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from smartdpp.device import compute_dtype, device
+from smartdpp.device import compute_dtype, placed
 from smartdpp.encode import encode, encode_prompt
 from smartdpp.models import load_finetuned
 
@@ -43,8 +43,7 @@ class Answer(NamedTuple):
 
 def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
     """The base or finetuned model, on a GPU in bfloat16 if there is one, else in float32."""
-    weights = load_finetuned(model, adapter, dtype=compute_dtype())
-    weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+    weights = placed(load_finetuned(model, adapter, dtype=compute_dtype()))
     return language_model(weights, model.tokenizer(), model.format, batch_size)
 
 

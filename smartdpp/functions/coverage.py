@@ -66,9 +66,7 @@ class Coverage:
             self.V: Any = None
             self.whole: Any = None
             return
-        dtype = torch.float64 if n <= double else torch.float32
-        copy = self.features.copy(dtype)
-        self.V = torch.cat([self.features.rows(piece, dtype) for piece in self.features.blocks()]) if copy is None else copy
+        self.V = self.features.whole(torch.float64 if n <= double else torch.float32)
         self.whole = self.product() if self.best.itemsize * n * n <= WHOLE_BYTES else None
         kind = np.uint16 if n <= 2**16 else np.int32
         room = min(n * (n + 1), KEEP_BYTES // (kind().itemsize + self.best.itemsize))

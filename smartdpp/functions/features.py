@@ -109,6 +109,13 @@ class Features:
             self.copies[dtype] = whole
         return self.copies.get(dtype)
 
+    def whole(self, dtype: torch.dtype) -> torch.Tensor:
+        """[n, d]: all rows, normalised, whatever memory that takes."""
+        import torch
+
+        copy = self.copy(dtype)
+        return torch.cat([self.rows(piece, dtype) for piece in self.blocks()]) if copy is None else copy
+
     def rows(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """[k, d], float64 unless another ``dtype`` is asked for: these rows, normalised."""
         import torch

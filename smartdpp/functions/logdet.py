@@ -144,6 +144,11 @@ class LogDet:
         return LogDetState(self, budget)
 
 
+def open_gain(d2: np.ndarray, bonus: np.ndarray, theta: float) -> np.ndarray:
+    """float64[k]: bonus + (1 - θ) log d², -inf for what counts as a copy."""
+    return np.where(d2 < STOP, -np.inf, bonus + (1 - theta) * np.log(np.maximum(d2, CLAMP)))
+
+
 class LogDetState:
     """d² only falls, so an old value bounds the present one.
 
@@ -189,7 +194,7 @@ class LogDetState:
         return self.bonus[index] + (1 - self.theta) * np.log(d2.clip(0) + self.margin)
 
     def gain(self, index: np.ndarray, d2: np.ndarray) -> np.ndarray:
-        return np.where(d2 < STOP, -np.inf, self.bonus[index] + (1 - self.theta) * np.log(np.maximum(d2, CLAMP)))
+        return open_gain(d2, self.bonus[index], self.theta)
 
     def doubt(self, index: np.ndarray) -> np.ndarray | float:
         d2 = self.tracked(index)
@@ -252,9 +257,7 @@ class LogDetWindow:
 
     @property
     def gain(self) -> np.ndarray:
-        gain = self.bonus + (1 - self.theta) * np.log(np.maximum(self.d2, CLAMP))
-        gain[self.d2 < STOP] = -np.inf
-        return gain
+        return open_gain(self.d2, self.bonus, self.theta)
 
     def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
         gain = self.gain[at]

@@ -31,7 +31,7 @@ def columns(features: Features, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     from smartdpp.functions import sweeps
 
     n = features.shape[0]
-    V = torch.cat([features.rows(piece).float() for piece in features.blocks()])
+    V = features.whole(torch.float32)
     lists, centroid = split(V, int(np.clip(np.sqrt(n), 1, 1024)))
     probe = max(1, min(len(lists), int(np.ceil(PROBE * len(lists))) + 8))
     nearest = torch.topk(centroid @ centroid.T, probe, dim=1).indices.numpy()

@@ -46,10 +46,14 @@ class FisherRows:
         return x
 
     def add(self, name: str, kept: Tensor, delta: Tensor, out: Tensor) -> None:
-        x, delta = kept.float(), delta.float()
-        t, d_in, d_out = x.shape[1], x.shape[2], delta.shape[2]
-        if t * (d_in + d_out) < d_in * d_out:
-            squares = (delta * (x @ x.transpose(1, 2) @ delta)).sum(1)
-        else:
-            squares = (delta.transpose(1, 2) @ x).square().sum(2)
-        out[:, self.start[name] : self.start[name] + d_out] += squares / d_in
+        squares = row_squares(kept, delta)
+        out[:, self.start[name] : self.start[name] + squares.shape[1]] += squares / kept.shape[2]
+
+
+def row_squares(x: Tensor, delta: Tensor) -> Tensor:
+    """float32[b, d_out]: Σ_in G[o, in]² of G = Σ_t δ_t x_tᵀ, for x [b, t, d_in] and δ [b, t, d_out]; without G for short examples."""
+    x, delta = x.float(), delta.float()
+    t, d_in, d_out = x.shape[1], x.shape[2], delta.shape[2]
+    if t * (d_in + d_out) < d_in * d_out:
+        return (delta * (x @ x.transpose(1, 2) @ delta)).sum(1)
+    return (delta.transpose(1, 2) @ x).square().sum(2)

@@ -1,6 +1,6 @@
 """The norm of each example's gradient, exactly, without the gradient.
 
-For G = Σ_t δ_t x_tᵀ, ‖G‖² = Σ_{t,t'} (δ_t·δ_t') (x_t·x_t'): two small products of tokens by tokens, per layer and example.
+For G = Σ_t δ_t x_tᵀ, ‖G‖² = Σ_{t,t'} (δ_t·δ_t') (x_t·x_t'): from the tokens' inner products, per layer and example.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from smartdpp.encode import Encoded
 from smartdpp.gradient import gradients, linear_layers
+from smartdpp.gradient.fisher import row_squares
 from smartdpp.gradient.layers import Layers
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def gradient_norms(
 
 
 class SquaredNorm:
-    """The reduction to ‖G‖² summed over layers; through G itself where an example has many tokens for its layer's size."""
+    """The reduction to ‖G‖² summed over layers."""
 
     size = 1
 
@@ -44,10 +45,4 @@ class SquaredNorm:
         return x
 
     def add(self, name: str, kept: Tensor, delta: Tensor, out: Tensor) -> None:
-        x, delta = kept.float(), delta.float()
-        t, d_in, d_out = x.shape[1], x.shape[2], delta.shape[2]
-        if t * (d_in + d_out) < d_in * d_out:
-            square = ((x @ x.transpose(1, 2)) * (delta @ delta.transpose(1, 2))).sum((1, 2))
-        else:
-            square = (delta.transpose(1, 2) @ x).square().sum((1, 2))
-        out[:, 0] += square.clamp(min=0)  # rounding of the first form can fall below 0 where the gradient is 0
+        out[:, 0] += row_squares(kept, delta).sum(1).clamp(min=0)  # rounding can fall below 0 where the gradient is 0

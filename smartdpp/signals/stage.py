@@ -76,12 +76,11 @@ def planned_tokens(which: Pass, rows: pa.Table) -> int:
 def reader(which: Pass, model: Model, batch_tokens: int) -> Callable[[pa.Table], Iterator[Part]]:
     """Loads the model once; the function it returns makes a pass over some rows, batch by batch."""
     from smartdpp.batches import encoded
-    from smartdpp.device import compute_dtype, device
+    from smartdpp.device import compute_dtype, placed
     from smartdpp.signals.gradient_norm import gradient_norms
     from smartdpp.signals.likelihood import alone, likelihood
 
-    weights, tokenizer = model.load(dtype=compute_dtype()), model.tokenizer()
-    weights.to(device())  # type: ignore[arg-type]  # transformers wraps nn.Module.to and loses its signature
+    weights, tokenizer = placed(model.load(dtype=compute_dtype())), model.tokenizer()
     pad = tokenizer.pad_token_id
 
     def response(rows: pa.Table) -> Iterator[Part]:

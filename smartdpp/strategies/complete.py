@@ -6,10 +6,14 @@ a promise, so copies fill it up: they add no diversity, and are taken by what el
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
-from smartdpp.functions.logdet import CLAMP
+from smartdpp.functions.logdet import CLAMP, LogDet
 from smartdpp.types import Selection
+
+logger = logging.getLogger(__name__)
 
 
 def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 1.0) -> Selection:
@@ -23,3 +27,16 @@ def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 
         index=np.concatenate([chosen.index, copies]),
         gain=np.concatenate([chosen.gain, bonus[copies] + weight * np.log(CLAMP)]),
     )
+
+
+def complete_pool(chosen: Selection, budget: int, function: LogDet) -> Selection:
+    """``chosen`` from all of ``function``'s rows, completed by its own weights; how many copies that takes is logged."""
+    if len(chosen) == budget:
+        return chosen
+    logger.warning(
+        "only %d examples differ: %d copies of them fill the budget of %d, by quality and then by id",
+        len(chosen),
+        budget - len(chosen),
+        budget,
+    )
+    return complete(chosen, budget, bonus=function.bonus, weight=1 - function.theta)

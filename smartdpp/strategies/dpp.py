@@ -18,7 +18,7 @@ from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id
-from smartdpp.strategies.complete import complete
+from smartdpp.strategies.complete import complete_pool
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -62,13 +62,5 @@ class Dpp:
         rows = by_id(pool)
         quality = None if pool.quality is None else pool.quality[rows]
         function = LogDet(pool.X[rows], kernel=self.kernel, gamma=self.gamma, ridge=self.ridge, quality=quality, theta=self.theta)
-        chosen = maximize(function, budget)
-        if len(chosen) < budget:
-            logger.warning(
-                "only %d examples differ: %d copies of them fill the budget of %d, by quality and then by id",
-                len(chosen),
-                budget - len(chosen),
-                budget,
-            )
-            chosen = complete(chosen, budget, bonus=function.bonus, weight=1 - self.theta)
+        chosen = complete_pool(maximize(function, budget), budget, function)
         return Selection(index=rows[chosen.index], gain=chosen.gain)

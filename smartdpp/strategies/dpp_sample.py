@@ -20,7 +20,7 @@ from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id
-from smartdpp.strategies.complete import complete
+from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.effective import gamma_for
 from smartdpp.strategies.kdpp import sample, sample_dual, steps_enough, walk
 from smartdpp.types import Pool, Selection
@@ -79,15 +79,8 @@ class DppSample:
         quality = None if pool.quality is None else pool.quality[rows]
         function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
         chosen = rng.permutation(self._draw(function, X, gamma, budget, rng))
-        selection = Selection(index=chosen, gain=function.gains(chosen))
-        if len(chosen) < budget:
-            logger.warning(
-                "only %d examples differ: %d copies of them fill the budget of %d, by quality and then by id",
-                len(chosen),
-                budget - len(chosen),
-                budget,
-            )
-            selection = complete(selection, budget, bonus=function.bonus, weight=1 - self.theta)
+        drawn = Selection(index=chosen, gain=function.gains(chosen))
+        selection = complete_pool(drawn, budget, function)
         return Selection(index=rows[selection.index], gain=selection.gain)
 
     def _local(self) -> Literal["vmf", "rbf"]:
