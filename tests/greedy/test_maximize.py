@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartdpp.errors import InputError
-from smartdpp.functions import FacilityLocation, GraphCut, LogDet
+from smartdpp.functions import FacilityLocation, GraphCut, LogDet, coverage
 from smartdpp.functions.coverage import Coverage
 from smartdpp.functions.coverage_device import DeviceCoverage
 from smartdpp.functions.logdet import LogDetState
@@ -143,6 +143,15 @@ def test_larger_pools(make):
     f = make(features(0, 2100, 12, "clustered"))
     s = maximize(f, 12)
     check(f, s.index, s.gain, budget=12, tie=1e-8)
+
+
+@pytest.mark.parametrize("keep", [0, 2**20, 2**31])  # bytes for compressed rows: none, too few, plenty
+def test_facility_location_on_a_kernel_made_piece_by_piece(monkeypatch, keep):
+    for name, value in {"WHOLE_BYTES": 0, "TILE": 256, "COLUMNS": 700, "BLOCK_BYTES": 2**20, "KEEP_BYTES": keep}.items():
+        monkeypatch.setattr(coverage, name, value)
+    f = FacilityLocation(features(0, 2100, 12, "clustered"))
+    s = maximize(f, 40)
+    check(f, s.index, s.gain, budget=40, tie=1e-8)
 
 
 def test_starting_where_a_selection_ended_continues_it():
