@@ -7,16 +7,18 @@ file, no CUDA device), each as one sentence; an empty list means it may start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 Row = dict[str, Any]
 """One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None."""
@@ -34,6 +36,8 @@ class Pool:
     quality: np.ndarray | None = None  # float64[n], > 0
     template: np.ndarray | None = None  # str[n], FLAN's template type ("zs_opt", "fs_noopt", ...)
     task_vectors: np.ndarray | None = None  # float32[M, p], one a task in the order of names; None: the means of X
+    query: np.ndarray | None = None  # float32[m, d], examples of the target in X's space, none of which is scored
+    start: np.ndarray | None = None  # int64[s], rows chosen in earlier rounds: they count as chosen, and are not chosen again
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,9 +71,13 @@ class Embedding(Protocol):
         """Loads or fits once on all rows; the function it returns maps a shard of m rows to float32[m, d]."""
         ...
 
+    def cut(self, rows: pa.Table) -> tuple[int, int]:
+        """How many rows are longer than the encoder reads, and how many of their tokens it leaves out."""
+        ...
+
 
 class Quality(Protocol):
-    """A score that reads ``passes`` of a model over the corpus also has that ``model`` and ``batch_tokens``: see smartdpp.quality.model."""
+    """A score that reads ``passes`` of a model has that ``model``, ``batch_tokens`` and ``processes`` too: see smartdpp.quality.model."""
 
     passes: tuple[str, ...]  # of smartdpp.signals, whose columns the rows then have; empty for a score that needs no model
 
@@ -87,6 +95,16 @@ class TaskVector(Protocol):
     def check(self) -> list[str]: ...
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
         """Leaves a vector for every task of the corpus in ``out``, for smartdpp.task_vectors.load; returns facts for the record."""
+        ...
+
+
+class Query(Protocol):
+    """Where a targeted selection's examples of its target come from: see smartdpp.query."""
+
+    def check(self) -> list[str]: ...
+    def fingerprint(self) -> str: ...
+    def rows(self, evaluation: Evaluation, heldout: pa.Table) -> list[Row]:
+        """The query, none of which may be scored. InputError if that cannot be had."""
         ...
 
 
@@ -113,8 +131,11 @@ class Model(Protocol):
 
 class Recipe(Protocol):
     def check(self) -> list[str]: ...
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
-        """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record."""
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
+        """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
+
+        ``start`` holds the weights that an earlier training left, to go on from.
+        """
         ...
 
 
@@ -127,6 +148,10 @@ class Evaluation(Protocol):
 
     def heldout(self, tasks: list[str]) -> list[str]:
         """Which of the corpus's tasks are evaluated on, and so leave the pool. InputError if one is not in the corpus."""
+        ...
+
+    def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
+        """By held-out task, rows that ``evaluate`` does not score and that share no prompt with one it does; {} where it has none."""
         ...
 
     def documents(self) -> Iterator[Row]:
@@ -143,6 +168,21 @@ class Measure(Protocol):
         """X float32[n, d] in the probe embedding, in selection order, with the pool (m, d) it was chosen from and each row's task (n).
 
         Returns named numbers and curves.
+        """
+        ...
+
+
+class Runtime(Protocol):
+    @property
+    def rows_per_task(self) -> int | None:
+        """How many rows another process embeds or measures at a time; None: all of them are done in this one."""
+        ...
+
+    def check(self) -> list[str]: ...
+    def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
+        """``work(*arguments(i))`` for every i, in order: independent pieces of these ``sizes`` (rows), the largest begun first.
+
+        An InputError of one of them is raised here. ``what`` names the work beside the progress bar.
         """
         ...
 

@@ -3,5 +3,6 @@
 from smartdpp.functions.facility_location import FacilityLocation
 from smartdpp.functions.graph_cut import GraphCut
 from smartdpp.functions.logdet import LogDet
+from smartdpp.functions.mutual_information import FLQMI, FLVMI, GCMI
 
-__all__ = ["FacilityLocation", "GraphCut", "LogDet"]
+__all__ = ["FLQMI", "FLVMI", "GCMI", "FacilityLocation", "GraphCut", "LogDet"]

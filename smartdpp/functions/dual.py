@@ -6,6 +6,7 @@ z zᵀ from M, z = M φ_p / d_p. A row catches up on B picks by B inner products
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 PIECE = 2**13  # rows at a time
 
 
+@dataclass(frozen=True)
+class Span:
+    """All that a determinant keeps of ``count`` chosen rows: M (d, d), and z of the last of them, (b, d), b <= d."""
+
+    M: torch.Tensor
+    recent: torch.Tensor
+    count: int
+
+
 class Dual:
     """A Schur (smartdpp.functions.schur) of the rows of ``function``, or of a ``subset`` of them, numbered from 0."""
 
@@ -31,6 +41,15 @@ class Dual:
         self.M = torch.eye(self.size, dtype=torch.float64, device=function.features.device)
         self.recent = self.M[:0]  # z of the last picks, at most d of them
         self.count = 0
+
+    @property
+    def common(self) -> Span:
+        """What the shares of a pool have in common; it suffices to go on from."""
+        return Span(self.M, self.recent, self.count)
+
+    @common.setter
+    def common(self, span: Span) -> None:
+        self.M, self.recent, self.count = span.M.to(self.M.device, copy=True), span.recent.to(self.M.device), span.count
 
     def phi(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """[k, size]: rows whose inner products are the kernel."""

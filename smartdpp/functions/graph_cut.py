@@ -7,15 +7,19 @@ gain(i | X) = x_i·(S - 2λC) - λ x_i·x_i.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,19 @@ class GraphCut:
         return GraphCutState(self)
 
 
+@dataclass(frozen=True)
+class Pull:
+    """All that graph cut keeps of the whole pool: v = S - 2λC, float64[d]; the largest norm of a row; what rounding makes of a gain."""
+
+    v: torch.Tensor
+    radius: float
+    rounding: float
+
+    @classmethod
+    def at_first(cls, total: torch.Tensor, radius: float, lam: float) -> Pull:
+        return cls(total, radius, 1e-12 * radius * (float(total.norm()) + lam * radius))
+
+
 class GraphCutState:
     """v = S - 2λC is all there is to keep. A gain can rise where similarities are negative, by at most ‖x_i‖ times the change of v."""
 
@@ -70,12 +87,23 @@ class GraphCutState:
         n = len(function)
         self.lam = function.lam
         self.features = function.features
-        self.radius = float(self.features.square.max().sqrt())
-        self.v = self.features.total.clone()
-        self.rounding = 1e-12 * self.radius * (float(self.v.norm()) + self.lam * self.radius)
+        self.common = Pull.at_first(self.features.total.clone(), float(self.features.square.max().sqrt()), self.lam)
         self.chunk = n
         self.active = int(np.clip(n // 8, 4096, 32768))
         self.width = int(np.clip(np.sqrt(10 * n), 256, 2048))
+
+    @property
+    def common(self) -> Pull:
+        """What the shares of a pool have in common; it suffices to go on from."""
+        return Pull(self.v, self.radius, self.rounding)
+
+    @common.setter
+    def common(self, pull: Pull) -> None:
+        self.v, self.radius, self.rounding = pull.v.to(self.features.device), pull.radius, pull.rounding
+
+    def pooled(self, pulls: Sequence[Pull]) -> Pull:
+        """Of shares of a pool nothing is chosen from: that of the pool."""
+        return Pull.at_first(sum(pull.v.cpu() for pull in pulls), max(pull.radius for pull in pulls), self.lam)  # type: ignore[arg-type]
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         square = self.features.square if index is None else self.features.square[index]

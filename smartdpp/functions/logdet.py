@@ -15,6 +15,7 @@ no 1 - 1/e guarantee where gains are negative: there it is a heuristic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ from smartdpp.functions.order import checked
 if TYPE_CHECKING:
     import torch
 
+    from smartdpp.functions.dual import Dual, Span
     from smartdpp.functions.schur import Schur
 
 STOP = 1e-10  # below this d² an item is a copy, and is not picked
@@ -162,7 +164,7 @@ class LogDetState:
         import torch
 
         n = len(function)
-        self.theta, self.bonus = function.theta, function.bonus
+        self.theta, self.bonus, self.kernel = function.theta, function.bonus, function.kernel
         self.schur = function.schur(budget)
         self.active = n if function.kernel in ("vmf", "rbf") or n <= WHOLE else WHOLE // 2
         self.chunk = n
@@ -172,6 +174,30 @@ class LogDetState:
         size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0  # of the terms of s
         self.margin = 2e-6 * max(function.diagonal, size) if self.single else 0.0
         self.schur.track(torch.float32 if self.single else torch.float64)
+
+    @property
+    def common(self) -> Span:
+        """What the shares of a pool have in common; it suffices to go on from. Of a linear kernel only: see smartdpp.functions.dual."""
+        return self.dual.common
+
+    @common.setter
+    def common(self, span: Span) -> None:
+        self.dual.common = span
+
+    def pooled(self, spans: Sequence[Span]) -> Span:
+        """Of shares of a pool nothing is chosen from: that of the pool."""
+        return spans[0]
+
+    @property
+    def dual(self) -> Dual:
+        from smartdpp.functions.dual import Dual
+
+        if not isinstance(self.schur, Dual):  # Primal needs every pair of rows
+            raise InputError(
+                f"From shares of a pool only the kernels cosine and linear are chosen exactly, not {self.kernel}: "
+                "see smartdpp.greedy.two_rounds."
+            )
+        return self.schur
 
     def tolerance(self, j: int, gain: float) -> float:
         weight = 1 - self.theta

@@ -1,0 +1,128 @@
+"""Pieces of work as tasks of a Ray cluster. Ray places them, ships their arguments and starts them again when a worker dies.
+
+Every machine needs the same Python packages, and must see the run's root (and a local model's folder) under the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from smartdpp.errors import InputError
+
+if TYPE_CHECKING:
+    from smartdpp.greedy.partitions import Ask, Share
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ray:
+    """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU. Threads of a task follow ``cpus``.
+
+    ``retries`` is how often a task is started again after its worker died. ``rows_per_task``: how many rows one task embeds or measures,
+    loading the model once; what it has finished when its worker dies is kept.
+    """
+
+    address: str | None = None  # of a running cluster ("auto", "host:6379"); None starts one on this machine
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 3
+    rows_per_task: int = 16_384
+
+    def __post_init__(self) -> None:
+        if not (self.cpus >= 0 and self.gpus >= 0):
+            raise InputError(f"runtime.cpus is {self.cpus} and runtime.gpus is {self.gpus}: neither may be below 0.")
+        if self.retries < 0:
+            raise InputError(f"runtime.retries is {self.retries}: it must be at least 0.")
+        if self.rows_per_task < 1:
+            raise InputError(f"runtime.rows_per_task is {self.rows_per_task}: it must be at least 1.")
+
+    def check(self) -> list[str]:
+        return [] if find_spec("ray") else ["runtime=ray needs the package ray: pip install 'smartdpp[ray]'"]
+
+    def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
+        import ray
+        from ray.exceptions import RayTaskError
+        from tqdm import tqdm
+
+        results: list[Any] = [None] * len(sizes)
+        with self.connected():
+            task = ray.remote(work).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)
+            room = self.slots() + 2  # tasks whose arguments are made: those at work and the next ones
+            order = iter(sorted(range(len(sizes)), key=lambda i: -sizes[i]))
+            pending: dict[Any, int] = {}
+            with tqdm(total=sum(sizes), desc=what, unit="row", unit_scale=True) as bar:
+                while True:
+                    pending |= {task.remote(*arguments(i)): i for i in islice(order, room - len(pending))}
+                    if not pending:
+                        return results
+                    for done in ray.wait(list(pending))[0]:
+                        i = pending.pop(done)
+                        try:
+                            results[i] = ray.get(done)
+                        except RayTaskError as error:
+                            if isinstance(error.cause, InputError):
+                                raise error.cause from None
+                            raise
+                        bar.update(sizes[i])
+
+    def slots(self) -> int:
+        """How many tasks the connected cluster runs at once."""
+        import ray
+
+        have, need = ray.cluster_resources(), {"CPU": self.cpus, "GPU": self.gpus}
+        slots = min((have.get(kind, 0.0) / count for kind, count in need.items() if count), default=1.0)
+        if slots < 1:
+            raise InputError(
+                f"the Ray cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, but a task asks for {self.cpus:g} and "
+                f"{self.gpus:g}: lower runtime.cpus or runtime.gpus, or add machines."
+            )
+        return int(slots)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connects this process, unless it is already; a cluster that was started here ends with the process."""
+        import ray
+
+        if not ray.is_initialized():
+            try:
+                ray.init(address=self.address, log_to_driver=False, include_dashboard=None if self.address else False)
+            except ConnectionError as error:
+                raise InputError(f"runtime.address={self.address}: no Ray cluster answers there ({error}).") from None
+        yield
+
+    @contextmanager
+    def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
+        """Shares of a pool for smartdpp.greedy.partitions.maximize, each made and kept by a process of its own.
+
+        A process that dies is started again, makes its share anew and answers the question it died of.
+        """
+        import ray
+
+        with self.connected():
+            kept = ray.remote(Kept).options(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=-1, max_task_retries=-1)
+            actors: list[Any] = [kept.remote(make) for make in makes]
+
+            def ask(question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]:
+                return ray.get([actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)])
+
+            try:
+                yield ask
+            finally:
+                for actor in actors:
+                    ray.kill(actor)
+
+
+class Kept:
+    """A share in a process of its own."""
+
+    def __init__(self, make: Callable[[], Share]) -> None:
+        self.share = make()
+
+    def ask(self, question: Callable[[Share], T]) -> T:
+        return question(self.share)
