@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from smartdpp.diversity import LogDetDistance, NoMeasure, log_det_distance, uniform_sphere
+from smartdpp.diversity.references import greedy_gains
 from smartdpp.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -150,6 +151,33 @@ def test_n_reads_the_curve_and_grows():
     assert at.value == full.curve[9] < full.value == full.curve[-1]
 
 
+def test_greedy_stops_where_the_value_is_known(monkeypatch):
+    asked = []
+    monkeypatch.setattr("smartdpp.diversity.log_det.greedy_gains", lambda f, m: asked.append(m) or greedy_gains(f, m))
+    monkeypatch.setattr("smartdpp.diversity.log_det.FIRST", 8)
+    X = np.random.default_rng(0).normal(size=(90, 6)) + 1
+    full = log_det_distance(X, truncate=-5)
+    at, to_truncation = log_det_distance(X, n=10, truncate=-5), log_det_distance(X, truncate=-5, whole=False)
+    assert asked == [90, 10, 8, 16, 32]
+    assert 16 < full.kept < 32
+    assert (at.value, at.kept, at.reference_kept) == (full.curve[9], 10, (10, 10, 10))
+    assert np.isnan(at.kept_share)  # ten or more
+    assert not at.all_kept_known
+    assert (to_truncation.value, to_truncation.kept_share) == (full.value, full.kept_share)
+    np.testing.assert_array_equal(to_truncation.curve, full.curve)
+    assert np.isnan(to_truncation.untruncated)
+    assert log_det_distance(X, n=10, truncate=-5, whole=True).kept_share == full.kept_share
+
+
+def test_an_order_is_followed_until_n_are_kept():
+    X = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 3, axis=0)
+    full, at = log_det_distance(X, order=np.arange(60)), log_det_distance(X, order=np.arange(60), n=6)
+    assert at.value == pytest.approx(full.curve[5])
+    assert len(at.log_gains) == 24  # 6, then 12, then 24: every third row is new
+    assert np.isnan(at.kept_share)
+    assert log_det_distance(X, order=np.arange(60), whole=False).kept_share == pytest.approx(1 / 3)
+
+
 def test_an_n_beyond_the_curve_names_the_counts():
     X = np.repeat(np.random.default_rng(0).normal(size=(5, 8)), 2, axis=0)
     with pytest.raises(InputError, match=r"n is 6, but the curve has 5 entries: of 10 rows 5 are kept"):
@@ -196,9 +224,10 @@ def test_a_matrix_that_cannot_be_measured_is_refused(X, message):
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 3]])
-def test_an_order_must_be_a_permutation(order):
+@pytest.mark.parametrize("n", [None, 1])
+def test_an_order_must_be_a_permutation(order, n):
     with pytest.raises(InputError, match=r"order has 2|distinct|0\.\.2"):
-        log_det_distance(np.eye(3), order=np.array(order))
+        log_det_distance(np.eye(3), order=np.array(order), n=n)
 
 
 def test_the_component_measures_what_the_function_does_and_its_numbers_are_json():
@@ -211,6 +240,8 @@ def test_the_component_measures_what_the_function_does_and_its_numbers_are_json(
     assert numbers["curve"] == result.curve.tolist()
     assert (numbers["kept"], numbers["size"], numbers["reference_seeds"], numbers["reference_size"]) == (25, 25, [1, 2], 25)
     assert json.dumps(LogDetDistance(reference_seeds=(0,)).measure(X), allow_nan=False)
+    stopped = LogDetDistance(n=5).measure(X)
+    assert (stopped["kept"], stopped["kept_share"], stopped["size"]) == (None, None, 25)
 
 
 def test_an_empty_mixture_and_no_measure_have_no_numbers():

@@ -165,6 +165,15 @@ def main() -> None:
     moved = summary(sensitivity(matrices))
 
     certain = orders[~orders["order"].str.startswith("(")]
+    wrong = {
+        name: ", ".join(
+            f"{kind} ({right.sum()} of {len(right)} pairs right)"
+            for kind, right in of.groupby("order", sort=False)["right"]
+            if not right.all()
+        )
+        for name, of in certain.groupby("measure", sort=False)
+    }
+    failed = "\n".join(f"- **{names[name]}**: {where}" for name, where in wrong.items() if where and name != "kept_share")
     always = [names[name] for name, right in certain.groupby("measure", sort=False)["right"].all().items() if right]
     full = found.table[~found.table["too_small"]]
     copied = full[full["duplicate_share"] > 0.1]
@@ -181,6 +190,14 @@ def main() -> None:
 {read_rows} rows read ({label}: {everything.total} in {len(datasets)} datasets{also}); of each set {found.rows}
 were drawn (seed {args.seed}, where it has as many). Embedding: {args.embedding}, {vectors[0].shape[1]} dimensions. {" ".join(found.notes)}
 
+**Right on every known order:** {", ".join(always) or "none"}.
+
+**Wrong on a known order:**
+
+{failed or "none."}
+
+kept/N is no measure of its own: it says how much LDD dropped, and stands in the table to be read beside it.
+
 ## Known orders
 
 Each cell: pairs of sets whose order is known beforehand that the measure puts in that order. For `rotated`, where nothing may change,
@@ -192,8 +209,6 @@ copies, near copies: half or nine tenths of the rows are copies of the others (n
 rows of all datasets. one template: rows of one prompt template of one dataset, against rows of all. subspace: random directions in a part
 of the dimensions. (its templates): one template against its dataset under all its templates. That order is plausible but not known,
 because the templates of a dataset are filled with the same texts: fewer texts then come several times.
-
-Right on every known order: {", ".join(always) or "none"}.
 
 LDD drops copies before it is read, so copies hardly move it, and kept/N and the share of copies have to be read beside it:
 {", ".join(said) or "no set here has more than a tenth of copies"}. An encoder cuts long prompts, so that prompts with one beginning become

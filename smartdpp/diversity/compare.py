@@ -132,7 +132,8 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
     vectors = embed(sets, embedding, settings, Path(options.root))
     found = compare(sets, vectors, measures, options.n)
     console = Console(width=None if sys.stdout.isatty() else 220)
-    console.print(rendered(found))
+    for table in printed(found):
+        console.print(table)
     for note in found.notes:
         console.print(note, highlight=False, markup=False)
     out = Path(options.out)
@@ -146,6 +147,11 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
             out / "diversity.md", (out / "diversity.md").read_text(encoding="utf-8") + f"\n## Sensitivity\n\n{markdown(summary(moved))}\n"
         )
         console.print(grid(summary(moved), "What the log determinant distance hangs on"))
+        console.print(
+            "One choice varied at a time, each read at the largest n that every full set then keeps; "
+            "τ: 1 is the ranking above, -1 its reverse.",
+            highlight=False,
+        )
         files.append(out / "sensitivity.csv")
     files.append(draw(found, out / "diversity.png"))
     print(f"written into {out}: {', '.join(file.name for file in files)}")
@@ -221,9 +227,14 @@ def shown(found: Comparison) -> pd.DataFrame:
     return table
 
 
-def rendered(found: Comparison) -> Any:
-    """A rich table."""
-    return grid(shown(found), "Diversity, most diverse first")
+def printed(found: Comparison) -> tuple[Any, Any]:
+    """Two rich tables, each narrow enough for a terminal: the log determinant distance, and everything beside it."""
+    table = shown(found)
+    after = list(table).index(COLUMNS["vendi"][0])
+    return (
+        grid(table.iloc[:, :after], "Log determinant distance, most diverse first"),
+        grid(table.iloc[:, [0, *range(after, table.shape[1])]], "Other measures of the same rows, and how long they are"),
+    )
 
 
 def grid(frame: pd.DataFrame, title: str) -> Any:
@@ -231,8 +242,9 @@ def grid(frame: pd.DataFrame, title: str) -> Any:
     from rich.text import Text
 
     table = Table(title=title, title_justify="left")
+    longest = min(30, max(len(str(cell)) for cell in frame.iloc[:, 0]))  # a name broken over lines is hard to read
     for i, name in enumerate(frame):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
+        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=None if i else longest)
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(str(cell)) for cell in row))  # a name is data: its brackets are no markup
     return table

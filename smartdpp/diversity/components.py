@@ -7,7 +7,7 @@ same for all strategies, in selection order.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class LogDetDistance:
     reference_seeds: tuple[int, ...] = (0, 1, 2)
     reference_size: int | None = None
     truncate: float = -7.0
+    whole: bool | None = None
+    reference: Literal["sphere", "shuffled"] = "sphere"
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < np.inf:
@@ -58,16 +60,18 @@ class LogDetDistance:
             reference_seeds=tuple(self.reference_seeds),
             reference_size=self.reference_size,
             truncate=self.truncate,
+            whole=self.whole,
+            reference=self.reference,
         )
         return {
             "ldd": result.value,
             "ldd_sd": None if np.isnan(result.sd) else result.sd,
             "ldd_n": result.n,
-            "ldd_untruncated": result.untruncated,
+            "ldd_untruncated": None if np.isnan(result.untruncated) else result.untruncated,
             "ldd_untruncated_n": result.untruncated_n,
-            "kept": result.kept,
+            "kept": result.kept if result.all_kept_known else None,
             "size": result.size,
-            "kept_share": result.kept_share,
+            "kept_share": result.kept_share if result.all_kept_known else None,
             "duplicate_share": result.duplicate_share,
             "kernel": result.kernel,
             "gamma": result.gamma,

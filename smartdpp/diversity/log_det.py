@@ -16,6 +16,7 @@ makes LDD blind to copies, so their share is a number of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from smartdpp.diversity.references import Kernel, Reference, greedy_gains, name,
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP, STOP
+from smartdpp.functions.order import checked
+
+FIRST = 1024  # picks made before looking whether greedy has come below the truncation
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +37,13 @@ class LogDetResult:
     value: float  # LDD_n, nats per example, mean over reference seeds
     sd: float  # its standard deviation over reference seeds; nan for one seed
     n: int  # where the curve was read
-    curve: np.ndarray  # float64[min(kept of D, kept of every R)]
+    curve: np.ndarray  # float64[min(kept of D, kept of every R)], up to n where greedy stopped there
     curve_sd: np.ndarray  # its standard deviation over reference seeds; nan for one seed
-    untruncated: float  # the same at untruncated_n, nothing dropped
+    untruncated: float  # the same at untruncated_n, nothing dropped; nan where greedy stopped before
     untruncated_n: int
-    log_gains: np.ndarray  # float64[N], Δ_m(D), nothing dropped
-    kept: int  # picks with Δ >= truncate
+    log_gains: np.ndarray  # float64[picks made], Δ_m(D), nothing dropped
+    kept: int  # of these with Δ >= truncate; where all_kept_known is False, at least so many of N
+    all_kept_known: bool  # whether every row was picked, or greedy came below truncate: then no further pick is kept
     size: int  # N
     duplicate_share: float  # rows that repeat an earlier row exactly, of N
     kernel: Kernel
@@ -51,7 +56,8 @@ class LogDetResult:
 
     @property
     def kept_share(self) -> float:
-        return self.kept / self.size
+        """kept / N; nan where greedy stopped before that was known."""
+        return self.kept / self.size if self.all_kept_known else np.nan
 
 
 def log_det_distance(
@@ -65,13 +71,14 @@ def log_det_distance(
     reference_seeds: tuple[int, ...] = (0, 1, 2),
     reference_size: int | None = None,
     truncate: float = -7.0,
+    whole: bool | None = None,
 ) -> LogDetResult:
     """The log determinant distance of X (N, d) from reference sets: by default uniform ones on the unit sphere in d dimensions.
 
     Parameters
     ----------
     kernel, gamma: vmf exp(γ (x·y - 1) / 2) and linear γ (x·y + 1) / 2 on L2-normalised rows, rbf exp(-γ ‖x - y‖²) on rows as they are.
-    n: read the value after this many kept picks; None: at the end of the curve.
+    n: read the value after this many kept picks, and pick no more; None: at the end of the curve.
     order: int[N], a permutation of the rows; None: greedy. The references are always picked greedily: a prefix in a prescribed
         order is measured against the most diverse prefix, and the order stops mattering where all rows are in and none dropped.
     reference: sphere; shuffled, the columns of X permuted one by one; or a matrix (m, d), a held-out corpus: see references.py.
@@ -79,9 +86,12 @@ def log_det_distance(
     reference_size: points in each reference; None: N. More than N makes the reference choose its N best among them, which biases
         a uniform set upwards (about 0.01 for twice as many).
     truncate: nats; picks below it are dropped.
+    whole: True picks every row, for kept/N and the value with nothing dropped; False stops at n, or without n where greedy's Δ comes below
+        truncate, as none later is kept (that gives kept/N, but nothing undropped). None: whole without n, and not with one.
 
     Raises InputError for a matrix that cannot be measured, an order that is not a permutation, or an n beyond the curve.
-    All sums are float64. Time O(N³), memory O(N² + N d).
+    All sums are float64. With m picks, N of them if whole, time O(N m² + N m d) for the set and as much for each reference that is not
+    cached, memory O(N (m + d)).
     """
     if not reference_seeds:
         raise InputError("reference_seeds is empty: give at least one seed for the reference set.")
@@ -89,38 +99,48 @@ def log_det_distance(
         raise InputError(f"reference_size is {reference_size}: a reference set needs at least 1 point, or null for as many as the set has.")
     function = LogDet(X, kernel=kernel, gamma=gamma, ridge=0.0)
     size = len(function)
-    if order is not None and len(order) != size:
-        raise InputError(f"order has {len(order)} entries, but it must name each of the {size} rows once.")
-    log_gains = greedy_gains(function, size) if order is None else noise_clamped(function.gains(order))
+    if order is not None:
+        order = permutation(order, size)
+    if n is not None and n < 1:
+        raise InputError(f"n is {n}: give a positive number of picks, or None for the end of the curve.")
+    falling = order is None  # greedy's picks only get smaller
+    whole = n is None if whole is None else whole or (n is None and not falling)
+
+    def first_gains(m: int) -> np.ndarray:
+        return greedy_gains(function, m) if order is None else noise_clamped(function.gains(order[:m]))
+
+    log_gains = until_known(first_gains, size if whole else n or FIRST, size, n, truncate, falling)
+    kept = int((log_gains >= truncate).sum())
+    all_kept_known = len(log_gains) == size or (falling and log_gains[-1] < truncate)
 
     points = size if reference_size is None else reference_size
-    picks = min(points, size)
+    picks = min(points, size if whole else n or max(kept, 1))
     references = reference_gains(reference, np.asarray(X), reference_seeds, points, kernel, gamma, picks)
     curves, reference_kept = ldd_curves(log_gains, references, truncate)
     untruncated, _ = ldd_curves(log_gains, references, -np.inf)
 
-    kept = int((log_gains >= truncate).sum())
     longest = curves.shape[1]
     if not longest:
         raise InputError(f"No pick is above the truncation of {truncate} nats: lower it, or choose a larger gamma.")
-    if n is not None and not 1 <= n <= longest:
+    if n is not None and n > longest:
         raise InputError(
             f"n is {n}, but the curve has {longest} entries: of {size} rows {kept} are kept, and of the reference sets' {picks} picks "
             f"{min(reference_kept)}. Choose an n between 1 and {longest}."
         )
     at = n or longest
     curve_sd = curves.std(axis=0, ddof=1) if len(reference_seeds) > 1 else np.full(longest, np.nan)
-    untruncated_at = n or picks
+    untruncated_at = n or min(points, size)
     return LogDetResult(
         value=float(curves[:, at - 1].mean()),
         sd=float(curve_sd[at - 1]),
         n=at,
         curve=curves.mean(axis=0),
         curve_sd=curve_sd,
-        untruncated=float(untruncated[:, untruncated_at - 1].mean()),
+        untruncated=float(untruncated[:, untruncated_at - 1].mean()) if n or whole else np.nan,
         untruncated_n=untruncated_at,
         log_gains=log_gains,
         kept=kept,
+        all_kept_known=all_kept_known,
         size=size,
         duplicate_share=1 - len(np.unique(X, axis=0)) / size,
         kernel=kernel,
@@ -131,6 +151,25 @@ def log_det_distance(
         reference_size=points,
         reference_kept=reference_kept,
     )
+
+
+def permutation(order: np.ndarray, size: int) -> np.ndarray:
+    """The order itself, int64[size]; InputError if it is no permutation."""
+    if len(order) != size:
+        raise InputError(f"order has {len(order)} entries, but it must name each of the {size} rows once.")
+    return checked(order, size)
+
+
+def until_known(
+    first_gains: Callable[[int], np.ndarray], at_first: int, size: int, n: int | None, truncate: float, falling: bool
+) -> np.ndarray:
+    """float64[m]: Δ of so many first picks, ``at_first`` or twice, four times, ... as many, that n of them are kept or no later one is."""
+    m = min(at_first, size)
+    while True:
+        gains = first_gains(m)
+        if m == size or (n is not None and (gains >= truncate).sum() >= n) or (falling and gains[-1] < truncate):
+            return gains
+        m = min(2 * m, size)
 
 
 def ldd_curves(log_gains: np.ndarray, references: list[np.ndarray], truncate: float) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -17,8 +17,9 @@ from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
+from smartdpp.strategies.canonical import by_id, started
 from smartdpp.strategies.complete import complete_pool
+from smartdpp.strategies.effective import check_effective_items, gamma_for
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Dpp:
     """``kernel`` is S: vmf exp(γ (x·y - 1) / 2) and linear γ (x·y + 1) / 2 on L2-normalised rows, rbf exp(-γ ‖x - y‖²) on raw ones.
+    ``effective_items`` instead of ``gamma`` finds the γ at which the pool holds so many effectively different examples.
 
     ``theta`` in [0, 1] weighs log quality: 0 is diversity alone, 1 quality alone. ``ridge`` is added to S's diagonal; without one,
     copies of chosen examples are taken only when nothing else is left, and logged. The selection is in greedy order and a
@@ -35,12 +37,14 @@ class Dpp:
 
     kernel: Literal["vmf", "rbf", "linear"] = "vmf"
     gamma: float = 1.0
+    effective_items: float | None = None
     theta: float = 0.0
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < np.inf:
             raise InputError(f"strategy.gamma is {self.gamma}: the kernel needs a positive number.")
+        check_effective_items(self.effective_items, self.kernel)
         if not 0 <= self.theta <= 1:
             raise InputError(f"strategy.theta is {self.theta}: choose between 0 (diversity alone) and 1 (quality alone).")
         if not 0 <= self.ridge < np.inf:
@@ -61,6 +65,9 @@ class Dpp:
                 logger.warning("strategy.theta is %g, but the quality is the same for every example: only diversity decides", self.theta)
         rows = by_id(pool)
         quality = None if pool.quality is None else pool.quality[rows]
-        function = LogDet(pool.X[rows], kernel=self.kernel, gamma=self.gamma, ridge=self.ridge, quality=quality, theta=self.theta)
-        chosen = complete_pool(maximize(function, budget), budget, function)
+        X = pool.X[rows]
+        gamma = self.gamma if self.effective_items is None else gamma_for(np.asarray(X), self.effective_items, self.kernel, rng)
+        function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
+        start = np.flatnonzero(started(pool, rows))
+        chosen = complete_pool(maximize(function, budget, start=start), budget, function, taken=start)
         return Selection(index=rows[chosen.index], gain=chosen.gain)

@@ -21,7 +21,7 @@ from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id
 from smartdpp.strategies.complete import complete_pool
-from smartdpp.strategies.effective import gamma_for
+from smartdpp.strategies.effective import check_effective_items, gamma_for
 from smartdpp.strategies.kdpp import sample, sample_dual, steps_enough, walk
 from smartdpp.types import Pool, Selection
 
@@ -52,10 +52,7 @@ class DppSample:
     def __post_init__(self) -> None:
         if not 0 < self.gamma < np.inf:
             raise InputError(f"strategy.gamma is {self.gamma}: the kernel needs a positive number.")
-        if self.effective_items is not None and self.kernel == "linear":
-            raise InputError("strategy.effective_items needs a kernel that gamma makes more local: vmf or rbf, not linear.")
-        if self.effective_items is not None and not self.effective_items > 1:
-            raise InputError(f"strategy.effective_items is {self.effective_items}: a number of items above 1, or null to use gamma.")
+        check_effective_items(self.effective_items, self.kernel)
         if not 0 <= self.theta < 1:
             raise InputError(f"strategy.theta is {self.theta}: choose 0 (diversity alone) or more, but below 1, where chance would end.")
         if not 0 <= self.ridge < np.inf:
@@ -75,17 +72,13 @@ class DppSample:
             )
         rows = by_id(pool)
         X = np.asarray(pool.X[rows])
-        gamma = self.gamma if self.effective_items is None else gamma_for(X, self.effective_items, self._local(), rng)
+        gamma = self.gamma if self.effective_items is None else gamma_for(X, self.effective_items, self.kernel, rng)
         quality = None if pool.quality is None else pool.quality[rows]
         function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
         chosen = rng.permutation(self._draw(function, X, gamma, budget, rng))
         drawn = Selection(index=chosen, gain=function.gains(chosen))
         selection = complete_pool(drawn, budget, function)
         return Selection(index=rows[selection.index], gain=selection.gain)
-
-    def _local(self) -> Literal["vmf", "rbf"]:
-        assert self.kernel != "linear"  # refused above
-        return self.kernel
 
     def _draw(self, function: LogDet, X: np.ndarray, gamma: float, budget: int, rng: np.random.Generator) -> np.ndarray:
         """int64[min(budget, rank)]: rows of X."""

@@ -16,19 +16,30 @@ import numpy as np
 
 from smartdpp.errors import InputError
 
+Kernel = Literal["vmf", "rbf", "linear"]
+
 logger = logging.getLogger(__name__)
 
 MOST = 4096  # rows looked at: of a larger pool as many are drawn
 WIDEST = (1e-6, 1e8)  # γ
 
 
-def gamma_for(X: np.ndarray, effective_items: float, kernel: Literal["vmf", "rbf"], rng: np.random.Generator) -> float:
+def check_effective_items(effective_items: float | None, kernel: Kernel) -> None:
+    """InputError for a number that no pool can hold, or a kernel that γ only scales; None asks for nothing."""
+    if effective_items is not None and kernel == "linear":
+        raise InputError("strategy.effective_items needs a kernel that gamma makes more local: vmf or rbf, not linear.")
+    if effective_items is not None and not effective_items > 1:
+        raise InputError(f"strategy.effective_items is {effective_items}: a number of items above 1, or null to use gamma.")
+
+
+def gamma_for(X: np.ndarray, effective_items: float, kernel: Kernel, rng: np.random.Generator) -> float:
     """γ with N(γ) = ``effective_items`` for rows X (n, d). Of more than 4,096 rows, 4,096 are drawn and stand for all pairs.
 
     Raises InputError for a number that no γ gives: it lies above 1 and below the number of distinct rows.
     """
     from scipy.optimize import brentq
 
+    check_effective_items(effective_items, kernel)
     n = len(X)
     some = X if n <= MOST else X[np.sort(rng.permutation(n)[:MOST])]
     if n > MOST:
@@ -53,7 +64,7 @@ def gamma_for(X: np.ndarray, effective_items: float, kernel: Literal["vmf", "rbf
     return gamma
 
 
-def squared_distances(X: np.ndarray, kernel: Literal["vmf", "rbf"]) -> np.ndarray:
+def squared_distances(X: np.ndarray, kernel: Kernel) -> np.ndarray:
     """float64[n, n]: what γ multiplies in -log S_ij²: 1 - x·y on unit rows for vmf, 2 ‖x - y‖² for rbf."""
     if kernel == "vmf":
         X = X / np.linalg.norm(X, axis=1, keepdims=True)

@@ -1,5 +1,6 @@
 """Each measure against its definition written out, on sets whose answer is known, and whatever block size."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -151,6 +152,22 @@ def test_what_cannot_be_measured_is_refused(measure, X, message):
 def test_parameters_out_of_range_are_refused(X, call):
     with pytest.raises(InputError, match=r"(-1|0)"):
         call(X)
+
+
+MEASURES = [*UNARY, lambda X: coverage(X, pool=X), lambda X: novelsum(X, pool=X)]
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=[*(m.__name__ for m in UNARY), "coverage", "novelsum of a pool"])
+def test_no_table_of_all_pairs_is_made(measure, monkeypatch):
+    monkeypatch.setattr("smartdpp.diversity.rows.BLOCK_BYTES", 2**18)
+    X = np.random.default_rng(0).normal(size=(2000, 8))  # 128 kB, and 32 MB for all pairs
+    measure(X[:10])  # what is imported on the way
+    tracemalloc.start()
+    try:
+        measure(X)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_every_public_name_is_there():

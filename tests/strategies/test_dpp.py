@@ -3,6 +3,7 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.dpp import Dpp
+from smartdpp.strategies.effective import gamma_for
 from smartdpp.types import Pool
 
 
@@ -93,6 +94,16 @@ def test_a_ridge_carries_a_linear_kernel_past_its_rank(caplog):
     assert not caplog.text
 
 
+def test_gamma_is_chosen_for_a_number_of_effective_items():
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    pool = pool_of(X)
+    gamma = gamma_for(X, 25, "vmf", np.random.default_rng(0))
+    chosen = select(Dpp(effective_items=25), pool, 20)
+    np.testing.assert_array_equal(chosen.index, select(Dpp(gamma=gamma), pool, 20).index)
+    assert chosen.gain.sum() == pytest.approx(np.linalg.slogdet(similarity(X, "vmf", gamma)[np.ix_(chosen.index, chosen.index)])[1])
+    np.testing.assert_array_equal(select(Dpp(effective_items=25), pool, 8).index, chosen.index[:8])  # γ does not depend on the budget
+
+
 def test_theta_without_quality_is_refused():
     with pytest.raises(InputError, match=r"strategy.theta is 0.1, but there is no quality"):
         select(Dpp(theta=0.1), pool_of(np.eye(3)), 2)
@@ -103,7 +114,17 @@ def test_a_constant_quality_is_remarked_on(caplog):
     assert "same for every example" in caplog.text
 
 
-@pytest.mark.parametrize("make", [lambda: Dpp(gamma=0.0), lambda: Dpp(theta=-0.5), lambda: Dpp(theta=1.5), lambda: Dpp(ridge=-1.0)])
-def test_parameters_out_of_range_are_refused(make):
-    with pytest.raises(InputError, match=r"strategy\.(gamma|theta|ridge) is"):
-        make()
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"gamma": 0.0},
+        {"theta": -0.5},
+        {"theta": 1.5},
+        {"ridge": -1.0},
+        {"effective_items": 1.0},
+        {"effective_items": 9.0, "kernel": "linear"},
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters):
+    with pytest.raises(InputError, match=rf"strategy\.{next(iter(parameters))} (is|needs)"):
+        Dpp(**parameters)
