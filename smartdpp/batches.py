@@ -50,6 +50,13 @@ def encoded(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> lis
     return examples
 
 
+def refuse_blank(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> None:
+    """InputError naming the rows without response tokens, before any work: only a blank response can be without, so only these are read."""
+    import pyarrow.compute as pc
+
+    encoded(tokenizer, fmt, rows.filter(pc.equal(pc.utf8_trim_whitespace(rows["response"]), "")))
+
+
 def token_batches(examples: Sequence[Encoded], max_tokens: int, pad_id: int) -> Iterator[Batch]:
     """Every example once, shortest first (ties in the given order), b·t <= max_tokens; a longer example is a batch alone."""
     for rows in _groups(examples, max_tokens):

@@ -12,12 +12,14 @@ cosine of these vectors. Without that division the few weights that every task p
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from smartdpp import shards
 from smartdpp.errors import InputError
 from smartdpp.gradient.layers import Layers
 from smartdpp.store import read_json, write_json
@@ -50,56 +52,63 @@ class Task2Vec:
     layers: Layers = "attention"
     seed: int = 0
     batch_tokens: int = 1024
+    processes: int = 1
     from_embedding: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.examples < 1:
-            raise InputError(f"task_vector.examples is {self.examples}: give at least 1 example a task (16 is the default).")
+        for name in ("examples", "batch_tokens", "processes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"task_vector.{name} is {getattr(self, name)}: it must be at least 1")
 
     def check(self) -> list[str]:
         return self.model.check()
 
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
-        """Writes ``fisher.npy`` (float32[M, p]) and ``tasks.json`` (M names, in order of first appearance) into ``out``."""
-        from tqdm import tqdm
+        """Writes the Fisher diagonals, ``X.npy`` (float32[M, p]), and ``tasks.json`` (M names, in order of first appearance)."""
+        tasks = drawn(rows, self.examples, self.seed)
+        facts = shards.run(self, tasks, out, "task vectors", SHARD, self.processes)
+        write_json(out / "tasks.json", tasks["id"].to_pylist())
+        examples = int(np.sum([len(ids) for ids in tasks["ids"].to_pylist()]))
+        return facts | {"tasks": len(tasks), "p": facts["d"], "examples": examples}
 
-        chosen = sample(rows, self.examples, self.seed)
-        names = list(chosen)
-        starts = range(0, len(names), SHARD)
-        missing = [start for start in starts if not _file(out, start).is_file()]
-        if missing:
-            fisher = self._fisher()
-            todo = np.concatenate([chosen[name] for start in missing for name in names[start : start + SHARD]])
-            total = int(rows["n_tokens"].take(todo).to_numpy().sum())
-            with tqdm(total=total, desc="task vectors", unit="token", unit_scale=True) as bar:
-                for start in missing:
-                    tasks = names[start : start + SHARD]
-                    _save(_file(out, start), np.stack([fisher(rows.take(chosen[name]), bar.update) for name in tasks]))
-        F = np.concatenate([np.load(_file(out, start), allow_pickle=False) for start in starts])
-        np.save(out / "fisher.npy", F, allow_pickle=False)
-        write_json(out / "tasks.json", names)
-        for start in starts:
-            _file(out, start).unlink()
-        return {"tasks": len(names), "p": F.shape[1], "examples": sum(map(len, chosen.values()))}
+    def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        """For tasks as ``drawn`` gives them. Loads the model once; the function it returns maps m tasks to float32[m, p]."""
+        import pyarrow as pa
 
-    def _fisher(self) -> Any:
-        """Loads the model once; the function it returns maps a task's rows to its Fisher diagonal, float32[p]."""
-        from smartdpp.batches import encoded
+        from smartdpp.batches import encoded, refuse_blank
         from smartdpp.device import compute_dtype, placed
         from smartdpp.gradient import fisher_rows
 
-        weights, tokenizer = placed(self.model.load(dtype=compute_dtype())), self.model.tokenizer()
+        tokenizer, fmt = self.model.tokenizer(), self.model.format
 
-        def fisher(rows: pa.Table, progress: Any) -> np.ndarray:
-            examples = encoded(tokenizer, self.model.format, rows)
+        def examples_of(task: Mapping[str, Any]) -> pa.Table:
+            return pa.table({"id": task["ids"], "prompt": task["prompts"], "response": task["responses"]})
+
+        refuse_blank(tokenizer, fmt, pa.concat_tables([examples_of(task) for task in rows.to_pylist()]))
+        weights = placed(self.model.load(dtype=compute_dtype()))
+
+        def fisher(task: Mapping[str, Any]) -> np.ndarray:
+            examples = encoded(tokenizer, fmt, examples_of(task))
             total: Any = 0
-            for at, F in fisher_rows(weights, examples, tokenizer.pad_token_id, self.layers, self.batch_tokens, rows["id"].to_pylist()):
+            for _, F in fisher_rows(weights, examples, tokenizer.pad_token_id, self.layers, self.batch_tokens, task["ids"]):
                 length = F.sum(axis=1, keepdims=True, dtype=np.float64)  # the squared norm of the gradient, up to the layers' widths
                 total = total + (F / np.maximum(length, np.finfo(np.float64).tiny)).sum(axis=0)
-                progress(sum(len(examples[i].ids) for i in at))
-            return (total / len(rows)).astype(np.float32)
+            return total / len(examples)
 
-        return fisher
+        return lambda tasks: np.stack([fisher(task) for task in tasks.to_pylist()])
+
+
+def drawn(rows: pa.Table, k: int, seed: int) -> pa.Table:
+    """One row a task: its name (``id``), and of the examples that ``sample`` draws the ids, prompts, responses and tokens in all."""
+    import pyarrow as pa
+
+    tasks = [{"id": name} | _lists(rows.take(at)) for name, at in sample(rows, k, seed).items()]
+    return pa.Table.from_pylist(tasks)
+
+
+def _lists(examples: pa.Table) -> dict[str, Any]:
+    texts = {f"{name}s": examples[name].to_pylist() for name in ("id", "prompt", "response")}
+    return texts | {"n_tokens": int(examples["n_tokens"].to_numpy().sum())}
 
 
 def sample(rows: pa.Table, k: int, seed: int) -> dict[str, np.ndarray]:
@@ -121,16 +130,5 @@ def relative(F: np.ndarray) -> np.ndarray:
 
 def load(directory: Path) -> dict[str, np.ndarray]:
     """Each task's vector by its name."""
-    V = relative(np.load(directory / "fisher.npy", allow_pickle=False))
+    V = relative(np.asarray(shards.load(directory)))
     return dict(zip(read_json(directory / "tasks.json"), V, strict=True))
-
-
-def _file(out: Path, start: int) -> Path:
-    return out / f"tasks-{start:06d}.npy"
-
-
-def _save(path: Path, part: np.ndarray) -> None:
-    temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
-        np.save(file, part, allow_pickle=False)
-    temporary.replace(path)

@@ -18,8 +18,9 @@ BEGIN = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
-from smartdpp.embedding import shards
-shards.embed.__defaults__ = (16, 1)
+from smartdpp import shards
+from smartdpp.embedding.shards import embed
+embed.__defaults__ = (16, 1)
 """
 AT = {
     "embedding": """

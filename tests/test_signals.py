@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 import torch
 
+from smartdpp import shards
+from smartdpp.console import _work
 from smartdpp.encode import encode
 from smartdpp.models import Tiny
 from smartdpp.pipeline import Run, execute
@@ -129,33 +131,53 @@ def test_a_killed_pass_resumes_to_the_same_bytes(which: stage.Pass, tmp_path: Pa
         (tmp_path / folder).mkdir()
     measure(which, model, 100, rows, tmp_path / "whole", shard=4)
 
-    save, saved = stage._save, []
+    save, saved = shards._save, []
 
-    def save_then_die(path: Path, part: pa.Table) -> None:
+    def save_then_die(path: Path, part: np.ndarray) -> None:
         if len(saved) == 2:
             raise Interrupted
         saved.append(path)
         save(path, part)
 
-    monkeypatch.setattr(stage, "_save", save_then_die)
+    monkeypatch.setattr(shards, "_save", save_then_die)
     with pytest.raises(Interrupted):
         measure(which, model, 100, rows, tmp_path / "resumed", shard=4)
-    (tmp_path / "resumed" / "shard-000000008.writing").write_bytes(b"half a shard")
-    monkeypatch.setattr(stage, "_save", save)
+    monkeypatch.setattr(shards, "_save", save)
     facts = measure(which, model, 100, rows, tmp_path / "resumed", shard=4)
     assert facts["resumed_rows"] == 8
-    assert (tmp_path / "resumed" / "signals.parquet").read_bytes() == (tmp_path / "whole" / "signals.parquet").read_bytes()
+    assert (tmp_path / "resumed" / "X.npy").read_bytes() == (tmp_path / "whole" / "X.npy").read_bytes()
+
+
+@pytest.mark.parametrize("which", list(stage.COLUMNS))
+def test_two_processes_leave_the_bytes_of_one(which: stage.Pass, tmp_path: Path) -> None:
+    rows = corpus_of(Tiny(), repeat=3)
+    facts = []
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+        facts.append(measure(which, Tiny(), 100, rows, tmp_path / str(processes), shard=4, processes=processes))
+    assert (tmp_path / "1" / "X.npy").read_bytes() == (tmp_path / "2" / "X.npy").read_bytes()
+    assert facts[0].pop("seconds") > 0
+    assert facts[1].pop("seconds") > 0
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("kind", [Perplexity, GradientNorm])
+@pytest.mark.parametrize("wrong", [{"processes": 0}, {"batch_tokens": 0}])
+def test_impossible_settings_are_refused(kind: type, wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=rf"quality\.{next(iter(wrong))} is 0"):
+        kind(Tiny(), **wrong)
+
+
+def test_rows_without_a_response_are_refused_before_the_work() -> None:
+    rows = pa.table({"id": ["a", "b"], "prompt": ["x", "y"], "response": ["1", ""], "n_tokens": [9, 9], "n_prompt_tokens": [8, 8]})
+    with pytest.raises(ValueError, match="1 rows have no response tokens, first b"):
+        stage.Signals("alone", Tiny(format="chat"), 100).prepare(rows)
 
 
 def test_a_number_that_is_not_finite_names_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = corpus_of(Tiny())
-
-    def reader(*_: object) -> Callable:
-        return lambda part: iter([(np.arange(5), {"nll_alone": np.array([1, 2, np.nan, 4, 5])}, 9)])
-
-    monkeypatch.setattr(stage, "reader", reader)
-    with pytest.raises(ValueError, match=r"nll_alone of 1 rows is not finite, first r2"):
-        measure("alone", Tiny(), 100, rows, tmp_path)
+    monkeypatch.setattr(stage.Signals, "prepare", lambda *_: lambda part: np.array([[1], [2], [np.nan], [4], [5]]))
+    with pytest.raises(ValueError, match=r"alone signals: the numbers of 1 rows are not finite, first r2"):
+        measure("alone", Tiny(), 100, corpus_of(Tiny()), tmp_path)
 
 
 def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
@@ -167,7 +189,7 @@ def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], 
     execute(first)
     facts = first.mixture.meta()["facts"]
     assert facts["mean_quality"] > facts["mean_quality_in_pool"]
-    made = first.signals["response"].path / "signals.parquet"
+    made = first.signals["response"].path / "X.npy"
     before = made.stat().st_mtime_ns
 
     second = small_run("strategy=dpp", "strategy.theta=0.3", "quality=el2n", "until=mixture")
@@ -178,12 +200,10 @@ def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], 
     assert second.mixture.key != first.mixture.key
 
     both = small_run("strategy=top", "quality=pmi", "until=plan")
-    execute(both)
-    out = " ".join(capsys.readouterr().out.split())
     assert both.signals["response"].finished
     assert not both.signals["alone"].finished
     tokens = (plan_rows(first)["n_tokens"].to_numpy() - plan_rows(first)["n_prompt_tokens"].to_numpy()).sum()
-    assert str(tokens) in out
+    assert f"{tokens:,} tokens, time unknown" in _work(both, "alone signals")
 
 
 def plan_rows(run: Run) -> pa.Table:

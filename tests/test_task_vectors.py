@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from smartdpp import task_vectors
+from smartdpp import shards, task_vectors
 from smartdpp.console import describe
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
@@ -33,8 +33,8 @@ ROWS = pa.table(
 def test_a_vector_is_the_mean_of_its_examples_squared_gradients_each_with_sum_one(tmp_path: Path) -> None:
     model = Tiny(format="chat")
     facts = Task2Vec(model, examples=3, batch_tokens=200).measure(ROWS, tmp_path)
-    F = np.load(tmp_path / "fisher.npy", allow_pickle=False)
-    assert facts == {"tasks": 4, "p": F.shape[1], "examples": 10}
+    F = np.load(tmp_path / "X.npy", allow_pickle=False)
+    assert (facts["tasks"], facts["p"], facts["examples"], facts["tokens"]) == (4, F.shape[1], 10, 10 * 40)
     weights, tokenizer = model.load(dtype=torch.float32), model.tokenizer()
     attention = [p for name, p in weights.named_parameters() if "self_attn" in name]
     drawn = sample(ROWS, 3, seed=0)
@@ -76,7 +76,7 @@ def test_a_killed_measurement_resumes_to_the_same_bytes(tmp_path: Path, monkeypa
         (tmp_path / folder).mkdir()
     measured = Task2Vec(Tiny(), examples=2)
     measured.measure(ROWS, tmp_path / "whole")
-    save, saved = task_vectors._save, []
+    save, saved = shards._save, []
 
     def save_then_die(path: Path, part: np.ndarray) -> None:
         if len(saved) == 2:
@@ -84,13 +84,21 @@ def test_a_killed_measurement_resumes_to_the_same_bytes(tmp_path: Path, monkeypa
         saved.append(path)
         save(path, part)
 
-    monkeypatch.setattr(task_vectors, "_save", save_then_die)
+    monkeypatch.setattr(shards, "_save", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         measured.measure(ROWS, tmp_path / "resumed")
-    monkeypatch.setattr(task_vectors, "_save", save)
+    monkeypatch.setattr(shards, "_save", save)
     measured.measure(ROWS, tmp_path / "resumed")
-    for name in ("fisher.npy", "tasks.json"):
+    for name in ("X.npy", "tasks.json"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_two_processes_leave_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_vectors, "SHARD", 1)
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+        Task2Vec(Tiny(), examples=2, processes=processes).measure(ROWS, tmp_path / str(processes))
+    assert (tmp_path / "1" / "X.npy").read_bytes() == (tmp_path / "2" / "X.npy").read_bytes()
 
 
 def test_smart_chooses_tasks_by_the_model(small_run: Callable[..., Run]) -> None:

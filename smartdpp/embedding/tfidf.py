@@ -46,3 +46,6 @@ class Tfidf:
             return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
         return encode
+
+    def cut(self, rows: pa.Table) -> tuple[int, int]:
+        return 0, 0

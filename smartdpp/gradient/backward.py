@@ -80,6 +80,8 @@ def _hooked(model: PreTrainedModel, reduction: Reduction) -> Iterator[Callable[[
             with torch.no_grad():
                 kept = reduction.keep(name, inputs[0]).detach()  # from the pass, which it would keep in memory
             into = out
+            if not output.requires_grad:  # all weights are frozen: gradients flow down to the first layers watched, and no further
+                output.requires_grad_()
             output.register_hook(lambda delta: reduction.add(name, kept, delta, into))
 
         return hook
@@ -102,10 +104,8 @@ def _hooked(model: PreTrainedModel, reduction: Reduction) -> Iterator[Callable[[
 
     hooks: list[Any] = [module.register_forward_hook(watch(name)) for name, module in reduction.modules.items()]
     hooks.append(model.get_output_embeddings().register_forward_pre_hook(labelled_only))
-    model.enable_input_require_grads()  # with all weights frozen, this is what makes gradients flow at all
     try:
         yield work
     finally:
-        model.disable_input_require_grads()
         for hook in hooks:
             hook.remove()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from smartdpp.errors import InputError
 from smartdpp.quality.positive import positive
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ class Perplexity:
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 4096
+    processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response",)
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
 
     def check(self) -> list[str]:
         return self.model.check()
@@ -46,7 +51,11 @@ class El2n:
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 4096
+    processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response",)
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
 
     def check(self) -> list[str]:
         return self.model.check()
@@ -65,7 +74,11 @@ class Ifd:
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 4096
+    processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response", "alone")
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
 
     def check(self) -> list[str]:
         return self.model.check()
@@ -86,7 +99,11 @@ class Pmi:
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 4096
+    processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response", "alone")
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
 
     def check(self) -> list[str]:
         return self.model.check()
@@ -103,10 +120,20 @@ class GradientNorm:
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 1024
+    processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("gradient",)
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
 
     def check(self) -> list[str]:
         return self.model.check()
 
     def score(self, rows: pa.Table) -> np.ndarray:
         return positive(rows["gradient_norm"].to_numpy(), "gradient_norm", rows, invert=self.better == "lower")
+
+
+def _refuse_below_one(**settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise InputError(f"quality.{name} is {value}: it must be at least 1")

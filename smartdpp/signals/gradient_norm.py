@@ -27,10 +27,10 @@ def gradient_norms(
     max_tokens: int,
     ids: Sequence[str] | None = None,
     layers: Layers = "attention",
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """(rows int64[b], ‖∇ nll(y|x)‖₂ float64[b], tokens read) for every batch, over the weights of ``layers``."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows int64[b], ‖∇ nll(y|x)‖₂ float64[b]) for every batch, over the weights of ``layers``."""
     for done in gradients(model, SquaredNorm(linear_layers(model, layers)), examples, pad_id, max_tokens, ids):
-        yield done.rows, np.sqrt(done.vectors[:, 0].astype(np.float64)), done.n_tokens
+        yield done.rows, np.sqrt(done.vectors[:, 0].astype(np.float64))
 
 
 class SquaredNorm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from importlib.resources import files
 from multiprocessing import active_children
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from smartdpp.embedding.sentence import MiniLM, Sentence, affixes
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
+from smartdpp.pipeline import Run, execute
 
 PROMPTS = [
     "What is 3 plus 4?",
@@ -67,9 +69,22 @@ def test_several_devices_give_the_same_vectors_and_let_go_of_their_processes() -
         Sentence(packaged, devices=[])
 
 
-def test_prompts_that_are_cut_are_counted(capsys: pytest.CaptureFixture) -> None:
-    MiniLM(max_seq_length=8).prepare(ROWS)(pa.table({"prompt": ["word " * 50, "short"]}))
-    assert "1 of 2 prompts are longer than 8 tokens" in capsys.readouterr().out
+def test_prompts_that_are_cut_are_counted() -> None:
+    rows = pa.table({"prompt": ["word " * 50, "short", "word " * 7]})  # with two tokens around each
+    assert MiniLM(max_seq_length=8).cut(rows) == (2, 44 + 1)
+    assert MiniLM(max_seq_length=8, prompt="a {prompt}").cut(rows) == (2, 45 + 2)
+    assert MiniLM().cut(rows) == Tfidf().cut(rows) == (0, 0)
+
+
+def test_a_run_says_in_the_end_what_was_cut(
+    small_run: Callable[..., Run], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tfidf, "cut", lambda self, rows: (3, 70))
+    run = small_run("strategy=none")
+    execute(run)
+    facts = run.embedding.meta()["facts"]
+    assert (facts["cut_rows"], facts["cut_tokens"]) == (3, 70)
+    assert "embedding: 3 rows were cut, by 70 tokens in all; they are longer" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there() -> None:

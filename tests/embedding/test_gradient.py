@@ -120,7 +120,7 @@ def test_full_gradients_of_too_many_rows_are_refused_with_their_size(monkeypatch
         Gradient(Tiny(), projection="exact").prepare(ROWS)
 
 
-@pytest.mark.parametrize("wrong", [{"dim": 0}, {"batch_tokens": 0}, {"processes": 0}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"dim": 0}, {"batch_tokens": 0}, {"processes": 0}, {"rank": 0}, {"seed": -1}])
 def test_impossible_parameters_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match=rf"embedding\.{next(iter(wrong))} is"):
         Gradient(Tiny(), **wrong)

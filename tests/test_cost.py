@@ -1,0 +1,84 @@
+"""The plan's estimate comes from a measured rate, or says that there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smartdpp.console import _work
+from smartdpp.cost import estimate, measured
+from smartdpp.pipeline import Run, execute
+from smartdpp.store import provenance, write_json
+
+PARAMS = {"_target_": "smartdpp.embedding.gradient.Gradient", "model": {"name": "m"}, "dim": 4096, "store": "float16"}
+
+
+def made(root: Path, key: str, params: dict, tokens: int, seconds: float, machine: str | None = None, stage: str = "embedding") -> None:
+    folder = root / "store" / stage / key
+    folder.mkdir(parents=True)
+    facts = {"tokens": tokens, "seconds": seconds, "d": 576}
+    write_json(folder / "meta.json", {"params": params, "facts": facts, "machine": machine or provenance()["machine"]})
+
+
+def test_the_rate_is_of_the_same_work_on_the_same_machine(tmp_path: Path) -> None:
+    made(tmp_path, "a", PARAMS | {"model": {"name": "larger"}}, 10, 1.0)
+    made(tmp_path, "b", PARAMS, 30, 1.0, machine="another, 64 cores")
+    made(tmp_path, "c", PARAMS, 0, 0.1)  # everything was resumed
+    assert measured(tmp_path, "embedding", PARAMS) is None
+    assert (
+        estimate(tmp_path, "embedding", PARAMS, 1000, 90_000)
+        == "90,000 tokens, time unknown until it was measured here once, 8.19 MB on disk"
+    )
+    made(tmp_path, "d", PARAMS | {"dim": 64}, 4500, 10.0)
+    assert "about 200 s at 450 tokens/s measured here" in estimate(tmp_path, "embedding", PARAMS, 1000, 90_000)
+
+
+def test_a_size_that_only_the_model_knows_is_that_of_the_last_time(tmp_path: Path) -> None:
+    hidden = {"_target_": "smartdpp.embedding.hidden.Hidden", "model": {"name": "m"}}
+    assert "MB" not in estimate(tmp_path, "embedding", hidden, 1000, 90_000)
+    made(tmp_path, "a", hidden, 4500, 10.0)
+    assert estimate(tmp_path, "embedding", hidden, 1000, 90_000).endswith(", 2.30 MB on disk")
+
+
+def test_a_run_selects_on_gradients_and_plans_the_next_by_their_cost(
+    small_run: Callable[..., Run], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    options = ["embedding=gradient", "strategy=dpp"]
+    run = small_run(*options, "embedding.dim=32", "until=mixture")
+    execute(run)
+    assert np.load(run.embedding.path / "X.npy").shape == (run.corpus.meta()["facts"]["n_pool"], 32)
+    assert (run.mixture.path / "mixture.jsonl").is_file()
+    capsys.readouterr()
+    execute(small_run(*options, "embedding.dim=64", "until=plan"))
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "tokens/s measured" in told
+
+
+def test_signals_and_task_vectors_are_planned_by_their_own_rates(small_run: Callable[..., Run]) -> None:
+    options = ["strategy=smart", "strategy.num_tasks=2", "quality=perplexity", "task_vector=task2vec", "task_vector.examples=2"]
+    stages = ["response signals", "task vectors"]
+    execute(small_run(*options, "until=corpus"))
+    assert all("time unknown until it was measured here once" in _work(small_run(*options), name) for name in stages)
+    execute(small_run(*options, "until=mixture"))
+    again = small_run(*options, "quality=el2n", "quality.batch_tokens=512", "task_vector.seed=1")  # keys of their own, the same work
+    assert not again.signals["response"].finished
+    assert all("tokens/s measured here" in _work(again, name) for name in stages)
+    assert "time unknown" in _work(small_run(*options, "quality=gradient_norm"), "gradient signals")  # another pass
+
+
+@pytest.mark.parametrize("stage", ["embedding", "signals", "task_vectors"])
+def test_processes_are_how_not_what(small_run: Callable[..., Run], stage: str) -> None:
+    chosen, group = {
+        "embedding": ("embedding=gradient", "embedding"),
+        "signals": ("quality=pmi", "quality"),
+        "task_vectors": ("task_vector=task2vec", "task_vector"),
+    }[stage]
+    one, two = (small_run(chosen, f"{group}.processes={n}") for n in (1, 2))
+    assert one.mixture.inputs == two.mixture.inputs
+    assert one.slug == two.slug
+    assert replace(getattr(one.parts, group), processes=2) == getattr(two.parts, group)
