@@ -1,7 +1,7 @@
 """The configuration: its schema, a run's identity, and a check of everything in it before any work.
 
-Identity, in one sentence: everything in the configuration is what the run *is*, except tracker, until, root, report and Hydra's own, which
-are how it is run. Paths do not count either: a file enters by its content.
+Identity, in one sentence: everything in the configuration is what the run *is*, except runtime, tracker, until, root, Hydra's own and what
+a study adds (size, sizes, price, report), which are how it is run. Paths do not count either: a file enters by its content.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
+from smartdpp.price import Price
 from smartdpp.store import digest
-from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Strategy, TaskVector, Tracker
+from smartdpp.strategies.reselect import Reselect
+from smartdpp.strategies.targeted import Targeted
+from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Runtime, Strategy, TaskVector, Tracker
 
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
-HOW = ("tracker", "until", "root", "report")  # how it is run
+HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Config:
     evaluation: dict[str, Any] = MISSING
     diversity: dict[str, Any] = MISSING
     tracker: dict[str, Any] = MISSING
+    runtime: dict[str, Any] = MISSING
     budget: int = MISSING
     seed: int = MISSING
     select_seed: int = MISSING
@@ -55,6 +59,9 @@ class Config:
     pool: dict[str, Any] = field(default_factory=dict)
     until: str = "end"
     root: str = "."
+    size: str | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)
+    price: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,6 +90,7 @@ class Parts:
     evaluation: Evaluation
     diversity: Measure
     tracker: Tracker
+    runtime: Runtime
     probe: Embedding  # what diversity is measured in: the same whatever the strategy looks at
     limits: Limits
 
@@ -90,11 +98,12 @@ class Parts:
 def check(cfg: DictConfig) -> Parts:
     """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
     plain = container(cfg)
-    problems = [problem for group in GROUPS for problem in _signature_problems(group, plain[group])]
+    problems = [problem for group in (*GROUPS, "runtime") for problem in _signature_problems(group, plain[group])]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
+    problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
     if not problems:
-        for group in GROUPS:
+        for group in (*GROUPS, "runtime"):
             try:
                 parts[group] = instantiate(plain[group], _convert_="all")
             except InstantiationException as error:
@@ -103,11 +112,17 @@ def check(cfg: DictConfig) -> Parts:
                 problems.append(str(error.__cause__))
         try:
             parts["limits"] = Limits(**plain["pool"])
+            Price(**plain["price"])
         except InputError as error:
             problems.append(str(error))
-    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation"):
+    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "runtime"):
         if group in parts:
             problems += parts[group].check()
+    if isinstance(strategy := parts.get("strategy"), Targeted):
+        problems += strategy.query.check()
+    if isinstance(strategy, Reselect) and "embedding" in parts:
+        same = plain["embedding"].get("model") == plain["model"]
+        problems += strategy.check(parts["embedding"], plain["budget"], trained=same)
     problems += _root_problems(Path(plain["root"]))
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
@@ -134,10 +149,12 @@ def container(cfg: DictConfig) -> dict[str, Any]:
 def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     """What the run is: the resolved configuration without HOW, with files by content and the budget only where it matters."""
     plain = {key: value for key, value in container(cfg).items() if key not in HOW}
-    for group in ("embedding", "probe"):
+    for group in ("embedding", "probe", "quality", "task_vector"):
         plain[group].pop("processes", None)  # they share the same work
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
+    if isinstance(parts.strategy, Targeted):
+        plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
     return without_paths(plain)
 
 

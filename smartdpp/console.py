@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.config import redact
+from smartdpp.price import training
 from smartdpp.store import Artifact
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def stage(name: str, artifact: Artifact, hit: bool) -> None:
 
 def describe(stage: str, facts: dict[str, Any]) -> str:
     """What a finished stage did, in one line; whatever was dropped is said here."""
+    stage = stage.partition(" round ")[0]
+    if stage == "query":
+        return f"{facts['n']} rows of {facts['tasks']} tasks"
     if stage == "corpus":
         dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
         some = ", ".join(facts["lost_tasks"][:3]) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
@@ -86,7 +90,7 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
             f"{overlap} pool rows share text with a held-out prompt{lost}"
         )
     if "embedding" in stage:
-        return f"{facts['n']} rows x {facts['d']}"
+        return "; ".join([f"{facts['n']} rows x {facts['d']}", *cut(facts)])
     if "signals" in stage:
         means = ", ".join(f"mean {name.removeprefix('mean_')} {value:.4g}" for name, value in facts.items() if name.startswith("mean_"))
         return f"{facts['n']} rows, {facts['tokens']} tokens read; {means}"
@@ -113,6 +117,11 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se"))
 
 
+def cut(facts: dict[str, Any]) -> list[str]:
+    """A sentence on what an embedding did not read, if anything."""
+    return [f"{facts['cut_rows']} rows were cut, by {facts['cut_tokens']} tokens in all"] if facts.get("cut_rows") else []
+
+
 def plan(run: Run) -> None:
     """The stages, where each lies or will lie, and whether it is cached."""
     from rich.console import Console
@@ -134,33 +143,58 @@ def _work(run: Run, stage: str) -> str:
     size = run.parts.strategy.size(n or 0, run.cfg.budget) or "all"
     if "signals" in stage:
         return _signals_work(run, stage.removesuffix(" signals"), pool)
+    stage, _, number = stage.partition(" round ")
+    if number:
+        return {
+            "mixture": f"select a part of {pool} by {run.names['strategy']}",
+            "adapter": f"finetune {run.names['model']} on that part by {run.names['recipe']}",
+            "embedding": f"encode {pool} with {run.names['embedding']} of the model as trained so far{_embedding_cost(run, 'embedding')}",
+        }[stage]
+    if stage == "task vectors":
+        return f"{run.names['task_vector']} of every task{_task_vectors_cost(run)}"
     return {
         "corpus": f"read {run.names['corpus']}, drop rows above {run.cfg.pool.max_tokens} tokens",
         "embedding": f"encode {pool} with {run.names['embedding']}{_embedding_cost(run, 'embedding')}",
         "probe embedding": f"encode {pool} with {run.names['embedding@probe']}{_embedding_cost(run, 'probe')}",
-        "task vectors": f"{run.names['task_vector']} of every task",
+        "query": f"choose examples of the target and encode them with {run.names['embedding']}",
         "mixture": f"select {size} of {pool} by {run.names['strategy']}",
         "diversity": f"measure {run.names['diversity']}",
-        "adapter": f"finetune {run.names['model']} on {size} examples by {run.names['recipe']}",
+        "adapter": f"finetune {run.names['model']} by {run.names['recipe']}: {training(run)}",
         "base scores": f"evaluate {run.names['model']} on {run.names['evaluation']}",
         "scores": f"evaluate the finetuned model on {run.names['evaluation']}",
     }[stage]
 
 
 def _embedding_cost(run: Run, group: str) -> str:
-    from smartdpp.embedding.cost import estimate
+    from smartdpp.cost import estimate
     from smartdpp.pipeline import run_rows
 
     if not run.corpus.finished:
         return ""
     n_tokens = run_rows(run)["n_tokens"].to_numpy()
-    return ": " + estimate(Path(run.cfg.root), run.what[group], len(n_tokens), int(n_tokens.sum()))
+    return ": " + estimate(Path(run.cfg.root), "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
 
 
 def _signals_work(run: Run, which: Any, pool: str) -> str:
+    from smartdpp.cost import estimate
     from smartdpp.pipeline import run_rows
     from smartdpp.signals.stage import planned_tokens
 
-    tokens = f", {planned_tokens(which, run_rows(run))} tokens" if run.corpus.finished else ""
+    cost = ""
+    if run.corpus.finished:
+        tokens, params = planned_tokens(which, run_rows(run)), run.signals[which].params
+        cost = ": " + estimate(Path(run.cfg.root), "signals", params, len(tokens), int(tokens.sum()))
     what = {"response": "forward over", "alone": "forward over the responses alone of", "gradient": "forward and backward over"}[which]
-    return f"{what} {pool}{tokens}, for {run.names['quality']}"
+    return f"{what} {pool}, for {run.names['quality']}{cost}"
+
+
+def _task_vectors_cost(run: Run) -> str:
+    from smartdpp.cost import estimate
+    from smartdpp.pipeline import run_rows
+    from smartdpp.task_vectors import drawn
+
+    if not run.corpus.finished:
+        return ""
+    settings: Any = run.parts.task_vector  # where there is such a stage, it has the two below
+    tasks = drawn(run_rows(run), settings.examples, settings.seed)
+    return ": " + estimate(Path(run.cfg.root), "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist()))

@@ -1,8 +1,9 @@
 """Finetuning on exactly the mixture: LoRA, 4-bit QLoRA or all weights, through TRL's SFTTrainer.
 
 Rows are tokenized here (see smartdpp.encode) and handed over with their labels, so nothing is dropped, truncated or packed on the way;
-that is asserted. The loss is on the response and its end token only. On one device the same seed gives the same weights, also after a
-kill: training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`.
+that is asserted. The loss is on the response and its end token only: its mean over a step's tokens, or, as SMART's authors train, over
+its examples, where a short response weighs as much as a long one. On one device the same seed gives the same weights, also after a kill:
+training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
 from smartdpp.launch import as_config, launch
+from smartdpp.models import load_finetuned
 from smartdpp.store import write_json, write_text
 from smartdpp.types import Model
 
@@ -50,6 +52,7 @@ class Finetune:
     group_by_length: bool = True  # rows of similar length share a batch: a third less padding, another order
     save_steps: int = 10  # optimiser steps between checkpoints
     processes: int = 1
+    loss: Literal["token", "example"] = "token"  # a step's loss is the mean over its response tokens | over its examples' own means
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "micro_batch_size", "rank", "save_steps", "processes"):
@@ -75,18 +78,20 @@ class Finetune:
     def steps(self, rows: int) -> int:
         return math.ceil(self.epochs * rows / self.batch_size)
 
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
-        """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step). Returns facts."""
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
+        """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step). Returns facts.
+
+        ``start`` is a folder that an earlier training left: its weights are where this one begins, the optimiser begins anew.
+        """
         if self.processes == 1:
-            return train(self, model, rows, out, seed)
-        return _launch(self, model, rows, out, seed)
+            return train(self, model, rows, out, seed, start)
+        return _launch(self, model, rows, out, seed, start)
 
 
-def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
     """The training itself, in this process (one of several under `accelerate launch`)."""
     import transformers
     from transformers.trainer_callback import ProgressCallback
-    from trl import SFTTrainer
 
     from smartdpp.device import compute_dtype, device_name
 
@@ -94,12 +99,12 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) 
     tokenizer = model.tokenizer()
     dataset = tokenized(tokenizer, model.format, rows)
     checkpoints = out / "checkpoints"
-    trainer = SFTTrainer(
-        model=_load(recipe, model),
+    trainer = _trainer(recipe)(
+        model=_load(recipe, model, start),
         args=_arguments(recipe, checkpoints, len(rows), seed),
         train_dataset=dataset,
         processing_class=tokenizer,
-        peft_config=_adapter(recipe),
+        peft_config=None if start else _adapter(recipe),
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_loss_bar())
@@ -132,6 +137,13 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) 
     return facts
 
 
+def together(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+    """The facts of two trainings, the second of which began where the first had ended, as those of one."""
+    counts = {name: before[name] + last[name] for name in ("rows", "steps", "tokens", "response_tokens")}
+    loss = (before["train_loss"] * before["steps"] + last["train_loss"] * last["steps"]) / counts["steps"]
+    return last | counts | {"train_loss": loss}
+
+
 def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> Dataset:
     """input_ids and labels per row, in the table's order; the prompt's labels are ignored by the loss."""
     from datasets import Dataset
@@ -145,7 +157,37 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> D
     )
 
 
-def _load(recipe: Finetune, model: Model) -> Any:
+def _trainer(recipe: Finetune) -> Any:
+    from trl import SFTTrainer
+
+    if recipe.loss == "token":
+        return SFTTrainer
+    import torch
+
+    class PerExample(SFTTrainer):
+        """The mean over a step's examples of -1/T_i Σ_t log p(y_t | x, y_<t), whatever the micro-batches and processes they come in."""
+
+        loss_is_scaled_for_ga = True  # divided by all examples of the step, not by those of a micro-batch
+
+        def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+            examples = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
+            return self.accelerator.gather(examples).sum()
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            inputs["use_cache"] = False
+            outputs = model(**inputs, fused_lm_head=True)  # log_probs [b, t], zero where there is no label
+            means = -outputs.log_probs.sum(dim=1) / outputs.label_mask.sum(dim=1)
+            loss = means.sum() / num_items_in_batch * self.accelerator.num_processes  # gradients are averaged over processes
+            return (loss, outputs) if return_outputs else loss
+
+    return PerExample
+
+
+def _load(recipe: Finetune, model: Model, start: Path | None) -> Any:
+    if start is not None and recipe.method != "full":
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(_load(recipe, model, None), start, is_trainable=True)
     import torch
 
     from smartdpp.device import compute_dtype
@@ -158,7 +200,7 @@ def _load(recipe: Finetune, model: Model) -> Any:
         )
         return model.load(dtype=compute_dtype(), quantization_config=four_bit)
     # all weights train in float32 (bfloat16 would lose small updates); under LoRA the frozen base can be bfloat16
-    return model.load(dtype=torch.float32 if recipe.method == "full" else compute_dtype())
+    return load_finetuned(model, start, dtype=torch.float32 if recipe.method == "full" else compute_dtype())
 
 
 def _adapter(recipe: Finetune) -> Any:
@@ -229,11 +271,11 @@ def _last_complete(checkpoints: Path) -> str | None:
     return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
 
 
-def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int) -> dict[str, Any]:
+def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     pq.write_table(rows, out / "rows.parquet")
-    write_json(out / "job.json", {"recipe": asdict(recipe), "model": as_config(model), "seed": seed})
+    write_json(out / "job.json", {"recipe": asdict(recipe), "model": as_config(model), "seed": seed, "start": start and str(start)})
     launch("smartdpp.finetune", out, recipe.processes)
     facts = json.loads((out / "facts.json").read_text())
     for name in ("rows.parquet", "job.json", "facts.json"):
@@ -247,7 +289,8 @@ def _worker(out: Path) -> None:
     from hydra.utils import instantiate
 
     job = json.loads((out / "job.json").read_text())
-    facts = train(Finetune(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"])
+    start = Path(job["start"]) if job["start"] else None
+    facts = train(Finetune(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"], start)
     from accelerate import PartialState
 
     if PartialState().is_main_process:

@@ -1,6 +1,7 @@
 """The command line: ``python run.py`` in a checkout, ``smartdpp`` once installed. Hydra composes, the pipeline runs.
 
-In a sweep a cell that another process is working on is left for the end, so that several terminals given the same sweep share it.
+In a sweep a cell that another process is working on is left for the end, so that several terminals given the same sweep share it. Under
+another launcher or sweeper than Hydra's basic ones it waits instead: a worker has no end to come back to, and a sweeper wants a score.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from smartdpp import console
+from smartdpp import console, price, workers
 from smartdpp.config import conf_dir, redact, register
 from smartdpp.errors import InputError
 from smartdpp.pipeline import Run, execute, prepare
@@ -25,7 +26,12 @@ from smartdpp.store import Busy
 
 log = logging.getLogger(__name__)
 WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, read before main() sets it for its own use
+BASIC = (
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+)
 left_for_later: list[Run] = []
+planned: list[Run] = []
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
 
 
@@ -36,12 +42,18 @@ class Failure(Exception):
 def cell(cfg: DictConfig) -> float | None:
     """One run, or one cell of a sweep. Returns the score, so that Hydra's sweepers can optimise it."""
     console.start()
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    basic = (hydra_config.launcher["_target_"], hydra_config.sweeper["_target_"]) == BASIC
     try:
         OmegaConf.resolve(cfg)
-        run = prepare(cfg, HydraConfig.get().runtime.choices)
+        if sweeping and cfg.until != "plan":
+            workers.claim(max(cfg[group].get("processes", 1) for group in ("recipe", "embedding", "probe", "quality", "task_vector")))
+        run = prepare(cfg, hydra_config.runtime.choices)
+        if cfg.until == "plan":
+            planned.append(run)
         try:
-            return execute(run, wait=not sweeping)
+            return execute(run, wait=not (sweeping and basic))
         except Busy:
             log.info("%s: another process is working on it; coming back to it at the end", run.slug)
             left_for_later.append(run)
@@ -71,6 +83,9 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
+        if len(planned) > 1:
+            console.start()
+            log.info(price.total(planned))
         for run in left_for_later:
             execute(run)
     except (Failure, *USER_ERRORS) as error:

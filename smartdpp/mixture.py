@@ -60,6 +60,17 @@ def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: d
     return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
 
 
+def selection(directory: Path) -> Selection:
+    """What ``write`` was given."""
+    index = np.load(directory / "rows.npy", allow_pickle=False)
+    return Selection(index, np.asarray(read(directory)["gain"].to_pylist(), dtype=np.float64))
+
+
+def followed(before: Selection, after: Selection) -> Selection:
+    """Two rounds' selections as one."""
+    return Selection(np.concatenate([before.index, after.index]), np.concatenate([before.gain, after.gain]))
+
+
 def read(directory: Path) -> pa.Table:
     """The mixture as a table in selection order."""
     import pyarrow as pa

@@ -96,6 +96,34 @@ class Hub:
         return str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
 
 
+@dataclass(frozen=True)
+class Finetuned:
+    """A model as finetuning left it in the folder ``adapter``: LoRA weights are merged, so that its layers have the base model's names."""
+
+    base: Any
+    adapter: str
+
+    @property
+    def name(self) -> str:
+        return str(self.base.name)
+
+    @property
+    def format(self) -> str:
+        return str(self.base.format)
+
+    def check(self) -> list[str]:
+        return list(self.base.check())
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.base.tokenizer()
+
+    def load(self, **kwargs: Any) -> PreTrainedModel:
+        from peft import PeftModel
+
+        model = load_finetuned(self.base, Path(self.adapter), **kwargs)
+        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
 def load_finetuned(model: Any, adapter: Path | None, **kwargs: Any) -> PreTrainedModel:
     """The base model (``adapter`` None), with a LoRA adapter on top, or the whole weights that full finetuning left there."""
     if adapter is None:

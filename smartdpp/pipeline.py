@@ -3,6 +3,8 @@
     corpus -> embedding -> mixture -> adapter -> scores -> result.json
                  probe  -> diversity      base scores
                signals, task vectors -> mixture, where the quality or the task vectors need the model
+                               query -> mixture, where the selection is towards a target
+     embedding -> mixture -> adapter -> embedding -> ..., where the mixture is chosen in rounds while the model trains
 
 Every artifact's key follows from the configuration and the content of its files, so the plan knows what is cached before anything starts.
 """
@@ -13,7 +15,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,37 @@ from omegaconf import DictConfig, OmegaConf
 from smartdpp import console, summary
 from smartdpp.config import Parts, check, container, identity, redact, slug
 from smartdpp.errors import InputError
+from smartdpp.runtime import using
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
+from smartdpp.strategies.reselect import Reselect
+from smartdpp.strategies.targeted import Targeted
 
 log = logging.getLogger(__name__)
 
 # raised by hand when a stage's code changes what it writes
-VERSION = {"corpus": 1, "embedding": 1, "signals": 1, "task_vectors": 1, "mixture": 1, "diversity": 1, "adapter": 1, "scores": 1}
+VERSION = {
+    "corpus": 1,
+    "embedding": 1,
+    "signals": 2,
+    "task_vectors": 2,
+    "query": 1,
+    "mixture": 1,
+    "diversity": 1,
+    "adapter": 1,
+    "scores": 1,
+}
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of choosing and training. There is one, unless the strategy is `Reselect`; each goes on from the one before."""
+
+    number: int  # from 1
+    before: Round | None
+    embedding: Artifact  # what it looks at
+    mixture: Artifact  # with what the rounds before have chosen
+    adapter: Artifact
 
 
 @dataclass(frozen=True)
@@ -70,9 +96,9 @@ class Run:
         }
         return self._artifact("corpus", params)
 
-    @cached_property
+    @property
     def embedding(self) -> Artifact:
-        return self._artifact("embedding", self.what["embedding"], corpus=self.corpus)
+        return self.rounds[0].embedding
 
     @cached_property
     def probe(self) -> Artifact:
@@ -92,21 +118,48 @@ class Run:
         return self._artifact("task_vectors", self.what["task_vector"], corpus=self.corpus)
 
     @cached_property
+    def query(self) -> Artifact | None:
+        """None where the selection has no target."""
+        if not isinstance(self.parts.strategy, Targeted):
+            return None
+        params = {name: self.what[name] for name in ("embedding", "evaluation")} | {"query": self.what["strategy"]["query"]}
+        return self._artifact("query", params, corpus=self.corpus)
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        strategy = self.parts.strategy
+        count, renew = (strategy.rounds, strategy.renew) if isinstance(strategy, Reselect) else (1, False)
+        chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
+        training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
+        shared = {"corpus": self.corpus, **self.signals}
+        shared |= {name: found for name, found in (("task_vectors", self.task_vectors), ("query", self.query)) if found}
+        rounds: list[Round] = []
+        for number in range(1, count + 1):
+            before = rounds[-1] if rounds else None
+            trained = {"adapter": before.adapter} if before and renew else {}
+            embedding = self._artifact("embedding", self.what["embedding"], corpus=self.corpus, **trained)
+            mixture = self._artifact(
+                "mixture",
+                chosen | ({"round": number} if count > 1 else {}),
+                embedding=embedding,
+                **shared,
+                **({"before": before.mixture} if before else {}),
+            )
+            adapter = self._artifact("adapter", training, mixture=mixture, **({"start": before.adapter} if before else {}))
+            rounds.append(Round(number, before, embedding, mixture, adapter))
+        return rounds
+
+    @property
     def mixture(self) -> Artifact:
-        chosen = ("strategy", "quality", "budget", "select_seed")
-        inputs = {"corpus": self.corpus, "embedding": self.embedding, **self.signals}
-        if self.task_vectors:
-            inputs["task_vectors"] = self.task_vectors
-        return self._artifact("mixture", {name: self.what[name] for name in chosen}, **inputs)
+        return self.rounds[-1].mixture
 
     @cached_property
     def diversity(self) -> Artifact:
         return self._artifact("diversity", self.what["diversity"], mixture=self.mixture, probe=self.probe)
 
-    @cached_property
+    @property
     def adapter(self) -> Artifact:
-        params = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
-        return self._artifact("adapter", params, mixture=self.mixture)
+        return self.rounds[-1].adapter
 
     @cached_property
     def base(self) -> Artifact:
@@ -132,6 +185,12 @@ class Run:
         stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
         if self.task_vectors:
             stages["task vectors"] = self.task_vectors
+        if self.query:
+            stages["query"] = self.query
+        for this, following in zip(self.rounds, self.rounds[1:], strict=False):
+            stages |= {f"mixture round {this.number}": this.mixture, f"adapter round {this.number}": this.adapter}
+            if following.embedding.key != this.embedding.key:
+                stages[f"embedding round {following.number}"] = following.embedding
         stages["mixture"] = self.mixture
         if self.trains:
             stages |= {"diversity": self.diversity, "adapter": self.adapter}
@@ -176,7 +235,8 @@ def _execute(run: Run) -> float | None:
     _describe(run)
     try:
         log.info("run %s", run.path)
-        seconds = _stages(run)
+        with using(run.parts.runtime):
+            seconds = _stages(run)
         if run.cfg.until != "end":
             return None
         row = result.write(run, seconds)
@@ -208,9 +268,11 @@ def _stages(run: Run) -> dict[str, float]:
         "probe embedding": lambda run, out: _embed(run, run.parts.probe, run.cfg.probe, out),
         **{f"{name} signals": partial(_signals, name) for name in run.signals},
         "task vectors": lambda run, out: run.parts.task_vector.measure(run_rows(run), out),
-        "mixture": _mixture,
+        "query": _query,
+        **{name: work for this in run.rounds for name, work in _round(this).items()},
+        "mixture": partial(_mixture, run.rounds[-1]),
         "diversity": _diversity,
-        "adapter": _adapter,
+        "adapter": partial(_adapter, run.rounds[-1]),
         "base scores": lambda run, out: _evaluate(run, None, out),
         "scores": lambda run, out: _evaluate(run, run.adapter.path, out),
     }
@@ -226,6 +288,16 @@ def _stages(run: Run) -> dict[str, float]:
         if name == "corpus":
             _check_budget(run, artifact.meta()["facts"]["n_pool"])
     return seconds
+
+
+def _round(this: Round) -> dict[str, Callable[[Run, Path], dict[str, Any]]]:
+    """The work of one round, under its names among the stages (the last round's go by the plain ones)."""
+    names: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
+        "embedding": lambda run, out: _embed(run, _as_trained(run, this), run.cfg.embedding, out),
+        "mixture": partial(_mixture, this),
+        "adapter": partial(_adapter, this),
+    }
+    return {f"{name} round {this.number}": work for name, work in names.items()}
 
 
 def _check_budget(run: Run, n: int) -> None:
@@ -247,6 +319,21 @@ def _embed(run: Run, embedding: Any, settings: DictConfig, out: Path) -> dict[st
     return embed(embedding, run_rows(run), out, processes=settings.get("processes", 1))
 
 
+def _as_trained(run: Run, this: Round) -> Any:
+    """The embedding, by the model as the rounds before this one have left it."""
+    from smartdpp.models import Finetuned
+
+    embedding: Any = run.parts.embedding
+    return replace(embedding, model=Finetuned(run.parts.model, str(this.before.adapter.path))) if this.before else embedding
+
+
+def _query(run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.query import build
+
+    assert isinstance(run.parts.strategy, Targeted)
+    return build(run.parts.strategy.query, run.parts.evaluation, run.parts.embedding, run_rows(run), run_rows(run, "heldout"), out)
+
+
 def run_rows(run: Run, part: str = "data") -> Any:
     """The pool (``data``) or the held-out rows (``heldout``): pyarrow table."""
     from smartdpp.corpus.build import read
@@ -257,11 +344,12 @@ def run_rows(run: Run, part: str = "data") -> Any:
 def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.signals.stage import measure
 
-    quality: Any = run.parts.quality  # with passes, it has the two below
-    return measure(name, quality.model, quality.batch_tokens, run_rows(run), out)  # type: ignore[arg-type]  # its passes are our names
+    quality: Any = run.parts.quality  # with passes, it has the three below
+    which: Any = name  # its passes are our names
+    return measure(which, quality.model, quality.batch_tokens, run_rows(run), out, processes=quality.processes)
 
 
-def _mixture(run: Run, out: Path) -> dict[str, Any]:
+def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp import mixture, task_vectors
     from smartdpp.embedding.shards import load
     from smartdpp.signals.stage import join
@@ -269,10 +357,17 @@ def _mixture(run: Run, out: Path) -> dict[str, Any]:
     rows = run_rows(run)
     quality = run.parts.quality.score(join(rows, {name: artifact.path for name, artifact in run.signals.items()}))
     vectors = task_vectors.load(run.task_vectors.path) if run.task_vectors else None
-    pool = mixture.pool(rows, load(run.embedding.path), quality, vectors)
+    before = mixture.selection(this.before.mixture.path) if this.before else None
+    pool = replace(
+        mixture.pool(rows, load(this.embedding.path), quality, vectors),
+        query=load(run.query.path) if run.query else None,
+        start=before.index if before else None,
+    )
     rng = np.random.default_rng([run.cfg.select_seed, SELECT])
-    selection = run.parts.strategy.select(pool, run.cfg.budget, rng)
-    expected = run.parts.strategy.size(len(pool), run.cfg.budget)
+    expected = run.parts.strategy.size(len(pool), run.cfg.budget) * this.number // len(run.rounds)
+    selection = run.parts.strategy.select(pool, expected - (len(before) if before else 0), rng)
+    if before:
+        selection = mixture.followed(before, selection)
     if len(selection) != expected or len(np.unique(selection.index)) != expected:
         raise AssertionError(
             f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
@@ -290,12 +385,23 @@ def _diversity(run: Run, out: Path) -> dict[str, Any]:
     return {name: value for name, value in measured.items() if isinstance(value, (int, float))}
 
 
-def _adapter(run: Run, out: Path) -> dict[str, Any]:
+def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:
+    from smartdpp.finetune import together
     from smartdpp.mixture import read
 
-    return run.parts.recipe.train(run.parts.model, read(run.mixture.path), out, run.cfg.train_seed)
+    model, recipe, rows = run.parts.model, run.parts.recipe, read(this.mixture.path)
+    if this.before is None:
+        return recipe.train(model, rows, out, run.cfg.train_seed)
+    new = rows.slice(len(read(this.before.mixture.path)))
+    facts = recipe.train(model, new, out, run.cfg.train_seed, this.before.adapter.path)
+    return together(this.before.adapter.meta()["facts"], facts)
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
     run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+    if run.query and run.query.finished:
+        from smartdpp.evaluation.scores import read_samples
+        from smartdpp.query import refuse_scored
+
+        refuse_scored(run.query.path, (sample["id"] for sample in read_samples(out / "samples.jsonl")))
     return read_json(out / "scores.json")["mean"]

@@ -37,23 +37,52 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """The paper's own numbers for what a study mirrors, shown in a column of their own beside ours."""
+
+    source: str  # the paper, its table or figure, and what it was measured on
+    measure: str = "the paper's value"  # with its unit
+    values: tuple[dict[str, Any], ...] = ()  # {strategy: dpp, value: 28.5}: ``value``, and the settings of the rows it stands beside
+    note: str = ""  # what the paper says that is no number of a row
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A study's ``report:`` key."""
 
     title: str
-    baseline: str = "random"  # the strategy whose runs the others are paired with
+    baseline: str | tuple[str, ...] = "random"  # the strategies whose runs the others are paired with
     given: tuple[str, ...] = ()  # columns of results.csv; correlations are also given controlling for each, besides response length
+    question: str = ""  # one sentence
+    paper: Paper | None = None
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        return (self.baseline,) if isinstance(self.baseline, str) else tuple(self.baseline)
 
 
 def wanted(path: Path) -> Wanted:
     """What the study wants reported. Raises InputError for a file that is not a study, or a key that no report has."""
     with _hydra(path):
         report: Any = OmegaConf.to_container(_master(path, ()).report, resolve=True)
-    known = Wanted.__dataclass_fields__
-    unknown = [str(key) for key in report if key not in known]
-    if unknown:
-        raise InputError(f"{path}: report.{unknown[0]} is not known; report takes {', '.join(known)}")
+    _known(path, "report", Wanted, report)
+    if report.get("paper") is not None:
+        paper = report["paper"]
+        _known(path, "report.paper", Paper, paper)
+        if "source" not in paper:
+            raise InputError(f"{path}: report.paper needs `source`: the paper, its table or figure, and what it was measured on")
+        if bad := [entry for entry in paper.get("values", []) if not isinstance(entry, dict) or "value" not in entry]:
+            raise InputError(f"{path}: report.paper.values holds {bad[0]}; an entry reads {{strategy: dpp, value: 28.5}}")
+        report["paper"] = Paper(**paper)
     return Wanted(**{"title": path.stem, **report})
+
+
+def _known(path: Path, where: str, kind: type, given: Any) -> None:
+    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: {where} is {given}; it takes {', '.join(known)}")
+    if unknown := [str(key) for key in given if key not in known]:
+        raise InputError(f"{path}: {where}.{unknown[0]} is not known; {where} takes {', '.join(known)}")
 
 
 def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
@@ -67,7 +96,7 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
     found: dict[Any, Cell] = {}
     with _hydra(path):
         hydra_overrides, task_overrides = _split(overrides)
-        master = _master(path, hydra_overrides)
+        master = _master(path, [*hydra_overrides, *_not_swept(task_overrides)])  # `size=gpu` decides what is swept
         for chosen in _combinations(path, master, task_overrides):
             cfg = _compose(path, [*hydra_overrides, *chosen])
             choices = cfg.hydra.runtime.choices
@@ -158,6 +187,12 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     hydras = [o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group.startswith(("hydra.", "hydra/"))]
     return hydras, [o for o in overrides if o not in hydras]
+
+
+def _not_swept(overrides: list[str]) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return [o for o, p in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True) if not p.is_sweep_override()]
 
 
 def _combinations(path: Path, master: DictConfig, task_overrides: list[str]) -> list[list[str]]:

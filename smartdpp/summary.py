@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smartdpp.console import describe
+from smartdpp.console import cut, describe
 from smartdpp.store import META, read_json
 
 LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
@@ -24,6 +24,9 @@ def show(run: Path) -> None:
     if row["n"]:
         console.print(_mixture(row, artifacts))
         console.print(_diversity(row))
+    for name in [name for name in artifacts if "embedding" in name]:
+        for said in cut(read_json(artifacts[name] / META)["facts"]):
+            console.print(f"{name}: {said}; they are longer than its encoder reads")
     console.print(_cost(row, artifacts))
     console.print(_paths(run, artifacts), soft_wrap=True)
 

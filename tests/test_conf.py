@@ -18,6 +18,8 @@ STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 NEEDS = {  # options that cannot work without a value of the user's
     "corpus/jsonl": ["corpus.path={data}"],
     "corpus/hub": ["corpus.path=owner/name"],
+    "query/file": ["strategy.query.path={data}"],
+    "strategy/reselect": ["embedding=gradient"],
     "embedding/sentence": ["embedding.model=org/model"],
     "model/hub": ["model.path=org/model"],
     "evaluation/jsonl": ["evaluation.path={data}"],
@@ -39,7 +41,7 @@ def test_all_of_them_are_found() -> None:
     assert len(OPTIONS) >= 44
     assert len(OPTIONS) == len(list(conf_dir().glob("*/*.yaml"))), "options lie one folder deep: a group, then its options"
     assert {"diversity", "quickstart"} <= set(STUDIES)
-    assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "function"} - {"probe"}
+    assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "runtime", "function", "query"} - {"probe"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
@@ -48,7 +50,10 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
 
     group, name = str(option.parent), option.stem
     extra = [override.format(data=corpus) for override in NEEDS.get(f"{group}/{name}", [])]
-    choices = [f"function@strategy.tasks={name}", f"function@strategy.instances={name}"] if group == "function" else [f"{group}={name}"]
+    choices = {
+        "function": [f"function@strategy.tasks={name}", f"function@strategy.instances={name}"],
+        "query": ["strategy=targeted", f"query@strategy.query={name}"],
+    }.get(group, [f"{group}={name}"])
     cfg = composed(*choices, *extra)
     refusal = REFUSED_HERE.get(f"{group}/{name}")
     if refusal and not torch.cuda.is_available():

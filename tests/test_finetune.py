@@ -52,6 +52,30 @@ def test_every_row_passes_exactly_once_per_epoch(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("micro_batch_size", [2, 4, 8])
+@pytest.mark.parametrize("loss", ["token", "example"])
+def test_the_loss_is_a_mean_over_the_steps_tokens_or_over_its_examples(loss: str, micro_batch_size: int, tmp_path: Path) -> None:
+    import torch
+
+    rows = pa.table({"prompt": ["Count."] * 6, "response": ["a" * length for length in (1, 2, 4, 8, 16, 32)]})  # one step, not full
+    recipe = Finetune(batch_size=8, micro_batch_size=micro_batch_size, loss=loss)
+    recipe.train(Tiny(), rows, tmp_path, seed=0)
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+
+    model, totals, counts = Tiny().load(), [], []  # before the first step the adapter adds nothing
+    for row in tokenized(Tiny().tokenizer(), "plain", rows):
+        with torch.no_grad():
+            log_p = model(torch.tensor([row["input_ids"]])).logits[0, :-1].log_softmax(-1)
+        labels = torch.tensor(row["labels"])[1:]
+        trained = labels != IGNORED
+        totals.append(-log_p[trained, labels[trained]].sum().item())
+        counts.append(int(trained.sum()))
+    means = np.divide(totals, counts)
+    expected = {"token": sum(totals) / sum(counts), "example": means.mean()}
+    assert abs(expected["token"] - expected["example"]) > 1e-3
+    assert json.loads(line)["loss"] == pytest.approx(expected[loss], rel=1e-4)
+
+
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     made = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -45,7 +45,7 @@ def test_folders_are_those_of_run_py(
 
     ran: list[Path] = []
     monkeypatch.setattr(main, "execute", lambda run, wait: ran.append(run.path))
-    arguments = [f"root={tmp_path}", "strategy=glob(r*)", "recipe.rank=4", "hydra.sweeper.params.seed='7,8'"]
+    arguments = [f"root={tmp_path}", "strategy=glob(random*)", "recipe.rank=4", "hydra.sweeper.params.seed='7,8'"]
     monkeypatch.setattr("sys.argv", ["run.py", "-cd", str(study.parent), "-cn", "small", *arguments])
     main.main()
     assert len(ran) == 4  # random and random_tasks, two seeds

@@ -16,7 +16,13 @@ from smartdpp.errors import InputError
 from smartdpp.types import Row
 
 SUBMIXTURES = ("flan2021", "t0", "niv2", "cot", "dialog")
-COLUMNS = {"prompt": "inputs", "response": "targets", "dataset": "task_source", "task": "task_name", "template": "template_type"}
+COLUMNS: dict[str, str | list[str]] = {
+    "prompt": "inputs",
+    "response": "targets",
+    "dataset": "task_source",
+    "task": "task_name",
+    "template": "template_type",
+}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Hub:
     name: str | None = None
     split: str = "train"
     revision: str | None = None
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | list[str]] | None = None
     constants: dict[str, str] | None = None
     streaming: bool = True
 
@@ -65,7 +65,8 @@ class Hub:
         source = folder.name if folder else self.path
         for index, record in enumerate(self._records()):
             place = f"{self.path} ({self.split}), row {index}"
-            absent = sorted({theirs for theirs in (self.columns or {}).values() if theirs not in record})
+            named = [name for theirs in (self.columns or {}).values() for name in ([theirs] if isinstance(theirs, str) else theirs)]
+            absent = sorted(set(named) - set(record))
             if absent:
                 raise InputError(f"corpus.columns: {self.path} has no column {', '.join(absent)}; its columns are {', '.join(record)}.")
             row = to_row(record, columns, self.constants, place)

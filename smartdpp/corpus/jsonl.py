@@ -30,7 +30,7 @@ class Jsonl:
     """
 
     path: str
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | list[str]] | None = None
     constants: dict[str, str] | None = None
 
     def __post_init__(self) -> None:

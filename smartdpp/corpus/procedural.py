@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 from smartdpp.errors import InputError
 from smartdpp.types import Row
 
@@ -65,7 +67,8 @@ class ReasoningGym:
     """``per_family`` examples of each of ``families``; the family is the task, reasoning-gym's category (algebra, logic, ...) the dataset.
 
     ``settings`` are a family's own parameters in reasoning-gym ({"maze": {"max_grid_size": 6}}). Another ``seed`` gives other examples.
-    The families in CHOICES are multiple choice. One whose answers are only checked, never stated, yields empty responses, which the
+    With ``smallest``, families differ in size as datasets do: from ``per_family`` down to it, by equal ratios, in an order that ``seed``
+    draws. The families in CHOICES are multiple choice. One whose answers are only checked, never stated, yields empty responses, which the
     length filter drops and counts.
     """
 
@@ -73,12 +76,15 @@ class ReasoningGym:
     per_family: int = 100
     seed: int = 0
     settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(values) for name, values in SETTINGS.items()})
+    smallest: int | None = None
 
     def __post_init__(self) -> None:
         if not self.families or len(set(self.families)) < len(self.families):
             raise InputError(f"corpus.families must name one or more families, each once; found {list(self.families)}.")
         if not 1 <= self.per_family <= 1_000_000:
             raise InputError(f"corpus.per_family is {self.per_family}: choose a number of examples from 1 to 1000000.")
+        if self.smallest is not None and not 1 <= self.smallest <= self.per_family:
+            raise InputError(f"corpus.smallest is {self.smallest}: choose from 1 to corpus.per_family={self.per_family}, or null.")
         if self.seed < 0:
             raise InputError(f"corpus.seed is {self.seed}: choose 0 or more.")
 
@@ -105,9 +111,9 @@ class ReasoningGym:
         if problems:
             raise InputError(" ".join(problems))
         source = _source()
-        for name in self.families:
+        for name, size in zip(self.families, self.sizes(), strict=True):
             generator = self._generator(name)
-            for i in range(self.per_family):
+            for i in range(size):
                 with redirect_stdout(io.StringIO()):  # bf's compiler prints a dot per program
                     example = generator[i]
                 yield {
@@ -122,6 +128,13 @@ class ReasoningGym:
                     "choices": CHOICES.get(name),
                     "answer": str(example["answer"]) if name in CHOICES else None,
                 }
+
+    def sizes(self) -> list[int]:
+        """How many examples each of ``families`` has."""
+        if self.smallest is None:
+            return [self.per_family] * len(self.families)
+        falling = np.geomspace(self.per_family, self.smallest, len(self.families)).round().astype(int)
+        return np.random.default_rng(self.seed).permutation(falling).tolist()
 
     def _generator(self, name: str) -> Any:
         import reasoning_gym

@@ -23,7 +23,7 @@ SCORE = "score"  # a number that came with the row, read only where a mapping sa
 IDENTITY = {field: field for field in (*FIELDS, "messages")}
 
 
-def check_names(columns: Mapping[str, str] | None, constants: Mapping[str, str] | None) -> None:
+def check_names(columns: Mapping[str, str | list[str]] | None, constants: Mapping[str, str] | None) -> None:
     """Raises InputError if a mapping names a field that rows do not have."""
     for parameter, names, known in (("columns", columns, (*IDENTITY, SCORE)), ("constants", constants, FIELDS)):
         unknown = sorted(set(names or {}) - set(known))
@@ -31,16 +31,17 @@ def check_names(columns: Mapping[str, str] | None, constants: Mapping[str, str] 
             raise InputError(f"corpus.{parameter} names {', '.join(unknown)}, which rows do not have; the fields are {', '.join(known)}.")
 
 
-def to_row(record: Mapping[str, Any], columns: Mapping[str, str], constants: Mapping[str, str] | None, place: str) -> Row:
+def to_row(record: Mapping[str, Any], columns: Mapping[str, str | list[str]], constants: Mapping[str, str] | None, place: str) -> Row:
     """The row behind one record; its id may still be None.
 
-    ``columns`` maps our field to the record's (fields not in it are not read), ``constants`` gives the value of a field the record
+    ``columns`` maps our field to the record's (fields not in it are not read), or to several whose texts are joined by a blank line where
+    they are not empty (``{prompt: [instruction, input]}``), ``constants`` gives the value of a field the record
     lacks, ``place`` says where the record is ("data.jsonl, line 3"). A record without a response may hold chat ``messages`` instead.
     Raises InputError naming the place.
     """
-    row: Row = {field: record.get(columns[field]) if field in columns else None for field in FIELDS}
-    if row["response"] is None and "messages" in columns and record.get(columns["messages"]) is not None:
-        row["prompt"], row["response"] = from_messages(record[columns["messages"]], place)
+    row: Row = {field: _value(record, columns[field]) if field in columns else None for field in FIELDS}
+    if row["response"] is None and "messages" in columns and _value(record, columns["messages"]) is not None:
+        row["prompt"], row["response"] = from_messages(_value(record, columns["messages"]), place)
     row |= {field: value for field, value in (constants or {}).items() if row[field] is None}
     if type(row["id"]) is int:
         row["id"] = str(row["id"])
@@ -54,10 +55,18 @@ def to_row(record: Mapping[str, Any], columns: Mapping[str, str], constants: Map
     for field, value in row.items():
         if value is not None:
             _check_text(field, value, place)
-    row[SCORE] = record.get(columns[SCORE]) if SCORE in columns else None
+    row[SCORE] = _value(record, columns[SCORE]) if SCORE in columns else None
     if row[SCORE] is not None and not (type(row[SCORE]) in (int, float) and math.isfinite(row[SCORE])):
         raise InputError(f"{place}: {columns[SCORE]}, mapped to score, must be a finite number, found {str(row[SCORE])[:40]!r}.")
     return row
+
+
+def _value(record: Mapping[str, Any], theirs: str | list[str]) -> Any:
+    if isinstance(theirs, str):
+        return record.get(theirs)
+    texts = [record.get(name) for name in theirs]
+    wrong = next((text for text in texts if not isinstance(text, str | None)), None)
+    return wrong if wrong is not None else "\n\n".join(text for text in texts if text)  # what is no text is refused with the field's name
 
 
 def from_messages(messages: Any, place: str) -> tuple[str, str]:

@@ -72,6 +72,9 @@ class Harness:
     def heldout(self, tasks: list[str]) -> list[str]:
         return []
 
+    def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
+        return {}
+
     def documents(self) -> Iterator[Row]:
         return iter(())
 

@@ -61,19 +61,21 @@ class Heldout:
         some_left(wanted, names)
         return sorted(wanted)
 
+    def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
+        from smartdpp.evaluation.tasks import unscored
+
+        return {task: unscored(rows, self.limit, self.seed) for task, rows in _by_task(heldout.to_pylist()).items()}
+
     def documents(self) -> Iterator[Row]:
         return iter(())
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from smartdpp.evaluation.rows import evaluate_rows
 
-        tasks: dict[str, list[Row]] = {}
-        for row in heldout.to_pylist():
-            tasks.setdefault(row["task"], []).append(row)
         evaluate_rows(
             model,
             adapter,
-            tasks,
+            _by_task(heldout.to_pylist()),
             out,
             limit=self.limit,
             batch_size=self.batch_size,
@@ -82,3 +84,10 @@ class Heldout:
             generate=self.generate,
             seed=self.seed,
         )
+
+
+def _by_task(rows: list[Row]) -> dict[str, list[Row]]:
+    tasks: dict[str, list[Row]] = {}
+    for row in rows:
+        tasks.setdefault(row["task"], []).append(row)
+    return tasks

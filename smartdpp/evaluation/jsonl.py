@@ -29,7 +29,7 @@ class Jsonl:
     """
 
     path: str
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     tasks: list[str] | None = None
     num_fewshot: int = 0
@@ -72,6 +72,14 @@ class Jsonl:
                 if self.tasks is None or row["task"] in self.tasks:
                     yield row
         known(self.tasks or [], seen, self.path)
+
+    def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
+        from smartdpp.evaluation.tasks import unscored
+
+        tasks: dict[str, list[Row]] = {}
+        for row in self.documents():
+            tasks.setdefault(row["task"], []).append(row)
+        return {task: unscored(rows, self.limit, self.seed) for task, rows in tasks.items()}
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from smartdpp.evaluation.rows import evaluate_rows

@@ -37,6 +37,13 @@ def documents(rows: list[Row], num_fewshot: int, seed: int) -> Iterator[Row]:
         yield {**row, "prompt": "".join(f"{shot['prompt']} {shot['response']}\n\n" for shot in reversed(shots)) + row["prompt"]}
 
 
+def unscored(rows: list[Row], limit: int, seed: int) -> list[Row]:
+    """One task's rows behind the first ``limit`` of `documents`, from its end, without those whose prompt is also one of the first."""
+    order = list(documents(rows, 0, seed))
+    scored = {row["prompt"] for row in order[:limit]}
+    return [row for row in reversed(order[limit:]) if row["prompt"] not in scored]
+
+
 def right_choice(row: Row) -> int | None:
     """Index of the choice whose text or else whose index is ``answer``; without an answer, of the response. None without choices."""
     choices, answer = row.get("choices"), row.get("answer")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
+from smartdpp.strategies.canonical import by_id, started
 from smartdpp.types import Pool, Selection
 
 
@@ -23,7 +23,8 @@ class Random:
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
-        return Selection(index=rng.permutation(by_id(pool))[:budget], gain=np.zeros(budget))
+        order = rng.permutation(by_id(pool))
+        return Selection(index=order[~started(pool, order)][:budget], gain=np.zeros(budget))
 
 
 @dataclass(frozen=True)

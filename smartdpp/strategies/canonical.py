@@ -16,6 +16,11 @@ def by_id(pool: Pool) -> np.ndarray:
     return np.argsort(pool.ids, kind="stable")
 
 
+def started(pool: Pool, rows: np.ndarray) -> np.ndarray:
+    """bool[n]: which of ``rows`` earlier rounds have chosen."""
+    return np.zeros(len(rows), dtype=bool) if pool.start is None else np.isin(rows, pool.start)
+
+
 def by_task(pool: Pool) -> tuple[np.ndarray, list[np.ndarray]]:
     """The tasks that have rows, sorted by name (int64[M], into ``pool.names``), and each one's rows, sorted by id."""
     rows = by_id(pool)

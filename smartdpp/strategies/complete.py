@@ -7,6 +7,7 @@ a promise, so copies fill it up: they add no diversity, and are taken by what el
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,12 +17,13 @@ from smartdpp.types import Selection
 logger = logging.getLogger(__name__)
 
 
-def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 1.0) -> Selection:
-    """``chosen``, filled up to ``budget`` rows by descending ``bonus`` (float[n], the objective's other term), then by index.
+def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 1.0, taken: np.ndarray | Sequence[int] = ()) -> Selection:
+    """``chosen``, filled up to ``budget`` rows by descending ``bonus`` (float[n], the objective's other term), then by index, with rows
+    that are neither in it nor ``taken``.
 
     A copy's gain is bonus + weight · log 1e-20, the value at which the log determinant clamps d².
     """
-    rest = np.setdiff1d(np.arange(len(bonus)), chosen.index)
+    rest = np.setdiff1d(np.arange(len(bonus)), np.concatenate([chosen.index, np.asarray(taken, dtype=np.int64)]))
     copies = rest[np.argsort(-bonus[rest], kind="stable")][: budget - len(chosen)]
     return Selection(
         index=np.concatenate([chosen.index, copies]),
@@ -29,7 +31,7 @@ def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 
     )
 
 
-def complete_pool(chosen: Selection, budget: int, function: LogDet) -> Selection:
+def complete_pool(chosen: Selection, budget: int, function: LogDet, taken: np.ndarray | Sequence[int] = ()) -> Selection:
     """``chosen`` from all of ``function``'s rows, completed by its own weights; how many copies that takes is logged."""
     if len(chosen) == budget:
         return chosen
@@ -39,4 +41,4 @@ def complete_pool(chosen: Selection, budget: int, function: LogDet) -> Selection
         budget - len(chosen),
         budget,
     )
-    return complete(chosen, budget, bonus=function.bonus, weight=1 - function.theta)
+    return complete(chosen, budget, bonus=function.bonus, weight=1 - function.theta, taken=taken)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut
 from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
+from smartdpp.runtime import current
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
+from smartdpp.strategies.automatic import Auto, decide
 from smartdpp.strategies.canonical import by_task
 from smartdpp.strategies.complete import complete
 from smartdpp.types import Pool, Selection
@@ -40,6 +43,9 @@ class TaskBudgets:
 class Smart:
     """``tasks`` and ``instances`` make f1 and f2 from a feature matrix (n, d); ``num_tasks`` is M', None for all the tasks.
 
+    What is left open is decided from the data: ``num_tasks`` "auto", and an `Auto` in the place of a function. See
+    smartdpp.strategies.automatic for the rule. M' may then differ between budgets, so that budgets are nested no longer.
+
     The selection interleaves the tasks, each in its own greedy order, so that every prefix is spread over the tasks nearly as
     the whole is. Gains are those of f2 and compare inside a task only. A budget is nested in a larger one task by task: a
     task's examples are always the first of one order, which does not depend on the budget. How many they are is rounded anew,
@@ -47,24 +53,26 @@ class Smart:
     before the softmax, which bounds the ratio of any two shares by 5 : 2 where the gains are not negative.
     """
 
-    tasks: Callable[[np.ndarray], Function] = GraphCut
-    instances: Callable[[np.ndarray], Function] = FacilityLocation
-    num_tasks: int | None = None
+    tasks: Callable[[np.ndarray], Function] | Auto = GraphCut
+    instances: Callable[[np.ndarray], Function] | Auto = FacilityLocation
+    num_tasks: int | Literal["auto"] | None = None
     normalize_gains: bool = False
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_tasks is not None and self.num_tasks < 1:
-            raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, or null for all.")
+        if isinstance(self.num_tasks, int) and self.num_tasks < 1:
+            raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, null for all, or auto.")
         if not 0 < self.temperature < np.inf:
             raise InputError(f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive number.")
 
     def size(self, n: int, budget: int) -> int:
         return budget
 
-    def task_budgets(self, pool: Pool, budget: int) -> TaskBudgets:
+    def task_budgets(self, pool: Pool, budget: int, *, warn: bool = True) -> TaskBudgets:
         """Stage 1: which tasks, and how many examples of each."""
         check_budget(budget, len(pool))
+        if isinstance(self.num_tasks, str) or isinstance(self.tasks, Auto):
+            return decide(self, pool, budget).task_budgets(pool, budget, warn=warn)
         tasks, blocks = by_task(pool)
         kept = check_num_tasks(self.num_tasks, len(tasks))
         if pool.task_vectors is None:
@@ -82,36 +90,59 @@ class Smart:
             gains = gains / np.abs(gains).max()
         weights = taylor_exp(gains / self.temperature)
         counts = allocate(weights, np.array([len(blocks[j]) for j in chosen.index]), budget)
-        result = TaskBudgets(order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts)
-        _warn(result, pool.names, budget, gains.min() / self.temperature)
-        return result
+        stage1 = TaskBudgets(order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts)
+        if warn:
+            _warn(stage1, pool.names, budget, gains.min() / self.temperature)
+        return stage1
 
-    def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
-        stage1 = self.task_budgets(pool, budget)
+    def plan(self, pool: Pool, stage1: TaskBudgets) -> list[tuple[int, np.ndarray, int]]:
+        """Task, rows and how many of these: for every chosen task, or each of its template pools, that gives examples."""
         rows_of = dict(zip(*by_task(pool), strict=True))
-        picks = [
-            self._instances(pool, rows, k, task)
+        return [
+            (int(task), rows, k)
             for task, count in zip(stage1.order, stage1.budget, strict=True)
             for rows, k in template_pools(pool, rows_of[task], count)
         ]
+
+    def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
+        check_budget(budget, len(pool))
+        if isinstance(self.num_tasks, str) or isinstance(self.tasks, Auto) or isinstance(self.instances, Auto):
+            return decide(self, pool, budget).select(pool, budget, rng)
+        pieces = self.plan(pool, self.task_budgets(pool, budget))
+
+        def arguments(i: int) -> tuple[Any, ...]:
+            task, rows, k = pieces[i]
+            return self.instances, pool.X[rows], k, pool.names[task]
+
+        orders = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
+        picks = [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, orders, strict=True)]
         spread = interleave(np.array([len(pick) for pick in picks]))
         return Selection(
             index=np.concatenate([pick.index for pick in picks])[spread],
             gain=np.concatenate([pick.gain for pick in picks])[spread],
         )
 
-    def _instances(self, pool: Pool, rows: np.ndarray, k: int, task: int) -> Selection:
+    def instance_order(self, pool: Pool, rows: np.ndarray, k: int, task: int) -> Selection:
         """Stage 2 for one task, or one of its template pools: k of these rows, as rows of the whole pool."""
-        try:
-            chosen = maximize(self.instances(pool.X[rows]), k)
-        except InputError as error:  # it counts rows within the task
-            raise InputError(f"Choosing examples of task {pool.names[task]!r}: {error}") from error
+        assert not isinstance(self.instances, Auto)
+        return self._whole(pool, rows, k, task, _greedy_order(self.instances, pool.X[rows], k, pool.names[task]))
+
+    def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
+        """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
         if len(chosen) < k:
             logger.warning(
                 "task %r: %d of %d examples are copies of others, taken to fill its budget", pool.names[task], k - len(chosen), k
             )
             chosen = complete(chosen, k, bonus=np.zeros(len(rows)))
         return Selection(index=rows[chosen.index], gain=chosen.gain)
+
+
+def _greedy_order(function: Callable[[np.ndarray], Function], X: np.ndarray, k: int, name: str) -> Selection:
+    """The first k rows of X, those of one task, in greedy order; fewer where the others are copies."""
+    try:
+        return maximize(function(X), k)
+    except InputError as error:  # it counts rows within the task
+        raise InputError(f"Choosing examples of task {name!r}: {error}") from error
 
 
 def taylor_exp(x: np.ndarray) -> np.ndarray:

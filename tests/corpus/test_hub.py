@@ -44,6 +44,17 @@ def test_a_dataset_that_is_one_task_gets_its_name(folder):
         next(Hub(str(folder), columns=COLUMNS).rows())
 
 
+def test_several_columns_are_joined_where_they_are_not_empty(folder):
+    columns = {"prompt": ["instruction", "input"], "response": "output"}
+    table = pa.table({"instruction": ["Add.", "Greet."], "input": ["1 and 2", ""], "output": ["3", "Hello"]})
+    for shard in folder.glob("data/*"):
+        pq.write_table(table, shard)
+    rows = Hub(str(folder), split="test", columns=columns, constants={"task": "alpaca"}).rows()
+    assert [row["prompt"] for row in rows] == ["Add.\n\n1 and 2", "Greet."]
+    with pytest.raises(InputError, match="has no column context"):
+        list(Hub(str(folder), columns={**columns, "prompt": ["instruction", "context"]}, constants={"task": "alpaca"}).rows())
+
+
 def test_wrong_columns_split_and_files_are_named(folder):
     with pytest.raises(InputError, match="has no column question; its columns are instruction, output, kind"):
         next(Hub(str(folder), columns={"prompt": "question", "response": "output"}, constants={"task": "t"}).rows())

@@ -68,6 +68,16 @@ def test_a_seed_is_other_examples_and_more_examples_begin_with_the_same(default)
     assert len(ours & {row["prompt"] for row in other if row["task"] == "gcd"}) < 5
 
 
+def test_families_of_unequal_size_fall_by_equal_ratios_and_begin_with_the_same_examples(default):
+    uneven = ReasoningGym(families=["gcd", "dice", "aiw"], per_family=40, smallest=10)
+    assert sorted(uneven.sizes()) == [10, 20, 40]
+    rows = list(uneven.rows())
+    assert Counter(row["task"] for row in rows) == dict(zip(uneven.families, uneven.sizes(), strict=True))
+    assert {row["id"]: row["prompt"] for row in rows}.items() <= {row["id"]: row["prompt"] for row in default}.items()
+    with pytest.raises(InputError, match="smallest"):
+        ReasoningGym(per_family=5, smallest=6)
+
+
 def test_the_yaml_says_what_the_code_does():
     path = Path(__file__).parents[2] / "conf" / "corpus" / "reasoning_gym.yaml"
     options = yaml.safe_load(path.read_text())

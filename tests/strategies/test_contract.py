@@ -15,7 +15,8 @@ CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 IGNORES_BUDGET = ["full", "none"]
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
-PREFIX_NESTED = ["dedup", "dpp", "random", "top"]  # a smaller budget's selection is a prefix of a larger one's
+# a smaller budget's selection is a prefix of a larger one's
+PREFIX_NESTED = ["dedup", "dpp", "random", "reselect", "submodular", "targeted", "top"]
 TASK_NESTED = ["equal", "proportional", "random_tasks", "smart", "temperature"]  # the same inside each task
 NOT_NESTED = ["dpp_sample"]  # a draw for one budget is no part of a draw for another
 
@@ -35,7 +36,8 @@ def pool():
     X = (rng.normal(size=(7, 8))[task] + 0.7 * rng.normal(size=(60, 8))).astype(np.float32)
     X[40:55] = X[:15]
     ids = np.array([f"{i:02d}" for i in rng.permutation(60)])
-    return Pool(ids, X, task, list("gcafbed"), rng.integers(5, 90, 60), quality=rng.uniform(1, 50, 60))
+    query = rng.normal(size=(5, 8)).astype(np.float32)
+    return Pool(ids, X, task, list("gcafbed"), rng.integers(5, 90, 60), quality=rng.uniform(1, 50, 60), query=query)
 
 
 def permuted(pool, rng):
@@ -48,6 +50,7 @@ def permuted(pool, rng):
         [pool.names[j] for j in names],
         pool.cost[rows],
         pool.quality[rows],
+        query=pool.query,
     )
 
 

@@ -1,0 +1,105 @@
+"""The query of a targeted selection never holds what is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.heldout import Heldout
+from smartdpp.evaluation.scores import read_samples
+from smartdpp.pipeline import Run, execute
+from smartdpp.query import Development, refuse_scored
+from smartdpp.store import read_json
+
+SMALL = ("strategy=targeted", "strategy.query.per_task=3")
+
+
+def query_of(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.query.path / "query.jsonl").open()]
+
+
+def test_a_targeted_run_scores_no_row_of_its_query_and_no_row_that_reads_the_same(small_run: Callable[..., Run]) -> None:
+    run = small_run(*SMALL)
+    execute(run)
+    query, scored = query_of(run), read_samples(run.scores.path / "samples.jsonl")
+    assert len(query) == 3
+    assert {row["task"] for row in query} == {"parity"}
+    assert not {row["id"] for row in query} & {sample["id"] for sample in scored}
+    import pyarrow.parquet as pq
+
+    heldout = {row["id"]: row["prompt"] for row in pq.read_table(run.corpus.path / "heldout.parquet").to_pylist()}
+    assert not {row["prompt"] for row in query} & {heldout[sample["id"]] for sample in scored}
+    assert read_json(run.path / "result.json")["n"] == 16
+    random = small_run("strategy=random")
+    execute(random)
+    assert random.base.key == run.base.key, "the documents that are scored do not depend on the query"
+    assert [s["id"] for s in read_samples(random.scores.path / "samples.jsonl")] == [s["id"] for s in scored]
+
+
+def test_the_query_is_in_the_pools_space(small_run: Callable[..., Run]) -> None:
+    run = small_run(*SMALL, "until=mixture")
+    execute(run)
+    X, Q = np.load(run.embedding.path / "X.npy"), np.load(run.query.path / "X.npy")
+    assert Q.shape == (3, X.shape[1])
+    np.testing.assert_allclose(np.linalg.norm(Q, axis=1), 1, rtol=1e-5)
+
+
+def test_what_decides_the_query_decides_the_mixture(small_run: Callable[..., Run]) -> None:
+    run = small_run(*SMALL)
+    for other in ("strategy.query.per_task=4", "evaluation.limit=5", "evaluation.seed=1"):
+        assert small_run(*SMALL, other).mixture.key != run.mixture.key
+    assert small_run("strategy=random", "evaluation.limit=5").mixture.key == small_run("strategy=random").mixture.key
+
+
+def rows(prompts: list[str]) -> object:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([{"id": f"{i:02d}", "task": "t", "prompt": prompt, "response": "r"} for i, prompt in enumerate(prompts)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prompts_that_are_scored_elsewhere_are_left_out(seed: int) -> None:
+    heldout = rows([f"p{i // 3}" for i in range(30)])  # every prompt three times
+    evaluation = Heldout(tasks=["t"], limit=5, seed=seed)
+    from smartdpp.evaluation.tasks import documents
+
+    scored = {row["prompt"] for row, _ in zip(documents(heldout.to_pylist(), 0, seed), range(5), strict=False)}
+    left = evaluation.unscored(heldout)["t"]
+    assert left
+    assert not scored & {row["prompt"] for row in left}
+    with pytest.raises(InputError, match=r"30, but .* rows of the held-out task 't' are not scored"):
+        Development(per_task=30).rows(evaluation, heldout)
+
+
+def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], tmp_path) -> None:
+    path = tmp_path / "wanted.jsonl"
+    path.write_text('{"prompt": "Is 12 a prime?"}\n{"prompt": "Is {{ 7*7 }} odd?"}\n')
+    wanted = ("strategy=targeted", "query@strategy.query=file", f"strategy.query.path={path}", "until=mixture")
+    run = small_run(*wanted)
+    execute(run)
+    assert [row["prompt"] for row in query_of(run)] == ["Is 12 a prime?", "Is {{ 7*7 }} odd?"]
+
+    import pyarrow.parquet as pq
+
+    theirs = pq.read_table(run.corpus.path / "heldout.parquet")["prompt"][0].as_py()
+    path.write_text(json.dumps({"prompt": f" {theirs.upper()} "}) + "\n")
+    again = small_run(*wanted)
+    assert again.mixture.key != run.mixture.key, "a file counts by its content"
+    with pytest.raises(InputError, match=r"1 prompts, first that of row .* must not hold what is scored"):
+        execute(again)
+
+
+def test_a_missing_file_is_named_before_any_work(small_run: Callable[..., Run]) -> None:
+    with pytest.raises(InputError, match=r"strategy.query.path: there is no file or folder .*gone.jsonl"):
+        small_run("strategy=targeted", "query@strategy.query=file", "strategy.query.path=gone.jsonl")
+
+
+def test_scores_of_a_query_row_are_refused(tmp_path) -> None:
+    (tmp_path / "query.jsonl").write_text('{"id": "a"}\n{"id": "b"}\n')
+    refuse_scored(tmp_path, ["c"])
+    with pytest.raises(InputError, match="1 scored documents were in the query, first 'b'"):
+        refuse_scored(tmp_path, ["c", "b"])
