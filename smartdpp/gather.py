@@ -15,12 +15,13 @@ import numpy as np
 
 from smartdpp.config import GROUPS
 from smartdpp.errors import InputError
-from smartdpp.figures import artifacts, main_metric
+from smartdpp.result import METRICS
 from smartdpp.store import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LOSSES = ("loss", "bits_per_byte")  # lower is better
 SHARES = ["run", "label", "budget", "task", "pool", "selected", "share"]
 
 
@@ -33,6 +34,13 @@ class Results:
     shares: pd.DataFrame  # one line per run and task: run, label, budget, task, pool, selected, share
     base_tasks: dict[str, float]  # the base model's main metric on each held-out task, where all runs share it
     documents: int | None  # held-out documents, where all runs share them
+    folders: list[Path]  # one per line of the table
+    configs: list[dict[str, Any]]  # flat: ``strategy.tasks.lam`` to 0.4; empty where the file is gone
+
+    @property
+    def context(self) -> list[str]:
+        """The settings that all ways of choosing are compared under: model, corpus, ..."""
+        return [name for name in self.settings if not of_strategy(name)]
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -61,17 +69,35 @@ def collect(runs: list[Path]) -> Results:
     rows = [read_json(run / "result.json") for run in runs]
     table = pd.DataFrame(rows)
     if table.empty:
-        return Results(table, [], pd.DataFrame(), {}, None)
-    differing = settings([_config(run) for run in runs], rows)
+        return Results(table, [], pd.DataFrame(), {}, None, [], [])
+    configs = [_config(run) for run in runs]
+    differing = settings(configs, rows)
     table = pd.concat([table, differing[[name for name in differing if name not in table]]], axis=1)
     names = [name for name in differing if name not in ("strategy", "budget")]
     table["budget"] = table["budget"].astype("float64")
-    table["label"] = [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
+    table["label"] = labels(table, names)
     table["total_s"] = table[[name for name in table if name.startswith("made_in/")]].sum(axis=1, min_count=1)
     table = _common_ldd(table, [name for name in names if not of_strategy(name)], runs)
     per_run = [share for run, row in zip(runs, table.to_dict("records"), strict=True) if len(share := _shares(run, row))]
     shares = pd.concat(per_run, ignore_index=True) if per_run else pd.DataFrame(columns=SHARES)
-    return Results(table, names, shares, *_base_tasks(runs, main_metric(table)))
+    return Results(table, names, shares, *_base_tasks(runs, main_metric(table)), runs, configs)
+
+
+def artifacts(run: Path) -> dict[str, Path]:
+    """Where a run's artifacts lie: beside runs/ in store/, also when the whole root was moved or is read from another folder."""
+    store = run.absolute().parent.parent / "store"
+    listed = read_json(run / "artifacts.json") if (run / "artifacts.json").is_file() else {}
+    return {name: store / Path(path).parent.name / Path(path).name for name, path in listed.items()}
+
+
+def main_metric(results: pd.DataFrame) -> str:
+    """The metric that the figures show: loss, or the first of the others that was scored."""
+    return next(metric for metric in METRICS if metric in results)
+
+
+def labels(table: pd.DataFrame, names: list[str]) -> list[str]:
+    """What tells the runs apart in words: the strategy, then those of the settings ``names`` that apply to it."""
+    return [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
 
 
 def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -125,16 +151,32 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _named(row: dict[str, Any], names: list[str]) -> list[str]:
-    """``num_tasks=8`` for a parameter, ``mistral_7b`` for an option."""
+    """``num_tasks=8`` for a parameter, ``tasks=graph_cut`` for an option inside a strategy, ``mistral_7b`` for an option of a group."""
     import pandas as pd
 
     shown = [name for name in names if not pd.api.types.is_scalar(row[name]) or pd.notna(row[name])]
-    return [str(row[name]) if name in GROUPS or "@" in name else f"{name.rpartition('.')[2]}={row[name]}" for name in shown]
+    return [plain(row[name]) if name in GROUPS else f"{short(name)}={plain(row[name])}" for name in shown]
+
+
+def short(name: str) -> str:
+    """The last part of a setting's name: ``num_tasks`` of strategy.num_tasks, ``probe`` of embedding@probe."""
+    return name.rpartition("@")[2].rpartition(".")[2]
+
+
+def plain(value: Any) -> str:
+    """A setting as it is written in YAML; "" where it does not apply."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return str(value).lower()
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def of_strategy(name: str) -> bool:
     """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared under."""
-    return name.startswith(("strategy", "function@strategy", "quality", "embedding")) and not name.startswith("embedding@probe")
+    return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not name.startswith(
+        "embedding@probe"
+    )
 
 
 def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:

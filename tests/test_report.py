@@ -60,7 +60,8 @@ def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(sweep: 
         ("random", "3", f"{np.mean([2.2, 2.21, 2.24]):.3f} ± {half:.3f}"),
         ("base model, not finetuned", "", "4.000"),
     ]
-    assert {(row["selection (s)"], row["run (s)"]) for row in rows[:2]} == {("1.5", "62")}
+    cost = lines(section(report(sweep / "out"), "Cost"))
+    assert {(row["mixture (s)"], row["in all (s)"], row["peak memory (GiB)"]) for row in cost} == {("1.5", "62", "2.50")}
     assert "2 held-out tasks (50 documents)" in report(sweep / "out")
     assert str(sweep / "out") in capsys.readouterr().out
 
@@ -69,7 +70,8 @@ def test_differences_are_paired_by_seed(sweep: Path) -> None:
     (sweep / "runs" / "random-2" / "result.json").unlink()  # this seed has no pair now
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     (row,) = lines(section(report(sweep / "out"), "Against random"))
-    assert (row["pairs"], row["Δ loss (nats/token)"], row["loss: reading"]) == ("2", "-0.200 ± 0.000", "no claim from 2 seeds")
+    assert (row["pairs"], row["± over seeds"], row["reading"]) == ("2", "0.000", "no claim from 2 seeds")
+    assert row["Δ loss (nats/token)"].startswith("-0.200 ± ")
     assert "One or two seeds carry no claim." in report(sweep / "out")
 
 
@@ -80,7 +82,7 @@ def test_three_pairs_are_read_by_their_interval(tmp_path: Path, shift: float, re
         finished_run(tmp_path, f"s{seed}", seed=seed, loss=2.0 + shift + noise)
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     (row,) = lines(section(report(tmp_path / "out"), "Against random"))
-    assert (row["pairs"], row["loss: reading"]) == ("3", reading)
+    assert (row["pairs"], row["reading"]) == ("3", reading)
 
 
 def test_the_full_pool_is_compared_at_every_budget(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_any_logged_column_can_be_controlled_for(sweep: Path) -> None:
     from smartdpp.study import Cell, Wanted
 
     found = [Cell((run.name,), run, "done") for run in sorted((sweep / "runs").iterdir())]
-    text, _ = write(found, Wanted("x", given=("train_seed",)), sweep / "out")
+    text, *_ = write(found, Wanted("x", given=("train_seed",)), sweep / "out")
     rows = lines(section(text, "Diversity against performance"))
     assert all("Pearson r given train_seed" in row for row in rows)
     assert rows[0]["Pearson r given train_seed"]
@@ -196,10 +198,10 @@ def test_one_run_is_reported_in_its_own_folder(tmp_path: Path) -> None:
     run = finished_run(tmp_path, loss_change=-2.0, loss_change_low=-2.2, loss_change_high=-1.8)
     assert main([str(run)]) == 0
     assert {path.name for path in (run / "report").iterdir()} == {
-        "report.md", "results.csv", "tasks.csv", "task_shares.png", "heldout.png", "diversity.png"
+        "report.html", "report.md", "results.csv", "tasks.csv", "task_shares.png", "heldout.png", "diversity.png"
     }  # fmt: skip
     text = report(run / "report")
-    assert "- loss (nats/token): -2.000 (-2.200 to -1.800)" in text
+    assert "loss (nats/token): -2.000 (-2.200 to -1.800)" in text
     assert lines(section(text, "Held-out tasks"))[0] == {"task": "gcd", "base model": "4.500", "smart": "2.000"}
     for figure in re.findall(r"\]\((.*?)\)", text):
         assert (run / "report" / figure).is_file()
@@ -236,7 +238,7 @@ def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Pat
     assert str(tmp_path) not in report(out)
     finished_run(tmp_path, cells(study, arguments[1:])[1].path.name, strategy="equal")
     assert main(arguments) == 0
-    assert "2 cells: 1 missing, 1 done." in report(out)
+    assert "2 cells: 1 done, 1 missing." in report(out)
     assert "There is no finished run of random to compare with." in report(out)
     assert lines(section(report(out), "Results"))[0]["strategy"] == "equal"
 
@@ -268,6 +270,114 @@ def test_an_unwritable_folder_gets_one_sentence(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "report.md")
 
-    monkeypatch.setattr("smartdpp.report.write_text", full)
+    monkeypatch.setattr("smartdpp.report.compose.write_text", full)
     assert main([str(finished_run(tmp_path))]) == 1
     assert capsys.readouterr().err == "error: cannot write report.md: No space left on device. Choose another folder with --out PATH\n"
+
+
+def page(out: Path) -> str:
+    return (out / "report.html").read_text()
+
+
+def write_report(runs: Path, out: Path, **wanted: object) -> None:
+    from smartdpp.report import write
+    from smartdpp.study import Cell, Wanted
+
+    write([Cell((run.name,), run, "done") for run in sorted(runs.iterdir())], Wanted("x", **wanted), out)
+
+
+def test_a_prompt_with_a_script_stays_text(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script> {{ 7*7 }} {}"
+    for seed in range(2):
+        name = f"<b>task{seed}</b>"
+        finished_run(tmp_path, f"r{seed}", seed=seed, prompts=hostile, selected={name: 5}, **{f"loss/{name}": 2.0})
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    html = page(tmp_path / "out")
+    assert html.count("<script>") == html.count("</script>") == 1
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; {{ 7*7 }} 0" in html
+    assert "<b>task" not in html
+    assert r"\</script\>\<script\>alert(1)" in report(tmp_path / "out")
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(sweep: Path) -> None:
+    main([str(sweep / "runs"), "--out", str(sweep / "out")])
+    html = page(sweep / "out")
+    assert "default-src &#39;none&#39;" in html
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", html)
+    assert html.count("<svg") == len(list((sweep / "out").glob("*.png"))) > 0
+
+
+def test_differences_are_paired_by_document_and_corrected_for_their_number(tmp_path: Path) -> None:
+    for seed, noise in enumerate((-0.01, 0.0, 0.02)):
+        finished_run(tmp_path, f"r{seed}", strategy="random", seed=seed, loss=2.0)
+        for name, shift in (("smart", -0.3), ("dpp", -0.035)):
+            finished_run(tmp_path, f"{name}{seed}", strategy=name, seed=seed, loss=2.0 + shift + noise)
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    smart, dpp = lines(section(report(tmp_path / "out"), "Against random"))
+    assert float(smart["p (Holm)"]) == pytest.approx(2 * float(smart["p"]), rel=0.1)
+    assert float(dpp["p (Holm)"]) == pytest.approx(float(dpp["p"]), rel=0.1)
+    assert float(smart["± over documents"]) > 0
+    half = float(smart["Δ loss (nats/token)"].split("±")[1])
+    assert half > float(smart["± over documents"])
+    assert "the 50 documents together" in report(tmp_path / "out")
+    assert "corrected for all 2 comparisons" in report(tmp_path / "out")
+
+
+def test_a_study_of_one_strategy_compares_with_its_first_setting(tmp_path: Path) -> None:
+    for num_tasks in (4, 8):
+        for seed in range(3):
+            finished_run(
+                tmp_path, f"m{num_tasks}-{seed}", seed=seed, loss=2 + num_tasks / 10, config={"strategy": {"num_tasks": num_tasks}}
+            )
+    write_report(tmp_path / "runs", tmp_path / "out", baseline="smart")
+    (row,) = lines(section(report(tmp_path / "out"), "Against smart, num_tasks=4"))
+    assert (row["strategy.num_tasks"], row["reading"]) == ("8", "worse")
+
+
+def test_a_baseline_in_several_settings_is_paired_like_with_like(tmp_path: Path) -> None:
+    for num_tasks in (4, 8):
+        for strategy in ("smart", "random_tasks"):
+            loss = 2 + num_tasks / 10 - 0.1 * (strategy == "smart")
+            config = {"strategy": {"num_tasks": num_tasks}}
+            finished_run(tmp_path, f"{strategy}{num_tasks}", strategy=strategy, loss=loss, config=config)
+    write_report(tmp_path / "runs", tmp_path / "out", baseline=("random_tasks",))
+    rows = lines(section(report(tmp_path / "out"), "Against random_tasks"))
+    assert [row["Δ loss (nats/token)"] for row in rows] == ["-0.100", "-0.100"]
+
+
+def test_the_papers_numbers_stand_beside_the_rows_they_belong_to(sweep: Path) -> None:
+    from smartdpp.study import Paper
+
+    values = ({"strategy": "random", "value": 27.1}, {"strategy": "top", "value": 30.9})
+    paper = Paper("A. Author, 2024, table 1", "win rate (%)", values)
+    write_report(sweep / "runs", sweep / "out", paper=paper)
+    text = section(report(sweep / "out"), "Results")
+    rows = {row["strategy"]: row["win rate (%) (the paper's)"] for row in lines(text)}
+    assert (rows["smart"], rows["random"]) == ("not available", "27.1")
+    assert "1 of its 2 values belong to no row that is finished here." in text
+    assert 'class="number paper"' in page(sweep / "out")
+
+
+def test_what_was_chosen_shows_tasks_examples_and_the_closest_pair(sweep: Path) -> None:
+    main([str(sweep / "runs"), "--out", str(sweep / "out")])
+    text = section(report(sweep / "out"), "What was chosen")
+    assert "Seed 0: 40 of 150 examples, 2400 tokens, from 2 tasks." in text
+    assert "| chain_sum | 30 | 75.0 | 33.3 |" in text
+    assert "What is 0 + 0?" in text
+    assert "| 1.000 | 3 and 6 |" in text  # rows 2 and 5 are copies
+
+
+def test_an_energy_that_was_logged_is_shown(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    main([str(run)])
+    assert "Energy: not available" in report(run / "report")
+    put(tmp_path / "store" / "scores" / run.name / "meta.json", {"energy_wh": 1.25, "peak_gpu_gib": 3.5})
+    main([str(run)])
+    (row,) = lines(section(report(run / "report"), "Cost"))
+    assert (row["energy (Wh)"], row["peak GPU memory (GiB)"]) == ("1.25", "3.50")
+
+
+def test_settings_in_which_cells_differ_are_listed(sweep: Path) -> None:
+    main([str(sweep / "runs"), "--out", str(sweep / "out")])
+    rows = lines(section(report(sweep / "out"), "Configuration"))
+    assert {"setting": "strategy", "values (runs)": "random (3), smart (3)"}.items() <= rows[0].items()

@@ -51,3 +51,27 @@ def test_wandb_takes_it_offline(runs, monkeypatch):
     Wandb(mode="offline").log(runs[0])
     assert {"mixture", "loss", "diversity/runs", "diversity/correlations"} <= set(logged)
     assert list((runs[0] / "wandb").glob("offline-run-*"))
+
+
+def test_wandb_takes_a_studys_report_in_its_group(runs, tmp_path, monkeypatch):
+    import wandb
+
+    from smartdpp.report import write
+    from smartdpp.study import Cell, Wanted
+
+    started, logged = {}, {}
+    start = wandb.init
+
+    def init(**kwargs):
+        started.update(kwargs)
+        session = start(**kwargs)
+        log = session.log
+        monkeypatch.setattr(session, "log", lambda values: logged.update(values) or log(values))
+        return session
+
+    monkeypatch.setattr(wandb, "init", init)
+    out = tmp_path / "out"
+    *_, report = write([Cell((run.name,), run, "done") for run in runs], Wanted("x"), out)
+    Wandb(mode="offline", group="small").log_report("small", report, out)
+    assert (started["group"], started["job_type"]) == ("small", "report")
+    assert {"report", "cells/done", "Results/table", "Results/strategies", "Against random, seed by seed/table"} <= set(logged)

@@ -1,0 +1,67 @@
+"""Performance along a swept number: the budget, the number of tasks, γ, θ, a temperature. Whatever else differs is a line of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.figures.drawing import Drawing, Hover
+from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
+from smartdpp.gather import plain, short
+from smartdpp.intervals import t_interval
+from smartdpp.summary import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOG_FROM = 8  # times the smallest value: from this span on the axis is logarithmic
+
+
+def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: pd.Series) -> Drawing:
+    """Mean and 95 % t interval over seeds along the column ``swept``, side by side.
+
+    results: one line per run; ``label`` tells the lines apart and does not hold what is swept. A run without a number there (the full pool
+    has no budget) is part of a level line. panel: str for each line of results, the panel that it belongs to.
+    """
+    groups, hover = list(results.groupby(panel, sort=False)), Hover()
+    rows, columns = grid(len(groups))
+    figure, axes = panels(12 if columns == 1 else 3 + 6 * columns, 7 * rows, rows, columns, sharey=True)
+    level = [label for label, runs in results.groupby("label", sort=False) if runs[swept].isna().all()]
+    name = "budget (examples)" if swept == "budget" else short(swept)
+    for ax, (title, of_panel) in zip(axes, groups, strict=False):
+        values = np.sort(of_panel[swept].dropna().unique())
+        logarithmic = len(values) > 1 and values[0] > 0 and values[-1] / values[0] >= LOG_FROM
+        lines = [label for label in styles if label in set(of_panel["label"]) and label not in level]
+        for i, label in enumerate(lines):
+            runs = of_panel[of_panel["label"] == label]
+            shift = i - (len(lines) - 1) / 2  # so that intervals at one value do not hide each other
+            points = [(value, *t_interval(of_value[metric]), len(of_value)) for value, of_value in runs.groupby(swept)]
+            x, y, half, n = np.array(points).T
+            at = x * (values[-1] / values[0]) ** (0.006 * shift) if logarithmic else x + 0.006 * shift * np.ptp(values)
+            ax.errorbar(at, y, yerr=half, capsize=5, **styles[label])
+            for a, v, mean, h, count in zip(at, x, y, half, n, strict=True):
+                interval = "" if np.isnan(h) else f" ± {h:.3f}"
+                said = hover(f"{label}, {name} {v:g}", f"{LABELS[metric]} {mean:.3f}{interval}", f"n = {count:.0f} seeds")
+                ax.plot(a, mean, "o", markersize=16, alpha=0, gid=said)
+        for label in level:
+            runs = of_panel[of_panel["label"] == label]
+            if len(runs):
+                ax.axhline(runs[metric].mean(), **level_line(styles[label]))
+        if logarithmic:
+            ax.set_xscale("log")
+        if len(values) <= 10:
+            ax.set_xticks(values, [plain(float(value)) for value in values])
+            ax.minorticks_off()
+        ax.set_xlabel(name + (", log scale" if logarithmic else ""))
+        base_model(ax, of_panel, metric)
+        ax.set_title(title or f"Mean and 95 % t interval over n seeds, {len(of_panel)} runs")
+    for ax in axes[len(groups) :]:
+        ax.set_visible(False)
+    for ax in axes[::columns]:
+        ax.set_ylabel(axis(metric))
+    legend(figure, counted(results, styles, [swept, panel], level))
+    alt = f"Curves of {LABELS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: means with 95 % t intervals, "
+    alt += f"one line for each of {results['label'].nunique() - len(level)} settings"
+    alt += f"; level lines: {', '.join(level)}." if level else "."
+    return Drawing("budget" if swept == "budget" else f"along_{short(swept)}", alt, figure, hover.texts)

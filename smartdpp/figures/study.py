@@ -1,0 +1,75 @@
+"""Which figures a study gets: those that its cells support. A curve needs a swept number, a map two crossed choices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smartdpp.axes import alike, as_number, choices, crossed, numbers
+from smartdpp.figures.curves import along
+from smartdpp.figures.dots import by_strategy
+from smartdpp.figures.drawing import Drawing
+from smartdpp.figures.maps import pairs, task_shares
+from smartdpp.figures.scatter import diversity_performance
+from smartdpp.figures.style import looks, style
+from smartdpp.gather import Results, labels, main_metric, plain, short
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def of_study(results: Results) -> list[Drawing]:
+    """One figure for each thing that was varied, then diversity against performance and the tasks' shares; empty without trained runs."""
+    table = results.table
+    if table.empty or (table := table[table["n"] > 0].sort_values("budget", kind="stable")).empty:
+        return []
+    metric, every = main_metric(table), looks(results.table.loc[results.table["n"] > 0, "label"].unique())
+    swept = numbers(table, results.settings)
+    with style():
+        drawn = [] if table["budget"].nunique() > 1 else [by_strategy(table, metric, every)]
+        drawn += [_along(table, results, name, metric) for name in swept]
+        drawn += [_pairs(table, results, down, across, metric) for down, across in choices(table, results.settings)]
+        scatter = diversity_performance(table, metric, every, results.shares)
+        drawn += [scatter] if scatter else []
+        drawn += [task_shares(results.shares)] if len(results.shares) else []
+    return drawn
+
+
+def _along(table: pd.DataFrame, results: Results, swept: str, metric: str) -> Drawing:
+    """Lines are told apart by all that differs but the swept number and the context, which has panels of its own."""
+    names = [name for name in results.settings if name != swept and name not in results.context]
+    table = table[_several(table, swept, names) | as_number(table[swept]).isna()]
+    names = [name for name in names if _varies(table, name)]
+    number, lines = as_number(table[swept]), labels(table, names)
+    if swept != "budget" and table["budget"].nunique() > 1:
+        lines = [f"{line}, budget {plain(budget)}".removesuffix(", budget ") for line, budget in zip(lines, table["budget"], strict=True)]
+    words = table[swept].map(plain).where(number.isna(), "")  # a word among the numbers, such as auto, is a level line of its own
+    lines = [f"{line}, {short(swept)}={word}" if word else line for line, word in zip(lines, words, strict=True)]
+    shown = table.assign(label=lines, **{swept: number})
+    return along(shown, swept, metric, looks(shown["label"].unique()), _panel(table, [c for c in results.context if c != swept]))
+
+
+def _pairs(table: pd.DataFrame, results: Results, down: str, across: str, metric: str) -> Drawing:
+    import pandas as pd
+
+    rest = [*(["budget"] if table["budget"].nunique() > 1 else []), *(s for s in results.settings if s not in (down, across))]
+    shown = table.dropna(subset=[down, across])
+    shown = pd.concat([group for _, group in shown.groupby(alike(shown, ["strategy", *rest]), sort=False) if crossed(group, down, across)])
+    return pairs(shown, down, across, metric, _panel(shown, [name for name in rest if shown[name].map(plain).nunique() > 1]))
+
+
+def _several(table: pd.DataFrame, swept: str, names: list[str]) -> pd.Series:
+    """bool for each line: part of a line of at least two points, where all but the swept number (and the context) agrees."""
+    others = ["strategy", *(["budget"] if swept != "budget" else []), *names]
+    return as_number(table[swept]).groupby(alike(table, others)).transform("nunique") > 1
+
+
+def _varies(table: pd.DataFrame, name: str) -> bool:
+    """Whether a setting tells runs of one strategy apart."""
+    return bool((table[name].map(plain).groupby(table["strategy"]).nunique() > 1).any())
+
+
+def _panel(table: pd.DataFrame, names: list[str]) -> pd.Series:
+    """What a panel is called: the values of the settings that make it one."""
+    if not names:
+        return table["run"].map(lambda _: "")
+    return table[names].apply(lambda row: ", ".join(f"{short(name)} {plain(row[name])}" for name in names if plain(row[name])), axis=1)

@@ -1,0 +1,200 @@
+"""Against a baseline: paired by seed and by document, with intervals, and corrected for how many comparisons there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.axes import alike
+from smartdpp.evaluation.scores import RATIOS
+from smartdpp.figures.dots import against
+from smartdpp.figures.style import Looks, budget_said, style
+from smartdpp.gather import LOSSES, Results, artifacts, labels, of_strategy, plain, short
+from smartdpp.intervals import Difference, holm, influence, paired_difference
+from smartdpp.report.content import Picture, Section, Table, Text
+from smartdpp.report.numbers import SEEDS, best_first, columns, described, metrics
+from smartdpp.summary import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLAIM = 3  # pairs of runs below which a difference is no claim
+SHOWN = 40  # rows of the figure; above, the largest budget's alone
+
+
+def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[Section]:
+    """One section for each baseline; one family of comparisons for the correction: all of them, under the main metric."""
+    found = {name: _compare(results, name) for name in baselines}
+    sizes = [0 if isinstance(compared, str) else len(compared) for compared in found.values()]
+    differences = [line["difference"] for compared in found.values() if not isinstance(compared, str) for line in compared]
+    p = [difference.p if difference.seeds >= CLAIM else np.nan for difference in differences]
+    adjusted = np.split(holm(p), np.cumsum(sizes)[:-1])
+    sections = []
+    for (baseline, compared), p_holm in zip(found.items(), adjusted, strict=True):
+        if isinstance(compared, str):
+            sections += [Section(_title(baseline), (Text(compared),))] if compared else []
+            continue
+        sections.append(_section(results, compared[0]["baseline"], compared, p_holm, int(np.isfinite(p).sum()), looks))
+    return sections
+
+
+def _title(baseline: str) -> str:
+    return f"Against {baseline}, seed by seed"
+
+
+def _compare(results: Results, baseline: str) -> list[dict[str, Any]] | str:
+    """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there is none.
+
+    Where all runs are of the baseline's strategy, its first setting is the baseline; where it was run in several settings, the others
+    are paired with the one that is like them (the same number of tasks).
+    """
+    import pandas as pd
+
+    table, own = results.table[results.table["n"] > 0], [name for name in results.settings if of_strategy(name)]
+    base, others = table[table["strategy"] == baseline], table[table["strategy"] != baseline]
+    if base.empty:
+        return f"There is no finished run of {baseline} to compare with." if len(others) else ""
+    shared, against = results.context, baseline
+    if others.empty:
+        setting = alike(table, own)
+        base, others = table[setting == setting.iloc[0]], table[setting != setting.iloc[0]]
+        against = labels(base, own)[0]
+        if others.empty:
+            return ""
+    if base.duplicated(["budget", *shared, *SEEDS]).any():
+        both = [name for name in own if base[name].notna().all() and others[name].notna().any()]
+        shared, others = [*shared, *both], others.dropna(subset=both)
+    if base.duplicated(["budget", *shared, *SEEDS]).any():
+        return f"{baseline} was run in several settings of its own, so there is no one run to pair with."
+    shown = metrics(table)
+    # a strategy without a budget (the full pool) is compared at every budget of the baseline
+    free = others[others["budget"].isna()].drop(columns="budget").merge(pd.DataFrame({"budget": base["budget"].unique()}), how="cross")
+    others = pd.concat([others[others["budget"].notna()], free])
+    keys = ["budget", *shared, *SEEDS]
+    if base["budget"].isna().all():  # and a baseline without one with every budget
+        keys = keys[1:]
+    pairs = others.merge(base[[*keys, "run", *shown]], on=keys, suffixes=("", "_of_baseline"))
+    if pairs.empty:
+        return f"No finished run shares its seed with one of {baseline} yet."
+    by = columns(results)
+    documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)))
+    return [
+        {"baseline": against, "by": values, "group": group, "difference": _difference(group, shown[0], documents)}
+        | {metric: _difference(group, metric, None) for metric in shown[1:]}
+        for values, group in best_first(pairs, by, shown[0])
+    ]
+
+
+class _Documents:
+    """Each run's documents under a metric, read once: what each adds to the run's macro-average. Empty where the samples are gone."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self.folders = folders
+        self.kept: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+
+    def of(self, run: str, metric: str) -> dict[tuple[str, str], float]:
+        if (run, metric) not in self.kept:
+            file = artifacts(self.folders[run]).get("scores", self.folders[run]) / "samples.jsonl"
+            self.kept[run, metric] = read_influence(file, metric) if file.is_file() else {}
+        return self.kept[run, metric]
+
+    def differences(self, run: str, baseline: str, metric: str) -> dict[tuple[str, str], float]:
+        mine, its = self.of(run, metric), self.of(baseline, metric)
+        return {key: value - its[key] for key, value in mine.items()} if mine.keys() == its.keys() else {}
+
+
+def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
+    """What each document of samples.jsonl adds to the macro-average of a metric. Only the fields needed are parsed."""
+    import pyarrow as pa
+    from pyarrow import json
+
+    numerator, denominator = ("nll", RATIOS[metric][0]) if metric in RATIOS else (metric, metric)
+    fields = {"task": pa.string(), "id": pa.string(), numerator: pa.float64(), denominator: pa.float64()}
+    options = json.ParseOptions(explicit_schema=pa.schema(list(fields.items())), unexpected_field_behavior="ignore")
+    table = json.read_json(file, read_options=json.ReadOptions(block_size=2**24), parse_options=options)
+    value, size = (np.nan_to_num(table[name].to_numpy().astype(np.float64), nan=-1.0) for name in (numerator, denominator))
+    has = (table[numerator].is_valid().to_numpy()) & (table[denominator].is_valid().to_numpy())
+    if metric not in RATIOS:
+        size = np.ones(len(value))
+    scale = RATIOS[metric][1] if metric in RATIOS else 1.0
+    keys = list(zip(table["task"].to_pylist(), table["id"].to_pylist(), strict=True))
+    return influence(keys, scale * np.where(has, value, 0.0), np.where(has, size, 0.0))
+
+
+def _difference(group: pd.DataFrame, metric: str, documents: _Documents | None) -> Difference | None:
+    both = group[group[metric].notna() & group[f"{metric}_of_baseline"].notna()]
+    if both.empty:
+        return None
+    by_document = (
+        [documents.differences(a, b, metric) for a, b in zip(both["run"], both["run_of_baseline"], strict=True)] if documents else []
+    )
+    complete = by_document if all(by_document) else []
+    return paired_difference((both[metric] - both[f"{metric}_of_baseline"]).tolist(), complete)
+
+
+def _section(results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: np.ndarray, family: int, looks: Looks) -> Section:
+    import pandas as pd
+
+    shown, by = metrics(results.table), columns(results)
+    records = []
+    for line, adjusted in zip(compared, p_holm, strict=True):
+        found: Difference = line["difference"]
+        record = described(by, line["by"]) | {"pairs": str(found.seeds), f"Δ {LABELS[shown[0]]}": _signed(found.mean, found.half)}
+        record |= {"± over seeds": _half(found.half_seeds), "± over documents": _half(found.half_documents)}
+        record |= {"p": _p(found.p), "p (Holm)": _p(adjusted), "reading": _reading(found, adjusted, shown[0])}
+        others = {f"Δ {LABELS[metric]}": line[metric] for metric in shown[1:]}
+        records.append(record | {name: _signed(d.mean, d.half) for name, d in others.items() if d})
+    documents = max(line["difference"].documents for line in compared)
+    note = f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {LABELS[shown[0]]}: ± is the 95 % t interval over seeds"
+    note += f" and the {documents} documents together, both paired; beside it each alone. " if documents else "; no samples were found. "
+    note += f"p (Holm): corrected for all {family} comparisons with baselines here; the reading goes by it, at 0.05. " if family else ""
+    note += "The other differences: over seeds alone, not corrected. " if len(shown) > 1 else ""
+    note += "One or two seeds carry no claim." if min(line["difference"].seeds for line in compared) < CLAIM else ""
+    picture = _picture(results, baseline, compared, p_holm, shown[0], looks)
+    return Section(_title(baseline), (picture, Table(pd.DataFrame(records).fillna("")), Text(note.strip())))
+
+
+def _picture(results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: np.ndarray, metric: str, looks: Looks) -> Picture:
+    import pandas as pd
+
+    several = results.table["budget"].nunique() > 1
+    lines = []
+    for line, adjusted in zip(compared, p_holm, strict=True):
+        row, found = line["group"].iloc[0], line["difference"]
+        where = [budget_said(row["budget"])] if several and row["budget"] == row["budget"] else []
+        where += [f"{short(name)} {plain(row[name])}" for name in results.context]
+        lines.append(
+            {"panel": ", ".join(where), "label": row["label"], "budget": row["budget"], "mean": found.mean, "half": found.half}
+            | {"p_holm": adjusted if found.seeds >= CLAIM else np.nan, "seeds": found.seeds, "documents": found.documents}
+        )
+    frame = pd.DataFrame(lines)
+    caption = ""
+    if len(frame) > SHOWN and several:
+        caption = (
+            f"The largest budget's {int((frame['budget'] == frame['budget'].max()).sum())} of {len(frame)} comparisons; the table has all."
+        )
+        frame = frame[frame["budget"] == frame["budget"].max()]
+    with style():
+        return Picture(against(frame, baseline, metric, looks), caption)
+
+
+def _signed(mean: float, half: float) -> str:
+    return f"{mean:+.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
+
+
+def _half(half: float) -> str:
+    return "" if np.isnan(half) else f"{half:.3f}"
+
+
+def _p(p: float) -> str:
+    return "" if np.isnan(p) else f"{p:.2g}"
+
+
+def _reading(found: Difference, p_holm: float, metric: str) -> str:
+    if found.seeds < CLAIM:
+        return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    if not p_holm < 0.05 or found.mean == 0:
+        return "no difference shown"
+    return "better" if (found.mean < 0) == (metric in LOSSES) else "worse"

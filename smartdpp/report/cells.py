@@ -1,0 +1,35 @@
+"""How far a sweep is: cells by their state, and every cell that is not done by name with the first line of its error."""
+
+from __future__ import annotations
+
+from smartdpp.config import HOW
+from smartdpp.report.content import Block, Fold, Section, Table, Text
+from smartdpp.study import Cell
+
+ORDER = ("done", "running", "failed", "unfinished", "missing", "invalid")
+
+
+def counts(found: list[Cell]) -> dict[str, int]:
+    return {state: n for state in ORDER if (n := sum(cell.state == state for cell in found))}
+
+
+def section(found: list[Cell]) -> Section:
+    import pandas as pd
+
+    total = f"{len(found)} cell{'' if len(found) == 1 else 's'}"
+    blocks: list[Block] = [Text(f"{total}: {', '.join(f'{count} {state}' for state, count in counts(found).items())}.")]
+    named = [(" ".join(o for o in cell.overrides if o.split("=")[0] not in HOW), cell) for cell in found]
+    noted = sorted(
+        ((name, cell) for name, cell in named if cell.state not in ("done", "missing") or cell.detail),
+        key=lambda n: ORDER.index(n[1].state),
+    )
+    if noted:
+        lines = [{"cell": name, "state": cell.state} for name, cell in noted]
+        if any(cell.detail for _, cell in noted):
+            lines = [line | {"first line of the error": cell.detail} for line, (_, cell) in zip(lines, noted, strict=True)]
+        blocks.append(Table(pd.DataFrame(lines)))
+    if missing := [{"cell": name, "state": cell.state} for name, cell in named if cell.state == "missing"]:
+        blocks.append(Fold(f"{len(missing)} not started", (Table(pd.DataFrame(missing)),)))
+    if any(cell.state != "done" for cell in found):
+        blocks.append(Text("The command that started them starts again exactly what is not done."))
+    return Section("Cells", tuple(blocks))

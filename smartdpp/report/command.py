@@ -1,0 +1,50 @@
+"""The command line: run folders, or a study's YAML, to a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from smartdpp.errors import InputError
+from smartdpp.gather import run_folders
+from smartdpp.report.compose import write
+from smartdpp.store import DISK_ERRORS
+from smartdpp.study import Cell, Wanted, cells, state, wanted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m smartdpp.report", description="Tables and figures of finished runs.")
+    parser.add_argument("what", nargs="+", help="run folders; or a study's YAML and the overrides it was run with")
+    parser.add_argument("--out", type=Path, help="folder to write into")
+    parser.add_argument("--wandb", choices=["offline", "online"], help="mirror the report to Weights & Biases, in the study's group")
+    args = parser.parse_intermixed_args(argv)
+    try:
+        if Path(args.what[0]).suffix in (".yaml", ".yml"):
+            study = Path(args.what[0])
+            report, found, name = wanted(study), cells(study, args.what[1:]), study.stem
+            out = args.out or study.parent / "results" / study.stem
+        else:
+            runs = run_folders([Path(what) for what in args.what])
+            found = [Cell((run.name,), run, *state(run)) for run in runs]
+            name = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+            report = Wanted(title=name)
+            out = args.out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
+        try:
+            text, files, made = write(found, report, out)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise InputError(f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out PATH") from error
+        if args.wandb:
+            from smartdpp.track import Wandb
+
+            Wandb(mode=args.wandb, group=name).log_report(name, made, out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    print(f"\nwritten into {out}: {', '.join(file.name for file in files)}")
+    return 0

@@ -1,0 +1,126 @@
+"""Which sections a report has, in order: those that its runs support."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smartdpp.figures import of_run, of_study
+from smartdpp.figures.style import looks
+from smartdpp.gather import LOSSES, Results, collect, main_metric
+from smartdpp.report import against, by_task, cells, chosen, cost, leaderboard, markdown, page, predictors, setup
+from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
+from smartdpp.report.numbers import best_first, mean
+from smartdpp.store import write_text
+from smartdpp.study import Cell, Wanted
+from smartdpp.summary import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path], Report]:
+    """Writes the report into ``out``; returns its text for the terminal, the files written, and what it holds."""
+    results = collect([cell.path for cell in found if cell.state == "done" and cell.path])
+    report = compose(found, results, wanted)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"report.html": page.render(report), "report.md": markdown.render(report)}
+    if len(results.table):
+        texts |= {
+            name: table.convert_dtypes().to_csv(index=False)
+            for name, table in (("results.csv", results.table), ("tasks.csv", results.shares))
+        }
+    for name, text in texts.items():
+        write_text(out / name, text)
+    pictures = [picture.drawing.png(out) for picture in all_pictures(report)]
+    return markdown.brief(report), [*(out / name for name in texts), *pictures], report
+
+
+def all_pictures(report: Report) -> list[Picture]:
+    blocks = [block for section in report.sections for block in section.blocks]
+    blocks += [inner for block in blocks if isinstance(block, Fold) for inner in block.blocks]
+    return [block for block in blocks if isinstance(block, Picture)]
+
+
+def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
+    states = cells.section(found)
+    if results.table.empty:
+        return Report(wanted.title, wanted.question, {}, (), cells.counts(found), (states,))
+    alone = len(found) == 1 and found[0].path is not None
+    sections = _of_run(results, found[0].path) if alone and found[0].path else _of_study(results, wanted)
+    finished = len(found) == cells.counts(found).get("done", 0) and not any(cell.detail for cell in found)
+    # what is missing comes first, as it qualifies all that follows
+    sections = [*sections, states] if finished else [states, *sections]
+    return Report(wanted.title, wanted.question, _facts(results), tuple(_cards(results, wanted)), cells.counts(found), tuple(sections))
+
+
+def _of_run(results: Results, run: Path) -> list[Section]:
+    board = leaderboard.section(results)
+    pictures = tuple(Picture(drawing) for drawing in of_run(run))
+    figures = [Section("Figures", pictures, brief=False)] if pictures else []
+    return [
+        board, *by_task.change(results), *by_task.section(results), *figures,
+        *chosen.section(results), *cost.section(results), *setup.section(results),
+    ]  # fmt: skip
+
+
+def _of_study(results: Results, wanted: Wanted) -> list[Section]:
+    drawn = {drawing.name: Picture(drawing) for drawing in of_study(results)}
+    scatter, shares = drawn.pop("diversity_performance", None), drawn.pop("task_shares", None)
+    board = leaderboard.section(results, wanted.paper)
+    board = Section(board.title, (*drawn.values(), *board.blocks))
+    predicted = predictors.section(results, wanted.given)
+    if scatter:
+        blocks: tuple[Block, ...] = predicted[0].blocks if predicted else ()
+        predicted = [Section("Diversity against performance", (scatter, *blocks))]
+    mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
+    compared = against.section(results, wanted.baselines, looks(results.table.loc[results.table["n"] > 0, "label"].unique()))
+    return [
+        board, *compared, *by_task.section(results), *predicted, *mixtures,
+        *chosen.section(results), *cost.section(results), *setup.section(results),
+    ]  # fmt: skip
+
+
+def _facts(results: Results) -> dict[str, str]:
+    table = results.table
+
+    def all_of(name: str) -> str:
+        return ", ".join(str(value) for value in table[name].dropna().unique()) if name in table else ""
+
+    commits = ", ".join(str(commit)[:10] for commit in table["commit"].dropna().unique()) if "commit" in table else ""
+    changed = " with uncommitted changes" if "uncommitted" in table and table["uncommitted"].notna().any() else ""
+    facts = {name: all_of(name) for name in ("model", "recipe", "corpus", "evaluation")}
+    facts |= {"commit": commits + changed if commits else ""}
+    facts |= {"machine": all_of("machine"), "device": all_of("device"), "precision": all_of("dtype")}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _cards(results: Results, wanted: Wanted) -> list[Card]:
+    """The best mean with its n, the baseline's beside it, and the base model's; within the largest budget."""
+    table = results.table[results.table["n"] > 0]
+    if table.empty:
+        return []
+    metric, budget = main_metric(table), table["budget"].max()
+    if results.context:  # several models or corpora have no one best
+        return []
+    shown = table[(table["budget"] == budget) | table["budget"].isna()]
+    ranked: list[tuple[Any, pd.DataFrame]] = sorted(
+        best_first(shown, ["label"], metric), key=lambda item: item[1][metric].mean(), reverse=metric not in LOSSES
+    )
+    at = f" at budget {budget:.0f}" if budget == budget else ""
+
+    def card(heading: str, label: str, runs: pd.DataFrame) -> Card:
+        return Card(heading, mean(runs[metric], 3), f"{label}, {LABELS[metric]}, n = {len(runs)} seed{'s' if len(runs) > 1 else ''}")
+
+    cards = (
+        [card(f"Best mean{at}", ranked[0][0][0], ranked[0][1])] if len(ranked) > 1 else [card("Finetuned", ranked[0][0][0], ranked[0][1])]
+    )
+    for baseline in wanted.baselines:
+        cards += [card("Baseline", label, runs) for (label,), runs in ranked[1:] if (runs["strategy"] == baseline).all()]
+    base = table[f"{metric}_base"].dropna() if f"{metric}_base" in table else table[metric].iloc[:0]
+    if base.nunique() == 1:
+        cards.append(Card("Base model", f"{base.iloc[0]:.3f}", f"not finetuned, {LABELS[metric]}"))
+    if results.documents:
+        tasks = sum(name.startswith(f"{metric}/") for name in table)
+        cards.append(Card("Held out", str(results.documents), f"documents in {tasks} tasks, never trained on"))
+    return cards

@@ -1,0 +1,75 @@
+"""What a report consists of, said once and written twice: as Markdown and as an HTML page.
+
+Cells of tables and texts are plain strings that may hold data (task names, prompts, messages): whoever writes them out escapes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smartdpp.figures import Drawing
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Strings only. A column whose cells all begin with a number sorts as numbers."""
+
+    frame: pd.DataFrame
+    marked: tuple[str, ...] = ()  # columns that are not ours: the paper's numbers
+    quiet: tuple[int, ...] = ()  # rows, by position, to compare with rather than results: the base model's
+
+    def numeric(self, column: str) -> bool:
+        cells = self.frame[column].astype(str)
+        return bool(cells.str.match(r"[-+]?\.?\d|(not available)?$").all() and cells.str.match(r"[-+]?\.?\d").any())
+
+
+@dataclass(frozen=True)
+class Picture:
+    drawing: Drawing
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks under a heading that opens and closes."""
+
+    title: str
+    blocks: tuple[Text | Table | Picture, ...]
+
+
+Block = Text | Table | Picture | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: tuple[Block, ...]
+    brief: bool = True  # also printed in the terminal
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number of the first screen."""
+
+    heading: str
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Report:
+    title: str
+    question: str
+    facts: dict[str, str]  # what holds for all runs: model, corpus, machine
+    cards: tuple[Card, ...]
+    states: dict[str, int]  # state to number of cells
+    sections: tuple[Section, ...]

@@ -1,0 +1,77 @@
+"""One row per setting, best first: scores over seeds, diversity, what the mixture holds, and the paper's own number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smartdpp.gather import Results, main_metric
+from smartdpp.report import paper as papers
+from smartdpp.report.content import Section, Table, Text
+from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
+from smartdpp.study import Paper
+from smartdpp.summary import LABELS
+
+
+def section(results: Results, paper: Paper | None = None) -> Section:
+    import pandas as pd
+
+    table, main_one = results.table, main_metric(results.table)
+    by, shown = columns(results), metrics(results.table)
+    trained = table[table["n"] > 0]
+    records, rows = [], []
+    for values, group in best_first(trained, by, main_one):
+        record: dict[str, Any] = described(by, values) | {"seeds": str(len(group))}
+        record |= {LABELS[metric]: mean(group[metric], 3) for metric in shown}
+        if "ldd" in group and group["ldd"].notna().any():
+            record |= {"LDD (nats/example)": mean(group["ldd"].dropna(), 3), "at n": f"{group['ldd_n'].iloc[0]:.0f}"}
+            record |= {
+                "kept (%)": mean(100 * group["diversity_kept_share"], 1),
+                "copies (%)": mean(100 * group["diversity_duplicate_share"], 1),
+            }
+        record |= {
+            "examples": mean(group["n"], 0),
+            "tasks": f"{mean(group['tasks'], int(group['tasks'].nunique() > 1))} of {group['tasks_in_pool'].iloc[0]:.0f}",
+        }
+        records.append(record)
+        at = group.index[0]
+        rows.append(results.configs[at] | table.loc[at].to_dict())
+    if paper:
+        for record, value in zip(records, papers.column(paper, rows), strict=True):
+            record[paper.measure] = value
+    notes = _notes(results, shown, trained.groupby(by, dropna=False).size())
+    base = _base_models(results, shown)
+    frame = pd.DataFrame([*records, *base]).fillna("")
+    told = [Text(" ".join(notes)), *([Text(papers.said(paper, rows))] if paper else [])]
+    marked = (paper.measure,) if paper else ()
+    return Section("Results", (Table(frame, marked, tuple(range(len(records), len(frame)))), *told))
+
+
+def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
+    """The base model's scores, once for each model, corpus and evaluation that were compared."""
+    context = [name for name in results.settings if name.split(".")[0] in ("corpus", "model", "evaluation", "pool")]
+    groups = results.table.groupby(context, dropna=False, sort=False) if context else [((), results.table)]
+    return [
+        described(context, values)
+        | {"strategy": "base model, not finetuned", "seeds": ""}
+        | {LABELS[metric]: number(group[f"{metric}_base"].iloc[0], 3) for metric in shown if f"{metric}_base" in group}
+        for values, group in groups
+    ]
+
+
+def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
+    tasks = sum(name.startswith(f"{shown[0]}/") for name in results.table)
+    notes = [
+        f"Scores are means over {tasks} held-out tasks"
+        + (f" ({results.documents} documents)" if results.documents else "")
+        + "; ± is the 95 % t interval over seeds, left out where all seeds agree."
+    ]
+    if len(sizes) and sizes.min() == 1:
+        notes.append("One seed: no interval.")
+    if len(sizes) and (sizes == 2).any():
+        notes.append("Two seeds: the interval is wide and carries no claim.")
+    if "ldd" in results.table:
+        notes.append(
+            "LDD is the log determinant distance, lower is more diverse; it is read at one n within a budget and compares only there."
+        )
+        notes.append("kept: picks above the truncation, of the mixture; copies: rows that repeat an earlier one exactly.")
+    return notes

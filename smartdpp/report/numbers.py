@@ -1,0 +1,61 @@
+"""How numbers are written: with their interval where there is one, with the digits that they can carry, "" where they are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.gather import plain
+from smartdpp.intervals import t_interval
+from smartdpp.result import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from smartdpp.gather import Results
+
+SEEDS = ["seed", "select_seed", "train_seed"]
+UNITS = {"budget": "budget (examples)"}
+
+
+def mean(values: pd.Series, digits: int) -> str:
+    """Mean ± half width of the 95 % t interval; the mean alone for one value, or where all are the same."""
+    values = values.dropna()
+    if values.empty:
+        return ""
+    centre, half = t_interval(values)
+    return number(centre, digits) if len(values) == 1 or values.nunique() == 1 else f"{centre:.{digits}f} ± {half:.{digits}f}"
+
+
+def number(value: Any, digits: int) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def heading(name: str) -> str:
+    """A setting's column head, with its unit."""
+    return UNITS.get(name, name.rpartition("@")[2])
+
+
+def metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics shown. Bits per byte say the same as the loss unless models with different tokenizers are compared."""
+    several = "model" in table and table["model"].nunique() > 1
+    return [metric for metric in METRICS if metric in table and (several or metric != "bits_per_byte" or "loss" not in table)]
+
+
+def columns(results: Results) -> list[str]:
+    """What a row of a table stands for: a strategy under a budget and settings, where those differ."""
+    return ["strategy", *(["budget"] if results.table["budget"].nunique() > 1 else []), *results.settings]
+
+
+def described(by: list[str], values: tuple[Any, ...]) -> dict[str, str]:
+    return {heading(name): plain(value) for name, value in zip(by, values, strict=True)}
+
+
+def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean first."""
+    from smartdpp.gather import LOSSES
+
+    sign = 1 if metric in LOSSES else -1
+    groups = list(table.groupby(by, dropna=False, sort=False))
+    return sorted(groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean()))

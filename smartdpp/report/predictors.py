@@ -1,0 +1,68 @@
+"""Diversity against performance, within a budget: every measure by how well it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.correlate import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
+from smartdpp.errors import InputError
+from smartdpp.gather import LOSSES, Results, main_metric, plain
+from smartdpp.report.content import Block, Section, Table, Text
+from smartdpp.report.numbers import heading
+from smartdpp.summary import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def section(results: Results, given: Sequence[str]) -> list[Section]:
+    """Raises InputError where ``given`` names a column that no run logged."""
+    import pandas as pd
+
+    metric = main_metric(results.table)
+    if missing := [name for name in given if name not in results.table]:
+        raise InputError(f"report.given names {', '.join(missing)}, which no run logged; results.csv has {', '.join(results.table)}")
+    controls = [(LENGTH,), *((name,) for name in given)]
+    records, warnings = [], []
+    for group in sorted(within_budgets(results, metric, controls), key=lambda group: np.nan_to_num(group.where["budget"], nan=np.inf)):
+        where = {heading(name): plain(value) for name, value in group.where.items()}
+        if group.warning:
+            named = ", ".join(f"{name} {value}" for name, value in where.items() if value != "") or "without a budget"
+            warnings.append(f"{named}: {group.warning}")
+        records += [where | _predictor(line, group.runs, metric, controls) for line in group.ranking.to_dict("records")]
+    if not records and not warnings:
+        return []
+    blocks: list[Block] = [Text(f"Every measure against {LABELS[metric]}, one point a run, within a budget; the best predictor first.")]
+    if records:
+        blocks += [
+            Table(pd.DataFrame(records).fillna("")),
+            Text(
+                "LDD and copies: lower is more diverse; the other measures: higher. The last column reads the sign of r: whether more "
+                f"diverse runs have the better {metric.replace('_', ' ')}. Brackets: 95 % bootstrap intervals over runs, percentiles of "
+                f"{RESAMPLES} resamples. Runs of one strategy are not independent of each other, which makes them narrower than they "
+                "should be; and of many measures the best one looks better than it is. One left out: the range of r when any one run is."
+            ),
+        ]
+    return [Section("Diversity against performance", (*blocks, *(Text(warning) for warning in warnings)))]
+
+
+def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]) -> dict[str, str]:
+    names = {LENGTH: "mean response length"}
+    low, high = line["leave_one_out"]
+    return {
+        "measure": MEASURES[line["measure"]][0],
+        "n runs": str(line["n"]),
+        "n strategies": str(runs.loc[runs[line["measure"]].notna(), "label"].nunique()),
+        "Pearson r": str(line["pearson"]),
+        "Spearman ρ": str(line["spearman"]),
+        "Kendall τ": str(line["kendall"]),
+        **{
+            f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(line[f"given {', '.join(columns)}"])
+            for columns in controls
+        },
+        "r, one left out": "" if np.isnan(low) else f"{low:+.2f} to {high:+.2f}",
+        "more diverse is": reading(line["measure"], line["pearson"], metric in LOSSES),
+    }
