@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 
 import hydra
@@ -16,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from smartdpp import console, price, workers
 from smartdpp.config import conf_dir, redact, register
@@ -74,6 +75,8 @@ def cell(cfg: DictConfig) -> float | None:
 
 def said(error: Exception) -> str:
     """What a person needs of an error: the message, with its kind where the message alone would be cryptic."""
+    if isinstance(error, InterpolationKeyError) and (size := re.search(r"'sizes\.(.*?)'", str(error))):
+        return f"size={size[1]} is none of this study's sizes: its YAML lists them under sizes (as laptop, gpu and paper)"
     kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
     return redact(f"{kind}{error}")
 

@@ -207,7 +207,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
     """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own groups among them."""
     run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
     if run.corpus.finished:
-        _check_budget(run, run.corpus.meta()["facts"]["n_pool"])
+        _check_pool(run)
     return run
 
 
@@ -286,7 +286,7 @@ def _stages(run: Run) -> dict[str, float]:
         seconds[name] = 0.0 if hit else time.perf_counter() - started
         console.stage(name, artifact, hit)
         if name == "corpus":
-            _check_budget(run, artifact.meta()["facts"]["n_pool"])
+            _check_pool(run)
     return seconds
 
 
@@ -300,10 +300,14 @@ def _round(this: Round) -> dict[str, Callable[[Run, Path], dict[str, Any]]]:
     return {f"{name} round {this.number}": work for name, work in names.items()}
 
 
-def _check_budget(run: Run, n: int) -> None:
+def _check_pool(run: Run) -> None:
+    """What only the corpus tells, before anything that takes long: whether the budget is there, and the query of a targeted selection."""
+    n = run.corpus.meta()["facts"]["n_pool"]
     size = run.parts.strategy.size(n, run.cfg.budget)
     if size > n:
         raise InputError(f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus")
+    if isinstance(run.parts.strategy, Targeted):
+        run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
 
 
 def _corpus(run: Run, out: Path) -> dict[str, Any]:

@@ -129,6 +129,14 @@ def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> Non
     assert not any(tmp_path.glob("runs/[!.]*"))
 
 
+def test_a_size_that_a_study_does_not_have_is_one_sentence(tmp_path: Path) -> None:
+    done = run_py("-cn", "smart_mixing", "size=huge", "until=plan", f"root={tmp_path}")
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip() == "error: size=huge is none of this study's sizes: its YAML lists them under sizes (as laptop, gpu and paper)"
+    )
+
+
 def test_a_training_is_priced_once_and_a_known_corpus_by_its_own_length(small_run) -> None:
     from smartdpp.pipeline import execute
 

@@ -48,6 +48,14 @@ def test_the_query_is_in_the_pools_space(small_run: Callable[..., Run]) -> None:
     np.testing.assert_allclose(np.linalg.norm(Q, axis=1), 1, rtol=1e-5)
 
 
+def test_a_query_that_cannot_be_had_is_refused_before_the_pool_is_embedded(small_run: Callable[..., Run]) -> None:
+    run = small_run("strategy=targeted", "strategy.query.per_task=1000")
+    with pytest.raises(InputError, match="per_task is 1000"):
+        execute(run)
+    assert run.corpus.finished
+    assert not run.embedding.finished
+
+
 def test_what_decides_the_query_decides_the_mixture(small_run: Callable[..., Run]) -> None:
     run = small_run(*SMALL)
     for other in ("strategy.query.per_task=4", "evaluation.limit=5", "evaluation.seed=1"):
@@ -86,11 +94,11 @@ def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], 
     import pyarrow.parquet as pq
 
     theirs = pq.read_table(run.corpus.path / "heldout.parquet")["prompt"][0].as_py()
+    path.write_text('{"prompt": "Is 13 a prime?"}\n')
+    assert small_run(*wanted).mixture.key != run.mixture.key, "a file counts by its content"
     path.write_text(json.dumps({"prompt": f" {theirs.upper()} "}) + "\n")
-    again = small_run(*wanted)
-    assert again.mixture.key != run.mixture.key, "a file counts by its content"
     with pytest.raises(InputError, match=r"1 prompts, first that of row .* must not hold what is scored"):
-        execute(again)
+        small_run(*wanted)
 
 
 def test_a_missing_file_is_named_before_any_work(small_run: Callable[..., Run]) -> None:
