@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ NEEDS = {  # options that cannot work without a value of the user's
     "evaluation/jsonl": ["evaluation.path={data}"],
     "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
 }
-REFUSED_HERE = {"recipe/qlora": "CUDA"}  # what check says on a machine without a GPU
+REFUSED_WITHOUT = {"recipe/qlora": "CUDA", "runtime/ray": "the package ray"}  # what check says where it is missing
 
 
 def composed(*overrides: str, name: str = "config", folder: Path = CONF):
@@ -55,8 +56,9 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
         "query": ["strategy=targeted", f"query@strategy.query={name}"],
     }.get(group, [f"{group}={name}"])
     cfg = composed(*choices, *extra)
-    refusal = REFUSED_HERE.get(f"{group}/{name}")
-    if refusal and not torch.cuda.is_available():
+    here = {"CUDA": torch.cuda.is_available(), "the package ray": find_spec("ray") is not None}
+    refusal = REFUSED_WITHOUT.get(f"{group}/{name}")
+    if refusal and not here[refusal]:
         with pytest.raises(ValueError, match=refusal):
             check(cfg)
     else:
