@@ -75,10 +75,10 @@ class FacilityLocation:
     def state(self, budget: int) -> State:
         """A greedy run's state: see smartdpp.greedy.windows."""
         from smartdpp.functions.coverage import Coverage
-        from smartdpp.functions.coverage_device import DeviceCoverage
+        from smartdpp.functions.reach import Reach
 
         if self.features.device.type == "cpu":
             return Coverage(self)
         if self.neighbors is not None:
             raise InputError("neighbors is for features in host memory; on a device the exact function is fast: set neighbors to null.")
-        return DeviceCoverage(self)
+        return Reach(self.features, self.features)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet, coverage
 from smartdpp.functions.coverage import Coverage
-from smartdpp.functions.coverage_device import DeviceCoverage
 from smartdpp.functions.logdet import LogDetState
+from smartdpp.functions.reach import Reach
 from smartdpp.greedy import maximize
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
@@ -118,7 +118,7 @@ def test_facility_location_in_float32_and_on_devices(data):
     X = data.draw(pools())
     f = FacilityLocation(X)
     single = narrow(Coverage(f, double=0), *(data.draw(st.integers(1, 6)) for _ in range(3)))
-    device = narrow(DeviceCoverage(f), *(data.draw(st.integers(1, 6)) for _ in range(3)))
+    device = narrow(Reach(f.features, f.features), *(data.draw(st.integers(1, 6)) for _ in range(3)))
     device.tile = 3
     for state in (single, device):
         s = run(state, len(X), len(X))
