@@ -33,6 +33,7 @@ from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Qualit
 
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
+COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
 
@@ -98,18 +99,16 @@ class Parts:
 def check(cfg: DictConfig) -> Parts:
     """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
     plain = container(cfg)
-    problems = [problem for group in (*GROUPS, "runtime") for problem in _signature_problems(group, plain[group])]
+    problems = [problem for group in COMPONENTS for problem in _signature_problems(group, plain[group])]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
     problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
     if not problems:
-        for group in (*GROUPS, "runtime"):
+        for group in COMPONENTS:
             try:
-                parts[group] = instantiate(plain[group], _convert_="all")
-            except InstantiationException as error:
-                if not isinstance(error.__cause__, InputError):
-                    raise
-                problems.append(str(error.__cause__))
+                parts[group] = _instantiated(plain[group])
+            except InputError as error:
+                problems.append(str(error))
         try:
             parts["limits"] = Limits(**plain["pool"])
             Price(**plain["price"])
@@ -133,6 +132,11 @@ def component(group: str, node: dict[str, Any]) -> Any:
     """One component by itself, for commands that need no whole run. Raises InputError that lists what is wrong with it."""
     if problems := list(_signature_problems(group, node)):
         raise InputError("\n".join(problems))
+    return _instantiated(node)
+
+
+def _instantiated(node: dict[str, Any]) -> Any:
+    """The component. What it refuses itself comes out as its own InputError, not as Hydra's."""
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
