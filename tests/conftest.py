@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,25 @@ def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
         return prepare(cfg, HydraConfig.get().runtime.choices)
 
     return make
+
+
+@pytest.fixture
+def interrupted_after() -> Callable[[int], AbstractContextManager[None]]:
+    """``with interrupted_after(2): work()``: a KeyboardInterrupt when work is about to save its third shard."""
+    from smartdpp import shards
+
+    @contextmanager
+    def interrupted(enough: int) -> Iterator[None]:
+        save, saved = shards._save, []
+
+        def save_then_die(path: Path, part: Any) -> None:
+            if len(saved) == enough:
+                raise KeyboardInterrupt
+            saved.append(path)
+            save(path, part)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shards, "_save", save_then_die)
+            yield
+
+    return interrupted

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from smartdpp import shards
 from smartdpp.console import _work
 from smartdpp.encode import encode
 from smartdpp.models import Tiny
@@ -119,30 +118,16 @@ def test_logits_are_made_for_responses_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen == [(rows["n_tokens"].to_numpy() - rows["n_prompt_tokens"].to_numpy()).sum()]
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("which", list(stage.COLUMNS))
-def test_a_killed_pass_resumes_to_the_same_bytes(which: stage.Pass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_pass_resumes_to_the_same_bytes(which: stage.Pass, tmp_path: Path, interrupted_after: Callable) -> None:
     model = Tiny()
     rows = corpus_of(model, repeat=3)
     for folder in ("whole", "resumed"):
         (tmp_path / folder).mkdir()
     measure(which, model, 100, rows, tmp_path / "whole", shard=4)
 
-    save, saved = shards._save, []
-
-    def save_then_die(path: Path, part: np.ndarray) -> None:
-        if len(saved) == 2:
-            raise Interrupted
-        saved.append(path)
-        save(path, part)
-
-    monkeypatch.setattr(shards, "_save", save_then_die)
-    with pytest.raises(Interrupted):
+    with interrupted_after(2), pytest.raises(KeyboardInterrupt):
         measure(which, model, 100, rows, tmp_path / "resumed", shard=4)
-    monkeypatch.setattr(shards, "_save", save)
     facts = measure(which, model, 100, rows, tmp_path / "resumed", shard=4)
     assert facts["resumed_rows"] == 8
     assert (tmp_path / "resumed" / "X.npy").read_bytes() == (tmp_path / "whole" / "X.npy").read_bytes()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from smartdpp import shards, task_vectors
+from smartdpp import task_vectors
 from smartdpp.console import describe
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
@@ -70,24 +70,16 @@ def test_a_tasks_draw_depends_on_its_own_examples_and_the_seed_alone() -> None:
     assert all(more[task][:2].tolist() == fewer[task].tolist() for task in more)
 
 
-def test_a_killed_measurement_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_measurement_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: Callable
+) -> None:
     monkeypatch.setattr(task_vectors, "SHARD", 1)
     for folder in ("whole", "resumed"):
         (tmp_path / folder).mkdir()
     measured = Task2Vec(Tiny(), examples=2)
     measured.measure(ROWS, tmp_path / "whole")
-    save, saved = shards._save, []
-
-    def save_then_die(path: Path, part: np.ndarray) -> None:
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-        saved.append(path)
-        save(path, part)
-
-    monkeypatch.setattr(shards, "_save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(2), pytest.raises(KeyboardInterrupt):
         measured.measure(ROWS, tmp_path / "resumed")
-    monkeypatch.setattr(shards, "_save", save)
     measured.measure(ROWS, tmp_path / "resumed")
     for name in ("X.npy", "tasks.json"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
