@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from smartdpp.energy import gpu_watt_hours
 from smartdpp.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -124,11 +125,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str, Any]:
-    """The build's facts with its wall-clock seconds and the peak resident memory of this process while it ran."""
-    started = time.perf_counter()
+    """The build's facts with its wall-clock seconds, the peak resident memory of this process while it ran, and what GPUs drew."""
+    started, drawn = time.perf_counter(), gpu_watt_hours()
     with peak_memory() as peak:
         facts = build(partial)
     record = {"facts": facts, "seconds": round(time.perf_counter() - started, 3), "peak_gib": round(peak() / 2**30, 3)}
+    if drawn is not None and (now := gpu_watt_hours()) is not None:
+        record["energy_wh"] = round(now - drawn, 4)
     torch = sys.modules.get("torch")  # a stage that used a GPU has imported it
     if torch is not None and torch.cuda.is_available():
         record["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
