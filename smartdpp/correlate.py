@@ -3,6 +3,10 @@
 Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number of examples. For each
 measure: Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % bootstrap intervals over runs; the partial correlation given other logged
 columns, mean response length to begin with, which explains much of such correlations; and the range of r with any one run left out.
+
+Runs of one strategy resemble each other, so one unusual strategy can make a correlation, and many seeds make it look certain. Two more
+numbers tell: the range of r with any one strategy left out, and r within strategies, each run taken as its distance from the mean of its
+strategy's runs.
 """
 
 from __future__ import annotations
@@ -116,12 +120,18 @@ def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray) -> 
     return Estimate(value, float(low), float(high))
 
 
-def leave_one_out(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The least and the largest r of x and y, float64[n], without any one of the n runs."""
-    n = len(x)
-    others = np.array([np.delete(np.arange(n), i) for i in range(n)])
-    r = pearson(np.stack([x[others], y[others]], axis=1))
-    return (float(np.nanmin(r)), float(np.nanmax(r))) if not np.isnan(r).all() else (np.nan, np.nan)
+def leave_one_out(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None) -> tuple[float, float]:
+    """The least and the largest r of x and y, float64[n], without any one of the groups int[n]; by default, without any one run."""
+    group = np.arange(len(x)) if group is None else group
+    r = np.array([pearson(np.stack([x[others], y[others]])[None])[0] for g in np.unique(group) if (others := group != g).any()])
+    return (float(np.nanmin(r)), float(np.nanmax(r))) if len(r) > 1 and not np.isnan(r).all() else (np.nan, np.nan)
+
+
+def within_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Each value of float64[v, n] as its distance from its group's mean."""
+    belongs = group == np.unique(group)[:, None]
+    means = values @ belongs.T / belongs.sum(axis=1)
+    return values - means @ belongs
 
 
 def reading(measure: str, found: Estimate, lower_is_better: bool) -> str:
@@ -143,10 +153,12 @@ def rank_measures(
     seed: int = 0,
 ) -> pd.DataFrame:
     """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n, pearson, spearman, kendall (Estimates), one
-    Estimate for each of ``given`` under ``given <columns>``, and leave_one_out (low, high).
+    Estimate for each of ``given`` under ``given <columns>``, leave_one_out (low, high); and by strategy, where there are at least three
+    and some has several runs, within (an Estimate of r) and leave_one_strategy_out (low, high).
 
-    table: one line a run. A measure's runs are those that have it; a measure with fewer than FEWEST runs, or the same for all of them, is
-    left out, and a given column that is missing or the same for all (or is the measure) has an empty Estimate.
+    table: one line a run; its column ``label`` names the strategy. A measure's runs are those that have it; a measure with fewer than
+    FEWEST runs, or the same for all of them, is left out, and a given column that is missing or the same for all (or is the measure) has
+    an empty Estimate.
     """
     import pandas as pd
 
@@ -168,6 +180,10 @@ def rank_measures(
             )
             found = estimate(partial, runs[[measure, outcome, *columns]].to_numpy(float).T, draws) if usable else Estimate(*[np.nan] * 3)
             line[f"given {', '.join(columns)}"] = found
+        strategy = pd.factorize(runs["label"])[0]
+        several = 3 <= strategy.max() + 1 < n
+        line["within"] = estimate(pearson, within_groups(pair, strategy), draws) if several else Estimate(*[np.nan] * 3)
+        line["leave_one_strategy_out"] = leave_one_out(*pair, strategy) if several else (np.nan, np.nan)
         lines.append(line | {"leave_one_out": leave_one_out(*pair)})
     return pd.DataFrame(sorted(lines, key=lambda line: -abs(line["pearson"].value)))
 

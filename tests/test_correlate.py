@@ -66,6 +66,7 @@ def table_of(n, seed=0):
     loss = rng.normal(size=n)
     return pd.DataFrame(
         {
+            "label": "random",
             "loss": loss,
             "ldd": loss + 0.3 * rng.normal(size=n),
             "diversity_vendi": -loss + rng.normal(size=n),
@@ -89,6 +90,29 @@ def test_measures_are_ranked_by_how_well_they_predict():
     assert str(length[f"given {LENGTH}"]) == ""  # nothing is left of it given itself
     assert not np.isnan(length["pearson"].value)
     assert rank_measures(table_of(5), "loss").empty
+
+
+def test_a_correlation_that_one_unusual_strategy_makes_is_shown_as_that():
+    rng = np.random.default_rng(0)
+    strategy = np.repeat(["smart", "dpp", "random", "few_tasks"], 5)
+    far = 10.0 * (strategy == "few_tasks")  # narrow and bad; the others differ by chance alone
+    table = pd.DataFrame({"label": strategy, "loss": far + rng.normal(size=20), "ldd": far + rng.normal(size=20)})
+    line = rank_measures(table, "loss").iloc[0]
+    low, high = line["leave_one_strategy_out"]
+    assert line["leave_one_out"][0] > 0.9
+    assert low < 0.3 < 0.9 < high
+    assert line["within"].low < 0 < line["within"].high
+    without = table[strategy != "few_tasks"]
+    assert low == pytest.approx(stats.pearsonr(without["ldd"], without["loss"]).statistic)
+    centred = table[["ldd", "loss"]] - table.groupby("label")[["ldd", "loss"]].transform("mean")
+    assert line["within"].value == pytest.approx(stats.pearsonr(centred["ldd"], centred["loss"]).statistic)
+
+
+def test_two_strategies_are_too_few_to_leave_one_out():
+    table = table_of(20).assign(label=["smart", "random"] * 10)
+    line = rank_measures(table, "loss").iloc[0]
+    assert np.isnan(line["leave_one_strategy_out"]).all()
+    assert str(line["within"]) == ""
 
 
 def test_a_reading_needs_an_interval_without_zero():

@@ -43,7 +43,9 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
                 "LDD and copies: lower is more diverse; the other measures: higher. The last column reads the sign of r: whether more "
                 f"diverse runs have the better {metric.replace('_', ' ')}. Brackets: 95 % bootstrap intervals over runs, percentiles of "
                 f"{RESAMPLES} resamples. Runs of one strategy are not independent of each other, which makes them narrower than they "
-                "should be; and of many measures the best one looks better than it is. One left out: the range of r when any one run is."
+                "should be; and of many measures the best one looks better than it is. Left out: the range of r when any one run, or any "
+                "one strategy with all its runs, is. Within strategies: r of the runs' distances to their strategy's mean, which no "
+                "unusual strategy makes."
             ),
         ]
     return [Section("Diversity against performance", (*blocks, *(Text(warning) for warning in warnings)))]
@@ -51,7 +53,6 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
 
 def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]) -> dict[str, str]:
     names = {LENGTH: "mean response length"}
-    low, high = line["leave_one_out"]
     return {
         "measure": MEASURES[line["measure"]][0],
         "n runs": str(line["n"]),
@@ -63,6 +64,12 @@ def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: 
             f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(line[f"given {', '.join(columns)}"])
             for columns in controls
         },
-        "r, one left out": "" if np.isnan(low) else f"{low:+.2f} to {high:+.2f}",
+        "r, one run left out": _range(*line["leave_one_out"]),
+        "r, one strategy left out": _range(*line["leave_one_strategy_out"]),
+        "r within strategies": str(line["within"]),
         "more diverse is": reading(line["measure"], line["pearson"], metric in LOSSES),
     }
+
+
+def _range(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{low:+.2f} to {high:+.2f}"
