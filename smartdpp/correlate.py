@@ -183,8 +183,8 @@ def rank_measures(
         strategy = pd.factorize(runs["label"])[0]
         several = 3 <= strategy.max() + 1 < n
         line["within"] = estimate(pearson, within_groups(pair, strategy), draws) if several else Estimate(*[np.nan] * 3)
-        line["leave_one_strategy_out"] = leave_one_out(*pair, strategy) if several else (np.nan, np.nan)
-        lines.append(line | {"leave_one_out": leave_one_out(*pair)})
+        line["leave_one_strategy_out"] = leave_one_out(pair[0], pair[1], strategy) if several else (np.nan, np.nan)
+        lines.append(line | {"leave_one_out": leave_one_out(pair[0], pair[1])})
     return pd.DataFrame(sorted(lines, key=lambda line: -abs(line["pearson"].value)))
 
 
