@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"
 GREY = "#767676"  # what others are compared with: the pool, the base model
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SHOWN_TASKS = 20  # in one figure; it says of how many
 
@@ -61,7 +61,7 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **share
 
 
 def looks(labels: Iterator[str] | Any) -> Looks:
-    """A colour and a marker for each label: 6 x 7 distinct pairs, then again from the first."""
+    """A colour and a marker for each label: 7 x 7 distinct pairs, then again from the first."""
     pairs = ((i, color) for _ in MARKERS for i, color in enumerate(COLORS))
     every = [{"color": color, "marker": MARKERS[(i + k // len(COLORS)) % len(MARKERS)]} for k, (i, color) in enumerate(pairs)]
     return dict(zip(labels, itertools.cycle(every), strict=False))
