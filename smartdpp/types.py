@@ -8,6 +8,7 @@ file, no CUDA device), each as one sentence; an empty list means it may start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -17,6 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from smartdpp.greedy.partitions import Ask, Share
 
 T = TypeVar("T")
 
@@ -184,6 +187,14 @@ class Runtime(Protocol):
 
         An InputError of one of them is raised here. ``what`` names the work beside the progress bar.
         """
+        ...
+
+    def parts(self, n: int) -> int:
+        """Into how many shares a pool of n rows is best cut to choose from; 1: it stays in one piece, in this process."""
+        ...
+
+    def shares(self, makes: Sequence[Callable[[], Share]]) -> AbstractContextManager[Ask]:
+        """Shares of a pool for smartdpp.greedy.partitions.maximize, kept where they were made."""
         ...
 
 

@@ -32,6 +32,7 @@ class Tfidf:
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
+        from threadpoolctl import threadpool_limits
 
         # every run of non-space characters is a word: prompts of numbers and signs must not come out empty
         words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
@@ -39,7 +40,8 @@ class Tfidf:
         svd = TruncatedSVD(
             min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized"
         )
-        svd.fit(counts)
+        with threadpool_limits(1):  # other numbers of threads sum in other orders, and every machine fits by itself
+            svd.fit(counts)
 
         def encode(shard: pa.Table) -> np.ndarray:
             X = svd.transform(words.transform(shard["prompt"].to_pylist()))

@@ -23,9 +23,12 @@ PIECE = 2**13  # rows at a time
 
 @dataclass(frozen=True)
 class Span:
-    """All that a determinant keeps of ``count`` chosen rows: M (d, d), and z of the last of them, (b, d), b <= d."""
+    """All that a determinant keeps of ``count`` chosen rows: M (d, d), and z of the last of them, (b, d), b <= d.
 
-    M: torch.Tensor
+    Without M it says what the last b rows changed, to those who know all about the ones before.
+    """
+
+    M: torch.Tensor | None
     recent: torch.Tensor
     count: int
 
@@ -49,7 +52,25 @@ class Dual:
 
     @common.setter
     def common(self, span: Span) -> None:
-        self.M, self.recent, self.count = span.M.to(self.M.device, copy=True), span.recent.to(self.M.device), span.count
+        recent, behind = span.recent.to(self.M.device), span.count - self.count
+        if span.M is not None:
+            self.M, self.recent = span.M.to(self.M.device), recent
+        elif behind:
+            assert behind == len(recent), "these rows do not follow on the chosen ones"
+            self.take(recent)
+        self.count = span.count
+
+    def since(self, count: int) -> Span:
+        """``common`` for those who know it as it was after ``count`` rows: what changed, where that is the smaller message."""
+        behind = self.count - count
+        return self.common if 2 * behind > self.size else Span(None, self.recent[len(self.recent) - behind :], self.count)
+
+    def take(self, Z: torch.Tensor) -> None:
+        """What rows with these z (b, size) take from M."""
+        import torch
+
+        self.M = self.M - Z.T @ Z
+        self.recent = torch.cat([self.recent, Z])[-self.size :]
 
     def phi(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """[k, size]: rows whose inner products are the kernel."""
@@ -84,9 +105,8 @@ class Dual:
 
         lower = torch.from_numpy(factor).to(self.M.device)
         Z = torch.linalg.solve_triangular(lower, self.phi(index) @ self.M, upper=False)
-        self.M -= Z.T @ Z
+        self.take(Z)
         self.count += len(index)
-        self.recent = torch.cat([self.recent, Z])[-self.size :]
 
     def track(self, dtype: torch.dtype) -> None:
         n = len(self.function)
@@ -102,14 +122,15 @@ class Dual:
         tracked = self.some
         behind = self.count - tracked.seen
         if behind:
-            z, M = self.recent[-behind:].to(self.dtype).T, self.M.to(self.dtype)
+            few = behind <= len(self.recent)
+            change = self.recent[-behind:].to(self.dtype).T if few else self.M.to(self.dtype)
             for a in range(0, len(tracked.d2), PIECE):
                 at = slice(a, min(a + PIECE, len(tracked.d2)))
                 phi, weight = self.raw(at) if tracked is self.everyone else (tracked.rows[at], tracked.weights(at))
-                if behind <= len(self.recent):
-                    tracked.d2[at] -= weight * (phi @ z).square_().sum(1).cpu().numpy()
+                if few:
+                    tracked.d2[at] -= weight * (phi @ change).square_().sum(1).cpu().numpy()
                 else:
-                    tracked.d2[at] = self.function.rho + weight * ((phi @ M) * phi).sum(1).cpu().numpy()
+                    tracked.d2[at] = self.function.rho + weight * ((phi @ change) * phi).sum(1).cpu().numpy()
             tracked.seen = self.count
         return tracked.d2
 

@@ -17,6 +17,8 @@ from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
 
 if TYPE_CHECKING:
+    import torch
+
     from smartdpp.greedy.windows import State
 
 
@@ -52,13 +54,14 @@ class FacilityLocation:
 
     def gains(self, order: Any) -> np.ndarray:
         """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        order = checked(order, len(self))
+        return self.reached(self.features.rows(order)) if len(order) else np.empty(0)
+
+    def reached(self, Y: torch.Tensor) -> np.ndarray:
+        """float64[k]: what rows Y (k, d), normalised and not necessarily of the pool, give it one after the other."""
         import torch
 
-        order = checked(order, len(self))
         gain: Any = 0.0
-        Y = self.features.rows(order)
-        if not len(order):
-            return np.empty(0)
         for piece in self.features.blocks():  # each row of the pool gains on its own
             highest = torch.cummax(self.features.rows(piece) @ Y.T, 1).values.clamp_(min=0)
             gain = gain + torch.diff(highest, dim=1, prepend=torch.zeros_like(highest[:, :1])).sum(0)

@@ -101,6 +101,10 @@ class GraphCutState:
     def common(self, pull: Pull) -> None:
         self.v, self.radius, self.rounding = pull.v.to(self.features.device), pull.radius, pull.rounding
 
+    def since(self, count: int) -> Pull:
+        """``common`` for those who know it as it was after ``count`` picks: it is small enough as it is."""
+        return self.common
+
     def pooled(self, pulls: Sequence[Pull]) -> Pull:
         """Of shares of a pool nothing is chosen from: that of the pool."""
         return Pull.at_first(sum(pull.v.cpu() for pull in pulls), max(pull.radius for pull in pulls), self.lam)  # type: ignore[arg-type]

@@ -184,6 +184,10 @@ class LogDetState:
     def common(self, span: Span) -> None:
         self.dual.common = span
 
+    def since(self, count: int) -> Span:
+        """``common`` for those who know it as it was after ``count`` picks."""
+        return self.dual.since(count)
+
     def pooled(self, spans: Sequence[Span]) -> Span:
         """Of shares of a pool nothing is chosen from: that of the pool."""
         return spans[0]

@@ -1,11 +1,11 @@
 """Exact greedy over a pool that lies in shares, on one machine or many: the picks of the pool in one piece.
 
-Graph cut, and the log determinant on a linear kernel, know of the chosen rows only what fits in d numbers or d × d (Pull, Span). That is
-handed to every share; each answers with its leaders and a bound on everybody else (an all-reduce of a few thousand numbers). The leaders
-of leaders are gathered as a window, picks are made there as long as they beat every bound, and the next round starts. A window and its
-rules are those of smartdpp.greedy.windows; what differs is where the rows are.
+Graph cut, and the log determinant on a linear kernel, know of the chosen rows only what fits in d numbers or d × d (Pull, Span). What the
+last picks changed of that is handed to every share; each answers with its leaders and bounds on them and on everybody else (an all-reduce
+of a few thousand numbers, or d for each pick). The leaders of leaders are gathered as a window, picks are made there as long as they beat
+every bound, and the next round starts. A window and its rules are those of smartdpp.greedy.windows; what differs is where the rows are.
 
-A share that has lost everything but its rows, because its process died, answers the same: all it keeps is a cache of what a question says.
+A share that has lost everything but its rows, because its process died, says so, is told all of it and answers the same.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from smartdpp.greedy.windows import leaders, pick_inside, settle
 from smartdpp.types import Selection
 
 T = TypeVar("T")
+CHECKED = 8  # one of so many leaders is resolved in float64, which holds what bounds them against the truth
 
 
 @dataclass(frozen=True)
 class Now:
-    """Where the selection stands: the rows chosen so far, int64[t], and what the function keeps of them, d- or d × d-sized."""
+    """Where the selection stands: the rows chosen after the first ``base``, int64[t], and what the function keeps of all rows chosen, or
+    what it says to those who know the first ``base``.
+    """
 
     index: np.ndarray
+    base: int
     common: Any
 
 
@@ -45,7 +49,7 @@ class Head:
     best: float  # its gain
     slack: float  # gains this close to the best are a tie
     index: np.ndarray  # int64[w], the leaders
-    gain: np.ndarray  # float64[w]
+    gain: np.ndarray  # float64[w], not below theirs
     inner: float  # no other row looked at just now has more
     outer: float  # nor any other row at all, but this one is an old bound, which a look at everybody may lower
 
@@ -73,13 +77,17 @@ class Share:
     def pooled(self, commons: Sequence[Any]) -> Any:
         return self.state.pooled(commons)
 
-    def head(self, now: Now, everybody: bool = False) -> Head:
-        """The leaders after these picks, after a look at ``everybody`` or at those that led when it was last taken."""
+    def head(self, now: Now, everybody: bool = False) -> Head | None:
+        """The leaders after these picks, after a look at ``everybody`` or at those that led when it was last taken. None: it must be told
+        of more picks than these, which go on from what it has not seen.
+        """
+        if self.seen < now.base:
+            return None
         self.state.common = now.common
-        for j in now.index[self.seen :] - self.begin:
+        for j in now.index[self.seen - now.base :] - self.begin:
             if 0 <= j < len(self.function):
                 self.limits.take(int(j))
-        self.seen = len(now.index)
+        self.seen = now.base + len(now.index)
         if everybody or self.active is None:
             first = settle(self.state, self.limits, self.bound, self.everyone)
             self.mark, self.outer = self.state.mark(), -np.inf
@@ -92,10 +100,10 @@ class Share:
             return Head(-1, -np.inf, 0.0, np.empty(0, dtype=np.int64), np.empty(0), -np.inf, outer)
         index, inner = leaders(self.limits, self.bound, self.active, self.state.width, first)  # type: ignore[arg-type]  # not None by now
         index = index[self.limits.open(index)]
-        gain, _ = self.state.resolve(index)
-        self.bound[index] = gain
+        some = index[::CHECKED]
+        self.bound[some], _ = self.state.resolve(some)
         best = float(self.bound[first])
-        return Head(self.begin + first, best, self.state.tolerance(first, best), self.begin + index, gain, inner, outer)
+        return Head(self.begin + first, best, self.state.tolerance(first, best), self.begin + index, self.bound[index], inner, outer)
 
     def take(self, index: np.ndarray) -> GraphCut | LogDet:
         """The function on those of these rows (ascending) that lie here."""
@@ -107,6 +115,11 @@ class Ask(Protocol):
     """Puts a question to some of the shares (all by default) at the same time; answers come in the order of the shares."""
 
     def __call__(self, question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]: ...
+
+
+def divisible(function: Any) -> bool:
+    """Whether ``maximize`` gives the pool's own selection for shares of this function."""
+    return isinstance(function, GraphCut) or (isinstance(function, LogDet) and function.kernel in ("cosine", "linear"))
 
 
 def here(shares: Sequence[Share]) -> Ask:
@@ -134,10 +147,10 @@ def maximize(ask: Ask, budget: int, *, progress: bool = False) -> Selection:
     about = ask(lambda share: share.about())
     ends = _check(about, budget)
     commons = [common for *_, common in about]
-    now = Now(np.empty(0, dtype=np.int64), ask(lambda share: share.pooled(commons), [0])[0])
+    news = whole = Now(np.empty(0, dtype=np.int64), 0, ask(lambda share: share.pooled(commons), [0])[0])
     picks = Picks(budget, progress=progress)
     while len(picks.index) < budget:
-        heads = _heads(ask, now)
+        heads = _heads(ask, news, whole)
         lead = max(heads, key=lambda head: head.best)
         if lead.best == -np.inf:  # only copies are left
             break
@@ -146,25 +159,40 @@ def maximize(ask: Ask, budget: int, *, progress: bool = False) -> Selection:
         owners = np.unique(np.searchsorted(ends, index, side="right"))
         function = union(ask(partial(_take, index), owners.tolist()))
         state = function.state(len(index))
-        state.common = now.common
+        state.common = whole.common
         window = state.window(np.arange(len(index)))
         room, inside = Limits(len(index), min(len(index), budget - len(picks.index)), None, None, None, None), Picks(len(index))
         pick_inside(state, window, room, inside, floor, int(np.searchsorted(index, first)))
         window.close()
         for j, gain in zip(index[inside.index], inside.gain, strict=True):
             picks.append(int(j), gain)
-        now = Now(np.array(picks.index, dtype=np.int64), state.common)
+        base = len(whole.index)
+        whole = Now(np.array(picks.index, dtype=np.int64), 0, state.common)
+        news = Now(whole.index[base:], base, state.since(base))
     return picks.done()
 
 
-def _heads(ask: Ask, now: Now) -> list[Head]:
+def _heads(ask: Ask, news: Now, whole: Now) -> list[Head]:
     """Every share's answer; those whose old bounds stand in the way have looked at all their rows for it."""
-    heads = ask(lambda share: share.head(now))
+    heads = _told(ask, news, whole)
     lead = max(heads, key=lambda head: head.best)
     late = [i for i, head in enumerate(heads) if head.outer > -np.inf and head.outer >= lead.best - lead.slack]
-    for i, head in zip(late, ask(lambda share: share.head(now, everybody=True), late), strict=True):
+    for i, head in zip(late, _told(ask, news, whole, late, everybody=True), strict=True):
         heads[i] = head
     return heads
+
+
+def _told(ask: Ask, news: Now, whole: Now, which: Sequence[int] | None = None, everybody: bool = False) -> list[Head]:
+    """The heads after the ``news``, or after the ``whole`` of it where a share has lost what the news go on from."""
+    heads = ask(partial(_head, news, everybody), which)
+    lost = [i for i, head in enumerate(heads) if head is None]
+    for i, head in zip(lost, ask(partial(_head, whole, everybody), lost if which is None else [which[i] for i in lost]), strict=True):
+        heads[i] = head
+    return heads  # type: ignore[return-value]  # the whole begins with the first pick
+
+
+def _head(now: Now, everybody: bool, share: Share) -> Head | None:
+    return share.head(now, everybody)
 
 
 def _merged(heads: Sequence[Head], first: int) -> tuple[np.ndarray, float]:

@@ -1,13 +1,17 @@
 """Greedy in two rounds over random parts of a pool: for functions that need every pair of rows, where no machine can see all pairs.
 
-GreeDi (Mirzasoleiman, Karbasi, Sarkar and Krause 2013): greedy picks ``budget`` rows of each part by itself, then ``budget`` of these
-candidates; the answer is the best of the second round's selection and all of the first's. With parts drawn uniformly at random
-(RandGreeDi: Barbosa, Ene, Nguyen and Ward 2015) the answer is in expectation at least (1 - 1/e) / 2 of the optimum, for a monotone
-submodular function and any number of parts. Facility location is one. The log determinant on vmf and rbf kernels is not monotone: there the
-method is a heuristic, as greedy itself is.
+GreeDi (Mirzasoleiman, Karbasi, Sarkar and Krause, NIPS 2013): greedy picks ``budget`` rows of each part by itself, then ``budget`` of these
+candidates; the answer is the best of the second round's selection and all of the first's. With parts drawn uniformly at random (RandGreeDi:
+Barbosa, Ene, Nguyen and Ward, ICML 2015, arXiv 1502.02606) the answer is in expectation at least (1 - 1/e) / 2 of the optimum, for a
+monotone submodular function and any number of parts. Facility location is one. The log determinant on vmf and rbf kernels is not monotone:
+there the method is a heuristic, as greedy itself is.
 
 The bound asks that gains are those of the whole pool. Here a part of a facility location sees its own rows in the first round (a random
-sample of the pool, the decomposable case of the first paper), and in the second all rows, or ``witnesses`` of them.
+sample of the pool, the decomposable case of the first paper), and in the second all rows, or ``witnesses`` of them: the bound then holds up
+to the sampling error of these means, which shrinks as parts hold more rows and witnesses grow.
+
+Features that lie on disk are read by whoever needs them (smartdpp.functions.rows): the first round and the final gains by the parts, the
+second round's rows by this process.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.functions import FacilityLocation, GraphCut, LogDet
+from smartdpp.functions import FacilityLocation, LogDet
 from smartdpp.functions.subset import subset
 from smartdpp.greedy.maximize import maximize
+from smartdpp.greedy.partitions import divisible
 from smartdpp.runtime import current
 from smartdpp.types import Selection
 
@@ -40,7 +45,7 @@ def two_rounds(function: FacilityLocation | LogDet, budget: int, parts: int, *, 
     or parts out of range, and for a function that greedy maximises exactly over shares of a pool (smartdpp.greedy.partitions).
     """
     n = len(function)
-    if isinstance(function, GraphCut) or (isinstance(function, LogDet) and function.kernel in ("cosine", "linear")):
+    if divisible(function):
         raise InputError("This function needs no second round: smartdpp.greedy.partitions maximises it exactly over shares of a pool.")
     if not 1 <= parts <= n:
         raise InputError(f"parts is {parts}; it must be a whole number from 1 to {n}, the rows there are.")
@@ -62,8 +67,21 @@ def two_rounds(function: FacilityLocation | LogDet, budget: int, parts: int, *, 
     alone = np.array([among.value(np.searchsorted(judge, pick)) if len(pick) == len(second) else -np.inf for pick in chosen])
     best = int(alone.argmax())
     index = judge[second.index] if second.gain.sum() >= alone[best] else chosen[best]
-    gain = function.gains(index)
+    gain = _gains(function, rows, index)
     return TwoRounds(Selection(index, gain), float(gain.sum()), alone)
+
+
+def _gains(function: FacilityLocation | LogDet, parts: list[np.ndarray], index: np.ndarray) -> np.ndarray:
+    """float64[k]: of the whole pool; each part says what the chosen rows give its own."""
+    chosen = subset(function, index)
+    if isinstance(function, LogDet):
+        return chosen.gains(np.arange(len(index)))
+    sizes = [len(part) for part in parts]
+    return np.sum(current().map(_reached, lambda i: (subset(function, parts[i]), chosen), sizes, "gains"), axis=0)
+
+
+def _reached(part: FacilityLocation, chosen: FacilityLocation) -> np.ndarray:
+    return part.reached(chosen.features.rows(slice(None)))
 
 
 def _first_round(function: FacilityLocation | LogDet, budget: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,7 @@ class Ray:
     """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU. Threads of a task follow ``cpus``.
 
     ``retries`` is how often a task is started again after its worker died. ``rows_per_task``: how many rows one task embeds or measures,
-    loading the model once; what it has finished when its worker dies is kept.
+    loading the model once; what it has finished when its worker dies is kept. A pool is chosen from in shares of at least so many rows.
     """
 
     address: str | None = None  # of a running cluster ("auto", "host:6379"); None starts one on this machine
@@ -47,7 +48,6 @@ class Ray:
 
     def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
         import ray
-        from ray.exceptions import RayTaskError
         from tqdm import tqdm
 
         results: list[Any] = [None] * len(sizes)
@@ -63,12 +63,7 @@ class Ray:
                         return results
                     for done in ray.wait(list(pending))[0]:
                         i = pending.pop(done)
-                        try:
-                            results[i] = ray.get(done)
-                        except RayTaskError as error:
-                            if isinstance(error.cause, InputError):
-                                raise error.cause from None
-                            raise
+                        (results[i],) = answers([done])
                         bar.update(sizes[i])
 
     def slots(self) -> int:
@@ -96,6 +91,10 @@ class Ray:
                 raise InputError(f"runtime.address={self.address}: no Ray cluster answers there ({error}).") from None
         yield
 
+    def parts(self, n: int) -> int:
+        with self.connected():
+            return max(1, min(self.slots(), n // self.rows_per_task))
+
     @contextmanager
     def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
         """Shares of a pool for smartdpp.greedy.partitions.maximize, each made and kept by a process of its own.
@@ -105,11 +104,12 @@ class Ray:
         import ray
 
         with self.connected():
-            kept = ray.remote(Kept).options(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=-1, max_task_retries=-1)
+            where = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
+            kept = ray.remote(Kept).options(max_restarts=self.retries, max_task_retries=-1, **where)
             actors: list[Any] = [kept.remote(make) for make in makes]
 
             def ask(question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]:
-                return ray.get([actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)])
+                return answers([actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)])
 
             try:
                 yield ask
@@ -122,7 +122,25 @@ class Kept:
     """A share in a process of its own."""
 
     def __init__(self, make: Callable[[], Share]) -> None:
-        self.share = make()
+        self.make = make
+
+    @cached_property
+    def share(self) -> Share:
+        """Made for the first question, which a refusal then answers."""
+        return self.make()
 
     def ask(self, question: Callable[[Share], T]) -> T:
         return question(self.share)
+
+
+def answers(pending: list[Any]) -> list[Any]:
+    """What these tasks return. An InputError of one of them is raised as it was there."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    try:
+        return ray.get(pending)
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise

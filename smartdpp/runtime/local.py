@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from smartdpp.greedy.partitions import Ask, Share
 
 T = TypeVar("T")
 
@@ -18,3 +22,12 @@ class Local:
 
     def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
         return [work(*arguments(i)) for i in range(len(sizes))]
+
+    def parts(self, n: int) -> int:
+        return 1
+
+    @contextmanager
+    def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
+        from smartdpp.greedy.partitions import here
+
+        yield here([make() for make in makes])

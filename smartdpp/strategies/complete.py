@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smartdpp.functions.logdet import CLAMP, LogDet
+from smartdpp.functions.logdet import CLAMP
 from smartdpp.types import Selection
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,10 @@ def complete(chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 
     )
 
 
-def complete_pool(chosen: Selection, budget: int, function: LogDet, taken: np.ndarray | Sequence[int] = ()) -> Selection:
-    """``chosen`` from all of ``function``'s rows, completed by its own weights; how many copies that takes is logged."""
+def complete_pool(
+    chosen: Selection, budget: int, bonus: np.ndarray, weight: float = 1.0, taken: np.ndarray | Sequence[int] = ()
+) -> Selection:
+    """``chosen`` from all the rows that ``bonus`` has, completed as by ``complete``; how many copies that takes is logged."""
     if len(chosen) == budget:
         return chosen
     logger.warning(
@@ -41,4 +43,4 @@ def complete_pool(chosen: Selection, budget: int, function: LogDet, taken: np.nd
         budget - len(chosen),
         budget,
     )
-    return complete(chosen, budget, bonus=function.bonus, weight=1 - function.theta, taken=taken)
+    return complete(chosen, budget, bonus, weight, taken)

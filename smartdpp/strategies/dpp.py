@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
-from smartdpp.greedy import maximize
+from smartdpp.functions.rows import Rows
+from smartdpp.greedy.spread import choose
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id, started
 from smartdpp.strategies.complete import complete_pool
@@ -65,9 +67,9 @@ class Dpp:
                 logger.warning("strategy.theta is %g, but the quality is the same for every example: only diversity decides", self.theta)
         rows = by_id(pool)
         quality = None if pool.quality is None else pool.quality[rows]
-        X = pool.X[rows]
-        gamma = self.gamma if self.effective_items is None else gamma_for(np.asarray(X), self.effective_items, self.kernel, rng)
-        function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
+        gamma = self.gamma if self.effective_items is None else gamma_for(np.asarray(pool.X[rows]), self.effective_items, self.kernel, rng)
+        make = partial(LogDet, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
         start = np.flatnonzero(started(pool, rows))
-        chosen = complete_pool(maximize(function, budget, start=start), budget, function, taken=start)
+        bonus = make(Rows(pool.X, rows)).bonus
+        chosen = complete_pool(choose(make, pool.X, rows, budget, start=start), budget, bonus, 1 - self.theta, taken=start)
         return Selection(index=rows[chosen.index], gain=chosen.gain)

@@ -77,7 +77,7 @@ class DppSample:
         function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
         chosen = rng.permutation(self._draw(function, X, gamma, budget, rng))
         drawn = Selection(index=chosen, gain=function.gains(chosen))
-        selection = complete_pool(drawn, budget, function)
+        selection = complete_pool(drawn, budget, function.bonus, 1 - self.theta)
         return Selection(index=rows[selection.index], gain=selection.gain)
 
     def _draw(self, function: LogDet, X: np.ndarray, gamma: float, budget: int, rng: np.random.Generator) -> np.ndarray:

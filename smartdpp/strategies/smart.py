@@ -17,6 +17,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut
+from smartdpp.functions.rows import Rows
 from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
 from smartdpp.runtime import current
@@ -112,7 +113,7 @@ class Smart:
 
         def arguments(i: int) -> tuple[Any, ...]:
             task, rows, k = pieces[i]
-            return self.instances, pool.X[rows], k, pool.names[task]
+            return self.instances, Rows(pool.X, rows), k, pool.names[task]
 
         orders = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
         picks = [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, orders, strict=True)]
@@ -125,7 +126,7 @@ class Smart:
     def instance_order(self, pool: Pool, rows: np.ndarray, k: int, task: int) -> Selection:
         """Stage 2 for one task, or one of its template pools: k of these rows, as rows of the whole pool."""
         assert not isinstance(self.instances, Auto)
-        return self._whole(pool, rows, k, task, _greedy_order(self.instances, pool.X[rows], k, pool.names[task]))
+        return self._whole(pool, rows, k, task, _greedy_order(self.instances, Rows(pool.X, rows), k, pool.names[task]))
 
     def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
         """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
@@ -137,10 +138,10 @@ class Smart:
         return Selection(index=rows[chosen.index], gain=chosen.gain)
 
 
-def _greedy_order(function: Callable[[np.ndarray], Function], X: np.ndarray, k: int, name: str) -> Selection:
-    """The first k rows of X, those of one task, in greedy order; fewer where the others are copies."""
+def _greedy_order(function: Callable[[np.ndarray], Function], rows: Rows, k: int, name: str) -> Selection:
+    """The first k of these rows, those of one task, in greedy order; fewer where the others are copies."""
     try:
-        return maximize(function(X), k)
+        return maximize(function(rows.read()), k)
     except InputError as error:  # it counts rows within the task
         raise InputError(f"Choosing examples of task {name!r}: {error}") from error
 

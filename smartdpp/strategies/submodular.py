@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.functions import FacilityLocation
-from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
+from smartdpp.greedy.spread import choose
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id
 from smartdpp.strategies.complete import complete
@@ -32,7 +32,7 @@ class Submodular:
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
         rows = by_id(pool)
-        chosen = maximize(self.function(pool.X[rows]), budget)
+        chosen = choose(self.function, pool.X, rows, budget)
         if len(chosen) < budget:
             chosen = complete(chosen, budget, bonus=np.zeros(len(pool)))
         return Selection(index=rows[chosen.index], gain=chosen.gain)

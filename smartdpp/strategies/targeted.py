@@ -16,6 +16,7 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.functions import FLQMI, FLVMI, GCMI
 from smartdpp.greedy import maximize
+from smartdpp.runtime import current
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id
 from smartdpp.types import Pool, Query, Selection
@@ -52,6 +53,8 @@ class Targeted:
         if pool.query is None:
             raise InputError("strategy=targeted was given a pool without a query: Pool.query holds it, in the space of X.")
         rest, passes = by_id(pool), 0
+        if current().parts(len(rest)) > 1:
+            logger.info("chosen by the process that was started, not by the cluster: every row is compared with the query and the pool")
         index, gain = np.zeros(0, dtype=np.int64), np.zeros(0)
         while len(index) < budget:
             chosen = maximize(self._function(pool.X[rest], pool.query), budget - len(index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ import pytest
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.greedy import maximize, partitions
-from smartdpp.greedy.two_rounds import two_rounds
+from smartdpp.greedy import maximize, partitions, spread
 from smartdpp.runtime import using
 from smartdpp.runtime.cluster import Ray
 from smartdpp.shards import run
+from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.smart import Smart
+from smartdpp.strategies.submodular import Submodular
+from smartdpp.strategies.two_rounds import TwoRounds
 from smartdpp.types import Pool
 from tests.greedy.test_maximize import features
 from tests.runtime.pieces import Mortal, pid, refuse, share
@@ -81,23 +84,29 @@ def test_selection_over_shares_has_the_same_picks_also_after_a_worker_died(nodes
         np.testing.assert_allclose(chosen.gain, whole.gain, rtol=1e-9)
 
 
-def test_smart_and_two_rounds_choose_the_same(nodes: Ray) -> None:
-    X, task = features(1, 120, 6, "clustered"), np.repeat(np.arange(6), 20)
+def test_strategies_choose_the_same_to_the_last_bit_of_their_gains(nodes: Ray, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.save(tmp_path / "X.npy", features(1, 120, 6, "clustered"))
+    X, task = np.load(tmp_path / "X.npy", mmap_mode="r"), np.repeat(np.arange(6), 20)
     pool = Pool(
         ids=np.array([f"{i:03d}" for i in range(120)]), X=X, task=task, names=[f"task {i}" for i in range(6)], cost=np.ones(120, int)
     )
 
-    def choose() -> list[list[int]]:
-        smart = Smart().select(pool, 30, np.random.default_rng(0))
-        return [smart.index.tolist(), two_rounds(FacilityLocation(X), 10, parts=3).selection.index.tolist()]
+    def choose() -> list[tuple[list[int], list[float]]]:
+        strategies = [Smart(), Submodular(GraphCut), Submodular(FacilityLocation), Dpp(kernel="linear", ridge=0.1), TwoRounds(parts=3)]
+        chosen = [strategy.select(pool, 30, np.random.default_rng(0)) for strategy in strategies]
+        return [(selection.index.tolist(), selection.gain.tolist()) for selection in chosen]
 
     here = choose()
-    with using(nodes):
+    with using(nodes), caplog.at_level(logging.INFO):
         assert choose() == here
+    assert caplog.text.count("chosen from 3 shares of the pool") == 2
+    assert caplog.text.count("chosen by the process that was started") == 1
 
 
 def test_a_refusal_arrives_as_the_sentence_it_is_and_too_few_processors_too(nodes: Ray) -> None:
     with pytest.raises(InputError, match=r"^row 2 cannot be read$"):
         nodes.map(refuse, lambda i: (f"row {i + 2}",), [1], "reading")
+    with pytest.raises(InputError, match="rows that are not zero: 1 of 16"), using(nodes):
+        spread.choose(GraphCut, np.eye(48, 47), np.arange(48), 3)  # its last row is zero
     with pytest.raises(InputError, match="has 3 CPUs"):
         Ray(cpus=50).map(refuse, lambda i: ("row",), [1], "reading")

@@ -18,7 +18,7 @@ BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
 PREFIX_NESTED = ["dedup", "dpp", "random", "reselect", "submodular", "targeted", "top"]
 TASK_NESTED = ["equal", "proportional", "random_tasks", "smart", "temperature"]  # the same inside each task
-NOT_NESTED = ["dpp_sample"]  # a draw for one budget is no part of a draw for another
+NOT_NESTED = ["dpp_sample", "two_rounds"]  # a choice for one budget is no part of one for another
 
 
 @cache
