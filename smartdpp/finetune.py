@@ -3,22 +3,26 @@
 Rows are tokenized here (see smartdpp.encode) and handed over with their labels, so nothing is dropped, truncated or packed on the way;
 that is asserted. The loss is on the response and its end token only: its mean over a step's tokens, or, as SMART's authors train, over
 its examples, where a short response weighs as much as a long one. On one device the same seed gives the same weights, also after a kill:
-training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`.
+training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`, on
+its share of the rows that one process would take in each step (smartdpp.dealing): losses agree but for rounding. ``parallel`` says
+whether every process holds the whole model (ddp) or its part of it (fsdp).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from smartdpp.dealing import Deal, by_length, loader
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
-from smartdpp.launch import as_config, launch
+from smartdpp.launch import as_config, launch, refusals
 from smartdpp.models import load_finetuned
 from smartdpp.store import write_json, write_text
 from smartdpp.types import Model
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
+NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}  # for a process whose share of a step is no row: adds zero to the loss
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Finetune:
     learning_rate: float = 5e-4
     epochs: float = 1.0
     batch_size: int = 8  # rows per optimiser step, over all processes
-    micro_batch_size: int = 8  # rows per forward pass and process
+    micro_batch_size: int = 8  # rows per forward pass and process, at most
     weight_decay: float = 0.0
     warmup: float = 0.03  # share of the steps
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
@@ -52,23 +57,34 @@ class Finetune:
     group_by_length: bool = True  # rows of similar length share a batch: a third less padding, another order
     save_steps: int = 10  # optimiser steps between checkpoints
     processes: int = 1
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # every process holds the whole model | its part of the weights, gradients and optimiser
     loss: Literal["token", "example"] = "token"  # a step's loss is the mean over its response tokens | over its examples' own means
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "micro_batch_size", "rank", "save_steps", "processes"):
             if getattr(self, name) <= 0:
                 raise InputError(f"recipe.{name} is {getattr(self, name)}: it must be above 0")
-        if self.batch_size % (self.micro_batch_size * self.processes):
+        if self.parallel == "fsdp" and (self.method != "full" or self.processes == 1):
             raise InputError(
-                f"recipe.batch_size={self.batch_size} is not a multiple of micro_batch_size × processes = "
-                f"{self.micro_batch_size} × {self.processes}"
+                f"recipe.parallel=fsdp shards the training of all weights over several processes, and recipe.method={self.method}, "
+                f"recipe.processes={self.processes}: use method=full and processes=N, or parallel=ddp"
             )
 
+    @property
+    def deal(self) -> Deal:
+        return Deal(self.batch_size, self.micro_batch_size, self.processes)
+
     def check(self) -> list[str]:
-        if self.method != "qlora":
+        if self.method != "qlora" and self.parallel != "fsdp":
             return []
         import torch
 
+        if self.parallel == "fsdp":
+            gpus = torch.cuda.device_count()
+            needs = (
+                f"recipe.parallel=fsdp needs a CUDA device for each of its {self.processes} processes and this machine has {gpus or 'none'}"
+            )
+            return [] if gpus >= self.processes else [f"{needs}: choose recipe.processes to fit, or recipe.parallel=ddp"]
         if not torch.cuda.is_available():
             return ["recipe=qlora needs a CUDA device for its 4-bit weights and this machine has none: use recipe=lora"]
         from importlib.util import find_spec
@@ -99,13 +115,16 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, 
     tokenizer = model.tokenizer()
     dataset = tokenized(tokenizer, model.format, rows)
     checkpoints = out / "checkpoints"
+    arguments = _arguments(recipe, checkpoints, len(rows), seed)  # first: the model is loaded by how it will be spread
     trainer = _trainer(recipe)(
         model=_load(recipe, model, start),
-        args=_arguments(recipe, checkpoints, len(rows), seed),
+        args=arguments,
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=None if start else _adapter(recipe),
     )
+    if recipe.parallel == "fsdp":
+        _in_float32(trainer)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_loss_bar())
     if trainer.args.world_size != recipe.processes:
@@ -129,8 +148,9 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, 
     }
     if facts["steps"] != recipe.steps(len(rows)):
         raise AssertionError(f"trained {facts['steps']} steps where the recipe says {recipe.steps(len(rows))}")
+    weights = _gathered(trainer) if recipe.parallel == "fsdp" else None
     if trainer.is_world_process_zero():
-        trainer.model.save_pretrained(out, safe_serialization=True)
+        trainer.model.save_pretrained(out, safe_serialization=True, state_dict=weights)
         tokenizer.save_pretrained(out)
         write_text(out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in steps))
         shutil.rmtree(checkpoints)
@@ -158,25 +178,35 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> D
 
 
 def _trainer(recipe: Finetune) -> Any:
+    import torch
+    from torch.utils.data import RandomSampler
     from trl import SFTTrainer
 
-    if recipe.loss == "token":
-        return SFTTrainer
-    import torch
+    class Exact(SFTTrainer):
+        """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats some to even them out."""
 
-    class PerExample(SFTTrainer):
+        def get_train_dataloader(self) -> Any:
+            dataset, collate, seed = self.train_dataset, self.data_collator, self.args.data_seed
+            lengths = list(map(len, dataset["input_ids"]))
+            order = by_length(lengths, recipe.batch_size, seed) if recipe.group_by_length else RandomSampler(dataset)
+            return loader(dataset, order, recipe.deal, self.args.process_index, lambda rows: collate(rows or [NOTHING]), seed)
+
+    if recipe.loss == "token":
+        return Exact
+
+    class PerExample(Exact):
         """The mean over a step's examples of -1/T_i Σ_t log p(y_t | x, y_<t), whatever the micro-batches and processes they come in."""
 
         loss_is_scaled_for_ga = True  # divided by all examples of the step, not by those of a micro-batch
 
         def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
-            examples = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
-            return self.accelerator.gather(examples).sum()
+            examples = sum(batch["labels"].ne(IGNORED).any(1).sum() for batch in batch_samples)
+            return self.accelerator.gather(torch.as_tensor(examples, device=device)).sum()
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             inputs["use_cache"] = False
             outputs = model(**inputs, fused_lm_head=True)  # log_probs [b, t], zero where there is no label
-            means = -outputs.log_probs.sum(dim=1) / outputs.label_mask.sum(dim=1)
+            means = -outputs.log_probs.sum(dim=1) / outputs.label_mask.sum(dim=1).clamp(min=1)
             loss = means.sum() / num_items_in_batch * self.accelerator.num_processes  # gradients are averaged over processes
             return (loss, outputs) if return_outputs else loss
 
@@ -203,6 +233,22 @@ def _load(recipe: Finetune, model: Model, start: Path | None) -> Any:
     return load_finetuned(model, start, dtype=torch.float32 if recipe.method == "full" else compute_dtype())
 
 
+def _in_float32(trainer: Any) -> None:
+    """With bfloat16 weights in use, gradients are summed over processes, and log-probabilities handed on, in float32, as unsharded."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if trainer.args.bf16:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
+
+
+def _gathered(trainer: Any) -> dict[str, Any]:
+    """All weights, on the first process, from their parts: for every process to call. Tied ones once, as an unsharded model saves them."""
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    return {name: value for name, value in weights.items() if name not in trainer.model.all_tied_weights_keys}
+
+
 def _adapter(recipe: Finetune) -> Any:
     if recipe.method == "full":
         return None
@@ -224,18 +270,22 @@ def _arguments(recipe: Finetune, checkpoints: Path, rows: int, seed: int) -> Any
 
     from smartdpp.device import compute_dtype
 
+    sharded = recipe.parallel == "fsdp"
+    if sharded:  # before the processes meet: weights are read by the first alone, and gathered over gloo to be written
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
     return SFTConfig(
         output_dir=str(checkpoints),
         max_steps=recipe.steps(rows),
         per_device_train_batch_size=recipe.micro_batch_size,
-        gradient_accumulation_steps=recipe.batch_size // (recipe.micro_batch_size * recipe.processes),
+        gradient_accumulation_steps=recipe.deal.passes(recipe.batch_size),
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_steps=recipe.warmup,
         lr_scheduler_type=recipe.scheduler,
         max_grad_norm=recipe.max_grad_norm,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
+        gradient_checkpointing=recipe.gradient_checkpointing and not sharded,  # sharding has its own
+        fsdp=sharded,
+        fsdp_config={"cpu_ram_efficient_loading": True, "activation_checkpointing": recipe.gradient_checkpointing} if sharded else None,
         max_length=None,  # the corpus stage has filtered by length: nothing is left to truncate
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -290,7 +340,8 @@ def _worker(out: Path) -> None:
 
     job = json.loads((out / "job.json").read_text())
     start = Path(job["start"]) if job["start"] else None
-    facts = train(Finetune(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"], start)
+    with refusals(out):
+        facts = train(Finetune(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"], start)
     from accelerate import PartialState
 
     if PartialState().is_main_process:

@@ -26,7 +26,11 @@ NEEDS = {  # options that cannot work without a value of the user's
     "evaluation/jsonl": ["evaluation.path={data}"],
     "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
 }
-REFUSED_WITHOUT = {"recipe/qlora": "CUDA", "runtime/ray": "the package ray"}  # what check says where it is missing
+REFUSED_WITHOUT = {  # what check says where it is missing
+    "recipe/qlora": "CUDA",
+    "recipe/smart_fsdp": "8 processes",
+    "runtime/ray": "the package ray",
+}
 
 
 def composed(*overrides: str, name: str = "config", folder: Path = CONF):
@@ -56,7 +60,8 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
         "query": ["strategy=targeted", f"query@strategy.query={name}"],
     }.get(group, [f"{group}={name}"])
     cfg = composed(*choices, *extra)
-    here = {"CUDA": torch.cuda.is_available(), "the package ray": find_spec("ray") is not None}
+    gpus = torch.cuda.device_count()
+    here = {"CUDA": gpus > 0, "8 processes": gpus >= 8, "the package ray": find_spec("ray") is not None}
     refusal = REFUSED_WITHOUT.get(f"{group}/{name}")
     if refusal and not here[refusal]:
         with pytest.raises(ValueError, match=refusal):
