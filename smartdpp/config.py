@@ -23,6 +23,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from smartdpp import remote
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.price import Price
@@ -64,6 +65,9 @@ class Config:
     sizes: dict[str, Any] = field(default_factory=dict)
     price: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
+
+
+OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root)), replace=True)  # here, for workers that only import this
 
 
 def register() -> None:
@@ -122,7 +126,7 @@ def check(cfg: DictConfig) -> Parts:
     if isinstance(strategy, Reselect) and "embedding" in parts:
         same = plain["embedding"].get("model") == plain["model"]
         problems += strategy.check(parts["embedding"], plain["budget"], trained=same)
-    problems += _root_problems(Path(plain["root"]))
+    problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
     return Parts(**parts)
@@ -246,8 +250,9 @@ def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
             yield f"{name}={plain[name]}: it must be at least 0"
 
 
-def _root_problems(root: Path) -> Iterator[str]:
-    existing = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+def _root_problems(root: str) -> Iterator[str]:
+    folder = remote.folder(root).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         yield f"root={root}: {existing} is not a folder"
         return

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.config import redact
+from smartdpp.memory import need, too_large
 from smartdpp.price import training
+from smartdpp.remote import shown
 from smartdpp.store import Artifact
 
 if TYPE_CHECKING:
@@ -128,13 +130,24 @@ def plan(run: Run) -> None:
     from rich.table import Table
 
     table = Table(title=f"plan of {run.slug}", title_justify="left")
-    for column in ("stage", "state", "what", "folder"):
+    for column in ("stage", "state", "what", "peak above its start", "folder"):
         table.add_column(column, overflow="fold")
     for name, artifact in run.stages().items():
         state, what = ("cached", describe(name, artifact.meta()["facts"])) if artifact.finished else ("to do", _work(run, name))
-        table.add_row(name, state, what, str(artifact.path))
-    table.add_row("result", "done" if (run.path / "result.json").is_file() else "to do", "", str(run.path))
+        peak = None if artifact.finished else need(run, name)
+        table.add_row(name, state, what, str(peak or ""), shown(artifact.path))
+    table.add_row("result", "done" if run.done else "to do", "", "", shown(run.path))
     Console(width=None if sys.stdout.isatty() else 160).print(table)  # a pipe has no width of its own
+    for name, artifact in run.stages().items():
+        if not artifact.finished:
+            warn_of_memory(run, name)
+
+
+def warn_of_memory(run: Run, stage: str) -> None:
+    """One sentence where a stage is likely to need more memory than there is. It is not refused: the statement is an estimate."""
+    peak = need(run, stage)
+    if peak and (problem := too_large(peak)):
+        log.warning("%s: %s", stage, problem)
 
 
 def _work(run: Run, stage: str) -> str:
@@ -172,7 +185,7 @@ def _embedding_cost(run: Run, group: str) -> str:
     if not run.corpus.finished:
         return ""
     n_tokens = run_rows(run)["n_tokens"].to_numpy()
-    return ": " + estimate(Path(run.cfg.root), "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
+    return ": " + estimate(run.root, "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
 
 
 def _signals_work(run: Run, which: Any, pool: str) -> str:
@@ -183,7 +196,7 @@ def _signals_work(run: Run, which: Any, pool: str) -> str:
     cost = ""
     if run.corpus.finished:
         tokens, params = planned_tokens(which, run_rows(run)), run.signals[which].params
-        cost = ": " + estimate(Path(run.cfg.root), "signals", params, len(tokens), int(tokens.sum()))
+        cost = ": " + estimate(run.root, "signals", params, len(tokens), int(tokens.sum()))
     what = {"response": "forward over", "alone": "forward over the responses alone of", "gradient": "forward and backward over"}[which]
     return f"{what} {pool}, for {run.names['quality']}{cost}"
 
@@ -197,4 +210,4 @@ def _task_vectors_cost(run: Run) -> str:
         return ""
     settings: Any = run.parts.task_vector  # where there is such a stage, it has the two below
     tasks = drawn(run_rows(run), settings.examples, settings.seed)
-    return ": " + estimate(Path(run.cfg.root), "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist()))
+    return ": " + estimate(run.root, "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist()))

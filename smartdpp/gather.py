@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp import remote
 from smartdpp.config import GROUPS
 from smartdpp.errors import InputError
 from smartdpp.result import METRICS
@@ -46,14 +47,16 @@ class Results:
 def run_folders(paths: Iterable[Path]) -> list[Path]:
     """Each path if it is a run, or the runs in it. Raises InputError for a path that does not exist or holds no run."""
     found: list[Path] = []
-    for path in paths:
+    for path in map(remote.runs, paths):
         if not path.is_dir():
             raise InputError(
-                f"{path} is a file: give run folders, or a study's YAML" if path.exists() else f"{path}: there is no such file or folder"
+                f"{path} is a file: give run folders, or a study's YAML"
+                if path.exists()
+                else f"{remote.shown(path)}: there is no such file or folder"
             )
         runs = [path] if _is_run(path) else sorted(child for child in path.iterdir() if child.is_dir() and _is_run(child))
         if not runs:
-            raise InputError(f"{path}: no run in this folder; a run is a folder runs/<name> that run.py made")
+            raise InputError(f"{remote.shown(path)}: no run in this folder; a run is a folder runs/<name> that run.py made")
         found += runs
     return list(dict.fromkeys(found))
 
@@ -84,7 +87,10 @@ def collect(runs: list[Path]) -> Results:
 
 
 def artifacts(run: Path) -> dict[str, Path]:
-    """Where a run's artifacts lie: beside runs/ in store/, also when the whole root was moved or is read from another folder."""
+    """Where a run's artifacts lie: beside runs/ in store/, also when the whole root was moved or is read from another folder.
+
+    Their files are read through ``remote.file``: the root may be on no disk of this machine.
+    """
     store = run.absolute().parent.parent / "store"
     listed = read_json(run / "artifacts.json") if (run / "artifacts.json").is_file() else {}
     return {name: store / Path(path).parent.name / Path(path).name for name, path in listed.items()}
@@ -201,14 +207,14 @@ def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd
 
 
 def _curve(run: Path) -> list[float]:
-    file = artifacts(run).get("diversity", run) / "diversity.json"
+    file = remote.file(artifacts(run).get("diversity", run) / "diversity.json")
     return read_json(file).get("curve", []) if file.is_file() else []
 
 
 def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    file = artifacts(run).get("mixture", run) / "tasks.csv"
+    file = remote.file(artifacts(run).get("mixture", run) / "tasks.csv")
     if not row["n"] or not file.is_file():
         return pd.DataFrame(columns=SHARES)
     return pd.read_csv(file, keep_default_na=False).assign(run=row["run"], label=row["label"], budget=row["budget"])[SHARES]
@@ -217,7 +223,7 @@ def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
 def _base_tasks(runs: list[Path], metric: str) -> tuple[dict[str, float], int | None]:
     """The base model's scores, if all runs were compared with the same."""
     files = {artifacts(run).get("base scores", run) / "scores.json" for run in runs}
-    if len(files) > 1 or not (file := next(iter(files))).is_file():
+    if len(files) > 1 or not (file := remote.file(next(iter(files)))).is_file():
         return {}, None
     tasks = read_json(file)["tasks"]
     return {task: scores[metric] for task, scores in tasks.items() if metric in scores}, sum(scores["n"] for scores in tasks.values())

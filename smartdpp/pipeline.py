@@ -24,7 +24,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from smartdpp import console, summary
+from smartdpp import console, remote, summary
 from smartdpp.config import Parts, check, container, identity, redact, slug
 from smartdpp.errors import InputError
 from smartdpp.runtime import using
@@ -76,13 +76,22 @@ class Run:
     def slug(self) -> str:
         return slug(self.what, self.names)
 
+    @cached_property
+    def root(self) -> Path:
+        """The folder of this machine that stands for ``root``."""
+        return remote.folder(self.cfg.root)
+
     @property
     def path(self) -> Path:
-        return Path(self.cfg.root) / "runs" / self.slug
+        return self.root / "runs" / self.slug
+
+    @property
+    def done(self) -> bool:
+        return remote.exists(self.path / "result.json")
 
     def _artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
         keys = {name: artifact.key for name, artifact in inputs.items()}
-        return Artifact(Path(self.cfg.root), stage, VERSION[stage], params, keys)
+        return Artifact(self.root, stage, VERSION[stage], params, keys)
 
     @cached_property
     def corpus(self) -> Artifact:
@@ -222,6 +231,7 @@ def execute(run: Run, *, wait: bool = True) -> float | None:
     with disk_errors(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
         with lock(run.path, wait=wait), console.logged_to(run.path / "run.log"):
+            remote.check_out(run.path)
             return _execute(run)
 
 
@@ -232,20 +242,22 @@ def _execute(run: Run) -> float | None:
         log.info("%s: finished before", run.slug)
         summary.show(run.path)
         return read_json(run.path / "result.json")["score"]
-    _describe(run)
-    try:
-        log.info("run %s", run.path)
-        with using(run.parts.runtime):
-            seconds = _stages(run)
-        if run.cfg.until != "end":
-            return None
-        row = result.write(run, seconds)
-        run.parts.tracker.log(run.path)
-    except BaseException as error:
-        kind = "" if isinstance(error, InputError) else traceback.format_exc()
-        write_text(run.path / "error.txt", redact(f"{type(error).__name__}: {error}\n{kind}"))
-        raise
-    (run.path / "error.txt").unlink(missing_ok=True)
+    with remote.sent_back(run.path):
+        _describe(run)
+        try:
+            log.info("run %s", remote.shown(run.path))
+            with using(run.parts.runtime):
+                seconds = _stages(run)
+            if run.cfg.until != "end":
+                return None
+            row = result.write(run, seconds)
+            remote.send(run.path, remote.RESULT)
+            run.parts.tracker.log(run.path)
+        except BaseException as error:
+            kind = "" if isinstance(error, InputError) else traceback.format_exc()
+            write_text(run.path / "error.txt", redact(f"{type(error).__name__}: {error}\n{kind}"))
+            raise
+        (run.path / "error.txt").unlink(missing_ok=True)
     summary.show(run.path)
     return row["score"]
 
@@ -257,7 +269,8 @@ def _describe(run: Run) -> None:
     write_text(folder / "config.yaml", redact(OmegaConf.to_yaml(run.cfg)))
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     write_text(folder / "overrides.yaml", redact(OmegaConf.to_yaml(OmegaConf.create(overrides))))
-    write_json(run.path / "artifacts.json", {name: str(artifact.path) for name, artifact in run.stages().items()})
+    write_json(run.path / "artifacts.json", {name: remote.shown(artifact.path) for name, artifact in run.stages().items()})
+    remote.send(run.path, remote.RESULT)
 
 
 def _stages(run: Run) -> dict[str, float]:
@@ -274,13 +287,15 @@ def _stages(run: Run) -> dict[str, float]:
         "diversity": _diversity,
         "adapter": partial(_adapter, run.rounds[-1]),
         "base scores": lambda run, out: _evaluate(run, None, out),
-        "scores": lambda run, out: _evaluate(run, run.adapter.path, out),
+        "scores": lambda run, out: _evaluate(run, run.adapter.here(), out),
     }
     seconds = {}
     wanted = list(work)[: list(work).index(LAST[run.cfg.until]) + 1]
     for name, artifact in run.stages().items():
         if name not in wanted:
             continue
+        if not artifact.finished:
+            console.warn_of_memory(run, name)
         started = time.perf_counter()
         hit = artifact.produce(partial(work[name], run))
         seconds[name] = 0.0 if hit else time.perf_counter() - started
@@ -328,7 +343,7 @@ def _as_trained(run: Run, this: Round) -> Any:
     from smartdpp.models import Finetuned
 
     embedding: Any = run.parts.embedding
-    return replace(embedding, model=Finetuned(run.parts.model, str(this.before.adapter.path))) if this.before else embedding
+    return replace(embedding, model=Finetuned(run.parts.model, str(this.before.adapter.here()))) if this.before else embedding
 
 
 def _query(run: Run, out: Path) -> dict[str, Any]:
@@ -342,7 +357,7 @@ def run_rows(run: Run, part: str = "data") -> Any:
     """The pool (``data``) or the held-out rows (``heldout``): pyarrow table."""
     from smartdpp.corpus.build import read
 
-    return read(run.corpus.path / f"{part}.parquet")
+    return read(remote.file(run.corpus.path / f"{part}.parquet"))
 
 
 def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
@@ -359,12 +374,12 @@ def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.signals.stage import join
 
     rows = run_rows(run)
-    quality = run.parts.quality.score(join(rows, {name: artifact.path for name, artifact in run.signals.items()}))
-    vectors = task_vectors.load(run.task_vectors.path) if run.task_vectors else None
-    before = mixture.selection(this.before.mixture.path) if this.before else None
+    quality = run.parts.quality.score(join(rows, {name: artifact.here() for name, artifact in run.signals.items()}))
+    vectors = task_vectors.load(run.task_vectors.here()) if run.task_vectors else None
+    before = mixture.selection(this.before.mixture.here()) if this.before else None
     pool = replace(
-        mixture.pool(rows, load(this.embedding.path), quality, vectors),
-        query=load(run.query.path) if run.query else None,
+        mixture.pool(rows, load(this.embedding.here()), quality, vectors),
+        query=load(run.query.here()) if run.query else None,
         start=before.index if before else None,
     )
     rng = np.random.default_rng([run.cfg.select_seed, SELECT])
@@ -382,7 +397,7 @@ def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
 def _diversity(run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.embedding.shards import load
 
-    chosen, probe = np.load(run.mixture.path / "rows.npy", allow_pickle=False), load(run.probe.path)
+    chosen, probe = np.load(run.mixture.here() / "rows.npy", allow_pickle=False), load(run.probe.here())
     task = np.asarray(run_rows(run)["task"].take(chosen).to_pylist())
     measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
     write_json(out / "diversity.json", measured)
@@ -393,11 +408,11 @@ def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.finetune import together
     from smartdpp.mixture import read
 
-    model, recipe, rows = run.parts.model, run.parts.recipe, read(this.mixture.path)
+    model, recipe, rows = run.parts.model, run.parts.recipe, read(this.mixture.here())
     if this.before is None:
         return recipe.train(model, rows, out, run.cfg.train_seed)
-    new = rows.slice(len(read(this.before.mixture.path)))
-    facts = recipe.train(model, new, out, run.cfg.train_seed, this.before.adapter.path)
+    new = rows.slice(len(read(this.before.mixture.here())))
+    facts = recipe.train(model, new, out, run.cfg.train_seed, this.before.adapter.here())
     return together(this.before.adapter.meta()["facts"], facts)
 
 
@@ -407,5 +422,5 @@ def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
         from smartdpp.evaluation.scores import read_samples
         from smartdpp.query import refuse_scored
 
-        refuse_scored(run.query.path, (sample["id"] for sample in read_samples(out / "samples.jsonl")))
+        refuse_scored(run.query.here(), (sample["id"] for sample in read_samples(out / "samples.jsonl")))
     return read_json(out / "scores.json")["mean"]

@@ -65,7 +65,7 @@ def total(runs: Sequence[Run]) -> str:
     tokens = [cost.tokens for cost in priced if cost.tokens is not None]
     hours = [cost.hours for cost in priced if cost.hours is not None]
     unknown = sum(cost.examples is None for cost in priced)
-    done = sum((run.path / "result.json").is_file() for run in runs)
+    done = sum(run.done for run in runs)
     text = f"{len(runs)} cells, {done} of them done: {len(priced)} trainings to do, {sum(cost.examples or 0 for cost in priced):,} examples"
     if tokens:
         text += f", about {sum(tokens):,.0f} tokens"

@@ -22,12 +22,13 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     from smartdpp.evaluation.compare import mean_interval, paired
     from smartdpp.evaluation.scores import read_samples
 
-    base, tuned = read_json(run.base.path / "scores.json"), read_json(run.scores.path / "scores.json")
+    at = {"base": run.base.here(), "tuned": run.scores.here()}
+    base, tuned = (read_json(folder / "scores.json") for folder in at.values())
     row: dict[str, Any] = {"run": run.slug, **run.names}
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
-    samples = {"base": read_samples(run.base.path / "samples.jsonl"), "tuned": read_samples(run.scores.path / "samples.jsonl")}
+    samples = {which: read_samples(folder / "samples.jsonl") for which, folder in at.items()}
     for metric in METRICS:
         if metric in tuned["mean"]:
             row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}

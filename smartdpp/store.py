@@ -3,6 +3,7 @@
 ``store/<stage>/<key>/`` holds what a stage left. The key hashes everything that decides its content, so cells of a sweep find
 each other's work. A build happens in ``<key>.partial/`` under a lock, ``meta.json`` is written last and one rename publishes the
 directory: a kill at any moment leaves either nothing or something to resume, and two processes never build the same thing twice.
+Under an address (smartdpp/remote.py) the same happens in the working folder, and publishing is sending it there.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from smartdpp import lease, remote
 from smartdpp.energy import gpu_watt_hours
 from smartdpp.errors import InputError
+from smartdpp.remote import META
 
 log = logging.getLogger(__name__)
 
-META = "meta.json"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -62,10 +64,14 @@ class Artifact:
 
     @property
     def finished(self) -> bool:
-        return (self.path / META).is_file()
+        return remote.exists(self.path / META)
+
+    def here(self) -> Path:
+        """The finished directory, to read from: ``path``, with its files fetched first where another machine made them."""
+        return remote.whole(self.path)
 
     def meta(self) -> dict[str, Any]:
-        return read_json(self.path / META)
+        return read_json(remote.file(self.path / META))
 
     def produce(self, build: Callable[[Path], dict[str, Any]]) -> bool:
         """Builds the directory unless it is finished; returns whether it was a hit. ``build`` gets a directory that keeps what an
@@ -76,21 +82,28 @@ class Artifact:
 
 def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
     """Makes ``path`` a finished directory, once, whoever asks: True if it already was."""
-    if (path / META).is_file():
+    if remote.exists(path / META):
         return True
-    with disk_errors(path), lock(path):
-        if (path / META).is_file():
+    with disk_errors(path), lock(path) as still_held:
+        if remote.exists(path / META):
             return True
-        partial = path.with_name(path.name + ".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        write_json(partial / META, build(partial))
-        partial.rename(path)
+        if not (path / META).is_file():  # it is where a sending was interrupted
+            partial = path.with_name(path.name + ".partial")
+            partial.mkdir(parents=True, exist_ok=True)
+            write_json(partial / META, build(partial))
+            partial.rename(path)
+        if not still_held():
+            raise InputError(f"another machine took over {remote.shown(path)}, as nothing was heard of this one; give the command again")
+        remote.send(path)
         return False
 
 
 @contextmanager
-def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds ``path`` for this process; the operating system lets go when the process dies. Raises Busy if another has it and not wait."""
+def lock(path: Path, *, wait: bool = True) -> Iterator[Callable[[], bool]]:
+    """Holds ``path`` for this process; the operating system lets go when the process dies. Raises Busy if another has it and not wait.
+
+    Under an address other machines are kept out too, by a lease; the function it yields tells whether that still holds.
+    """
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,12 +113,29 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise Busy(path) from None
-        log.info("waiting: another process is working on %s", path)
+        log.info("waiting: another process is working on %s", remote.shown(path))
         held.acquire()
     try:
-        yield
+        if (where := remote.address(path)) is None:
+            yield lambda: True
+        elif (leased := lease.acquire(where, wait=wait)) is None:
+            raise Busy(path)
+        else:
+            with leased.kept():
+                yield leased.mine
     finally:
         held.release()
+
+
+def busy(path: Path) -> bool:
+    """Whether a process holds ``path``. PermissionError if its lock cannot be tried."""
+    if (where := remote.address(path)) is not None:
+        return lease.busy(where)
+    try:
+        with lock(path, wait=False):
+            return False
+    except Busy:
+        return True
 
 
 class Busy(Exception):
@@ -125,11 +155,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str, Any]:
-    """The build's facts with its wall-clock seconds, the peak resident memory of this process while it ran, and what GPUs drew."""
+    """The build's facts with its wall-clock seconds, the resident memory of this process at its start and peak, and what GPUs drew."""
     started, drawn = time.perf_counter(), gpu_watt_hours()
     with peak_memory() as peak:
+        start = peak()
         facts = build(partial)
-    record = {"facts": facts, "seconds": round(time.perf_counter() - started, 3), "peak_gib": round(peak() / 2**30, 3)}
+    gib = {name: round(held / 2**30, 3) for name, held in (("peak_gib", peak()), ("start_gib", start))}
+    record = {"facts": facts, "seconds": round(time.perf_counter() - started, 3), **gib}
     if drawn is not None and (now := gpu_watt_hours()) is not None:
         record["energy_wh"] = round(now - drawn, 4)
     torch = sys.modules.get("torch")  # a stage that used a GPU has imported it

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config import conf_dir, register
 from smartdpp.errors import InputError
-from smartdpp.store import Busy, lock
+from smartdpp.remote import runs
+from smartdpp.store import busy
 
 State = Literal["done", "running", "failed", "unfinished", "missing", "invalid"]
 """done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
@@ -105,7 +106,7 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
             try:
                 OmegaConf.resolve(cfg)
                 run = prepare(cfg, choices)
-                cell = Cell(tuple(chosen), run.path, *state(run.path))
+                cell = Cell(tuple(chosen), runs(run.path), *state(run.path))
             except InputError as error:
                 cell = Cell(tuple(chosen), None, "invalid", str(error).replace("\n", "; "))
             found.setdefault(cell.path or cell.overrides, cell)  # `full` is the same run under every budget
@@ -114,15 +115,14 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
 
 def state(run: Path) -> tuple[State, str]:
     """A run folder's state, and the first line of its error."""
+    run = runs(run)
     if not run.is_dir():
         return "missing", ""
     if (run / "result.json").is_file():
         return "done", _error(run)
     try:
-        with lock(run, wait=False):
-            pass
-    except Busy:
-        return "running", ""
+        if busy(run):
+            return "running", ""
     except PermissionError:
         pass  # another user's folder: its lock cannot be tried from here
     error = _error(run)

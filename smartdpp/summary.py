@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.console import cut, describe
-from smartdpp.store import META, read_json
+from smartdpp.gather import artifacts as places
+from smartdpp.remote import META, file, shown
+from smartdpp.store import read_json
 
 LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
@@ -18,24 +20,24 @@ def show(run: Path) -> None:
     from rich.console import Console
 
     row = read_json(run / "result.json")
-    artifacts = {name: Path(path) for name, path in read_json(run / "artifacts.json").items()}
+    artifacts = places(run)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width of its own
     console.print(_scores(row, artifacts))
     if row["n"]:
         console.print(_mixture(row, artifacts))
         console.print(_diversity(row))
     for name in [name for name in artifacts if "embedding" in name]:
-        for said in cut(read_json(artifacts[name] / META)["facts"]):
+        for said in cut(read_json(file(artifacts[name] / META))["facts"]):
             console.print(f"{name}: {said}; they are longer than its encoder reads")
     console.print(_cost(row, artifacts))
-    console.print(_paths(run, artifacts), soft_wrap=True)
+    console.print(_paths(run, read_json(run / "artifacts.json")), soft_wrap=True)
 
 
 def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     from rich.table import Table
 
-    base = read_json(artifacts["base scores"] / "scores.json")
-    tuned = read_json(artifacts.get("scores", artifacts["base scores"]) / "scores.json")
+    base = read_json(file(artifacts["base scores"] / "scores.json"))
+    tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
     metrics = [metric for metric in LABELS if metric in tuned["mean"]]
     table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
     table.add_column("task")
@@ -62,7 +64,7 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     import pandas as pd
     from rich.table import Table
 
-    tasks = pd.read_csv(artifacts["mixture"] / "tasks.csv")
+    tasks = pd.read_csv(file(artifacts["mixture"] / "tasks.csv"))
     chosen = tasks[tasks["selected"] > 0]
     tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
     title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, {row['tokens']} tokens"
@@ -90,7 +92,7 @@ def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
         table.add_column(column, justify="left" if column == "stage" else "right")
     total = 0.0
     for name, path in artifacts.items():
-        meta, now = read_json(path / META), row[f"seconds/{name}"]
+        meta, now = read_json(file(path / META)), row[f"seconds/{name}"]
         total += now
         table.add_row(name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}")
     table.add_section()
@@ -98,9 +100,10 @@ def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     return table
 
 
-def _paths(run: Path, artifacts: dict[str, Path]) -> str:
-    lines = [f"run       {run}  (result.json, run.log, .hydra/)"]
-    lines += [f"mixture   {artifacts['mixture'] / 'mixture.jsonl'}"]
+def _paths(run: Path, artifacts: dict[str, str]) -> str:
+    """artifacts: as they are written in artifacts.json."""
+    lines = [f"run       {shown(run)}  (result.json, run.log, .hydra/)"]
+    lines += [f"mixture   {artifacts['mixture']}/mixture.jsonl"]
     if "adapter" in artifacts:
-        lines += [f"adapter   {artifacts['adapter']}", f"samples   {artifacts['scores'] / 'samples.jsonl'}"]
-    return "\n".join([*lines, f"report    python -m smartdpp.report {run}"])
+        lines += [f"adapter   {artifacts['adapter']}", f"samples   {artifacts['scores']}/samples.jsonl"]
+    return "\n".join([*lines, f"report    python -m smartdpp.report {shown(run)}"])

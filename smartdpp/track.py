@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from smartdpp import remote
 from smartdpp.report.content import Fold, Picture, Table
 from smartdpp.store import read_json
 
@@ -51,7 +52,7 @@ class Wandb:
         with self._session(run.name, run, config=config) as session:
             if session is None:
                 return
-            tasks = pd.read_csv(artifacts(run)["mixture"] / "tasks.csv", keep_default_na=False)
+            tasks = pd.read_csv(remote.file(artifacts(run)["mixture"] / "tasks.csv"), keep_default_na=False)
             figures = {path.stem: wandb.Image(str(path)) for path in run_figures(run)}
             session.log({**read_json(run / "result.json"), "mixture": wandb.Table(dataframe=tasks), **figures})
             runs, correlations = diversity_performance(run)
@@ -138,7 +139,7 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     from smartdpp.correlate import MEASURES, within_budgets
     from smartdpp.gather import collect, main_metric
 
-    results = collect(sorted(path.parent for path in run.parent.glob("*/result.json")))
+    results = collect(sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json")))
     metric = main_metric(results.table)
     for group in within_budgets(results, metric):
         if run.name not in set(group.runs["run"]) or len(group.runs) == 1:

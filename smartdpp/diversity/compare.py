@@ -26,6 +26,7 @@ import numpy as np
 from smartdpp.diversity.components import AllMeasures
 from smartdpp.diversity.sets import By, Rows, embed, mean_words, read
 from smartdpp.errors import InputError
+from smartdpp.remote import folder, problems
 from smartdpp.store import DISK_ERRORS, write_text
 
 if TYPE_CHECKING:
@@ -122,14 +123,14 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
     measures = _component("diversity", node("diversity", [word for word in overrides if not word.startswith("corpus")]))
     if not isinstance(measures, AllMeasures):
         raise InputError("diversity: this command needs all the measures; leave it out, or set diversity.log_det.gamma and the like")
-    if problems := embedding.check():
-        raise InputError("\n".join(problems))
+    if found_problems := [*embedding.check(), *problems(options.root)]:
+        raise InputError("\n".join(found_problems))
     corpora = {name: _corpus(source, overrides) for name, source in zip(_names(sources), sources, strict=True)}
     sets = read(corpora, options.by, options.rows, options.seed)
     if options.rows is None:  # the smallest set decides
         smallest = min(len(one.rows) for one in sets)
         sets = [Rows(one.name, one.rows[:smallest], one.total) for one in sets]
-    vectors = embed(sets, embedding, settings, Path(options.root))
+    vectors = embed(sets, embedding, settings, folder(options.root))
     found = compare(sets, vectors, measures, options.n)
     console = Console(width=None if sys.stdout.isatty() else 220)
     for table in printed(found):

@@ -72,7 +72,7 @@ def embed(sets: list[Rows], embedding: Embedding, settings: dict[str, Any], root
     content = digest([[row["prompt"], row["response"]] for one in sets for row in one.rows])
     artifact = Artifact(root, "embedding", 1, without_paths(settings), {"rows": content})
     artifact.produce(partial(embed_rows, embedding, table, processes=settings.get("processes", 1)))
-    X = np.asarray(load(artifact.path))
+    X = np.asarray(load(artifact.here()))
     return np.split(X, np.cumsum([len(one.rows) for one in sets])[:-1])
 
 

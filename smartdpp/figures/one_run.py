@@ -10,6 +10,7 @@ import numpy as np
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import BLUE, GREY, ORANGE, SHOWN_TASKS, panels, style
 from smartdpp.gather import LOSSES, artifacts
+from smartdpp.remote import file
 from smartdpp.result import METRICS
 from smartdpp.store import read_json
 from smartdpp.summary import LABELS
@@ -23,17 +24,17 @@ def of_run(run: Path) -> list[Drawing]:
     import pandas as pd
 
     at = artifacts(run)
-    base, tuned = (at[name] / "scores.json" if name in at else None for name in ("base scores", "scores"))
+    base, tuned = (file(at[name] / "scores.json") if name in at else None for name in ("base scores", "scores"))
     drawn = []
     with style():
-        if "mixture" in at and (at["mixture"] / "tasks.csv").is_file():
-            tasks = pd.read_csv(at["mixture"] / "tasks.csv", keep_default_na=False)
+        if "mixture" in at and (listed := file(at["mixture"] / "tasks.csv")).is_file():
+            tasks = pd.read_csv(listed, keep_default_na=False)
             if tasks["selected"].sum():
                 drawn.append(_task_shares(tasks))
         if base and tuned and base.is_file() and tuned.is_file():
             drawn.append(_dumbbell(read_json(base), read_json(tuned)))
-        if "diversity" in at and (at["diversity"] / "diversity.json").is_file():
-            measured = read_json(at["diversity"] / "diversity.json")
+        if "diversity" in at and (written := file(at["diversity"] / "diversity.json")).is_file():
+            measured = read_json(written)
             if measured.get("curve"):
                 drawn.append(_diversity_curve(measured))
     return drawn

@@ -13,6 +13,7 @@ from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
 from smartdpp.gather import LOSSES, Results, artifacts, labels, of_strategy, plain, short
 from smartdpp.intervals import Difference, holm, influence, paired_difference
+from smartdpp.remote import file
 from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import SEEDS, best_first, columns, described, metrics
 from smartdpp.summary import LABELS
@@ -96,8 +97,8 @@ class _Documents:
 
     def of(self, run: str, metric: str) -> dict[tuple[str, str], float]:
         if (run, metric) not in self.kept:
-            file = artifacts(self.folders[run]).get("scores", self.folders[run]) / "samples.jsonl"
-            self.kept[run, metric] = read_influence(file, metric) if file.is_file() else {}
+            samples = file(artifacts(self.folders[run]).get("scores", self.folders[run]) / "samples.jsonl")
+            self.kept[run, metric] = read_influence(samples, metric) if samples.is_file() else {}
         return self.kept[run, metric]
 
     def differences(self, run: str, baseline: str, metric: str) -> dict[tuple[str, str], float]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.gather import LOSSES, Results, artifacts, main_metric
+from smartdpp.remote import file
 from smartdpp.report.content import Fold, Section, Table, Text
 
 TASKS = 8
@@ -47,9 +48,9 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
     import pandas as pd
 
     at = artifacts(run)
-    if "mixture" not in at or not (at["mixture"] / "tasks.csv").is_file():
+    if "mixture" not in at or not (listed := file(at["mixture"] / "tasks.csv")).is_file():
         return []
-    tasks = pd.read_csv(at["mixture"] / "tasks.csv", keep_default_na=False)
+    tasks = pd.read_csv(listed, keep_default_na=False)
     tasks = tasks.assign(of_pool=tasks["pool"] / max(1, tasks["pool"].sum())).query("selected > 0")
     shown = tasks.head(TASKS)
     rest = f"; the other {len(tasks) - TASKS} hold {tasks['share'].iloc[TASKS:].sum():.0%}" if len(tasks) > TASKS else ""
@@ -63,9 +64,9 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
         }
     )
     blocks: list[Text | Table] = [Text(said), Table(largest)]
-    if not (at["mixture"] / "mixture.jsonl").is_file():
+    if not (written := file(at["mixture"] / "mixture.jsonl")).is_file():
         return blocks
-    with (at["mixture"] / "mixture.jsonl").open(encoding="utf-8") as lines:
+    with written.open(encoding="utf-8") as lines:
         first = [json.loads(line) for line in islice(lines, COMPARED)]
     examples = [
         {"chosen": str(e["rank"] + 1), "task": e["task"], "prompt": _cut(e["prompt"]), "response": _cut(e["response"])}
@@ -90,13 +91,13 @@ def closest(mixture: Path, embedding: Path, count: int, pairs: int = PAIRS) -> l
     """
     from smartdpp.embedding.shards import load
 
-    if not (mixture / "rows.npy").is_file():
+    if not (chosen_rows := file(mixture / "rows.npy")).is_file():
         return []
     try:
-        X = load(embedding)
+        X = load(file(embedding / "X.npy").parent)
     except (InputError, FileNotFoundError):
         return []
-    rows = np.load(mixture / "rows.npy", allow_pickle=False)[:count]
+    rows = np.load(chosen_rows, allow_pickle=False)[:count]
     if len(rows) < 2 or rows.max() >= len(X):
         return []
     chosen = np.asarray(X[rows], dtype=np.float32)

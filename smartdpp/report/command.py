@@ -9,6 +9,7 @@ from pathlib import Path
 
 from smartdpp.errors import InputError
 from smartdpp.gather import run_folders
+from smartdpp.remote import address, folder
 from smartdpp.report.compose import write
 from smartdpp.store import DISK_ERRORS
 from smartdpp.study import Cell, Wanted, cells, state, wanted
@@ -17,7 +18,7 @@ from smartdpp.study import Cell, Wanted, cells, state, wanted
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m smartdpp.report", description="Tables and figures of finished runs.")
-    parser.add_argument("what", nargs="+", help="run folders; or a study's YAML and the overrides it was run with")
+    parser.add_argument("what", nargs="+", help="run folders, or addresses of them; or a study's YAML and the overrides it was run with")
     parser.add_argument("--out", type=Path, help="folder to write into")
     parser.add_argument("--wandb", choices=["offline", "online"], help="mirror the report to Weights & Biases, in the study's group")
     args = parser.parse_intermixed_args(argv)
@@ -27,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             report, found, name = wanted(study), cells(study, args.what[1:]), study.stem
             out = args.out or study.parent / "results" / study.stem
         else:
-            runs = run_folders([Path(what) for what in args.what])
+            runs = run_folders([folder(what) for what in args.what])
             found = [Cell((run.name,), run, *state(run)) for run in runs]
             name = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
             report = Wanted(title=name)
-            out = args.out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
+            out = args.out or (runs[0] / "report" if len(runs) == 1 and address(runs[0]) is None else Path("report"))
         try:
             text, files, made = write(found, report, out)
         except OSError as error:

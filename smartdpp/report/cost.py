@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.gather import Results, artifacts, main_metric
+from smartdpp.remote import META, file
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean
-from smartdpp.store import META, read_json
+from smartdpp.store import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ def _logged(results: Results) -> dict[str, pd.Series]:
     import pandas as pd
 
     at = results.table.index[results.table["n"] > 0]
-    metas = [[read_json(path / META) for path in artifacts(results.folders[i]).values() if (path / META).is_file()] for i in at]
+    metas = [[read_json(meta) for path in artifacts(results.folders[i]).values() if (meta := file(path / META)).is_file()] for i in at]
     found = {
         "peak_gpu_gib": [max((meta["peak_gpu_gib"] for meta in of_run if "peak_gpu_gib" in meta), default=np.nan) for of_run in metas],
         "energy_wh": [sum(e) if (e := [m["energy_wh"] for m in of_run if m.get("energy_wh") is not None]) else np.nan for of_run in metas],
