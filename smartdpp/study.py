@@ -62,10 +62,12 @@ class Wanted:
         return (self.baseline,) if isinstance(self.baseline, str) else tuple(self.baseline)
 
 
-def wanted(path: Path) -> Wanted:
-    """What the study wants reported. Raises InputError for a file that is not a study, or a key that no report has."""
+def wanted(path: Path, overrides: Sequence[str] = ()) -> Wanted:
+    """What the study wants reported, with ``overrides`` as for ``cells`` (``report.baseline=smart``). Raises InputError for a file that is
+    not a study, or a key that no report has."""
     with _hydra(path):
-        report: Any = OmegaConf.to_container(_master(path, ()).report, resolve=True)
+        hydra_overrides, task_overrides = _split(overrides)
+        report: Any = OmegaConf.to_container(_master(path, [*hydra_overrides, *_not_swept(task_overrides)]).report, resolve=True)
     _known(path, "report", Wanted, report)
     if report.get("paper") is not None:
         paper = report["paper"]

@@ -93,6 +93,7 @@ def test_a_cell_that_fails_the_check_is_invalid_and_says_why(study: Path, tmp_pa
 
 def test_wanted_is_the_report_key(study: Path) -> None:
     assert (wanted(study).title, wanted(study).baseline) == ("A small study", "random")
+    assert wanted(study, ["report.baseline=[smart,equal]", "seed=0,1"]).baselines == ("smart", "equal")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if Path(args.what[0]).suffix in (".yaml", ".yml"):
             study = Path(args.what[0])
-            report, found, name = wanted(study), cells(study, args.what[1:]), study.stem
+            report, found, name = wanted(study, args.what[1:]), cells(study, args.what[1:]), study.stem
             out = args.out or study.parent / "results" / study.stem
         else:
             runs = run_folders([folder(what) for what in args.what])
