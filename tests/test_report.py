@@ -345,6 +345,17 @@ def test_a_baseline_in_several_settings_is_paired_like_with_like(tmp_path: Path)
     assert [row["Δ loss (nats/token)"] for row in rows] == ["-0.100", "-0.100"]
 
 
+def test_two_baselines_are_compared_with_each_other_once(tmp_path: Path) -> None:
+    for strategy, loss in (("smart", 2.0), ("random", 2.3), ("equal", 2.2)):
+        for seed in range(3):
+            finished_run(tmp_path, f"{strategy}-{seed}", strategy=strategy, seed=seed, loss=loss + seed / 100)
+    write_report(tmp_path / "runs", tmp_path / "out", baseline=("random", "equal"))
+    text = report(tmp_path / "out")
+    assert {row["strategy"] for row in lines(section(text, "Against random"))} == {"smart", "equal"}
+    assert {row["strategy"] for row in lines(section(text, "Against equal"))} == {"smart"}
+    assert "corrected for all 3 comparisons" in text
+
+
 def test_the_papers_numbers_stand_beside_the_rows_they_belong_to(sweep: Path) -> None:
     from smartdpp.study import Paper
 

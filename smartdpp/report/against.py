@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,11 @@ SHOWN = 40  # rows of the figure; above, the largest budget's alone
 
 
 def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[Section]:
-    """One section for each baseline; one family of comparisons for the correction: all of them, under the main metric."""
-    found = {name: _compare(results, name) for name in baselines}
+    """One section for each baseline, of two baselines in the first's alone; one family of comparisons for the correction: all of them,
+    under the main metric."""
+    found: dict[str, list[dict[str, Any]] | str] = {}
+    for name in baselines:
+        found[name] = _compare(results, name, [before for before, compared in found.items() if not isinstance(compared, str)])
     sizes = [0 if isinstance(compared, str) else len(compared) for compared in found.values()]
     differences = [line["difference"] for compared in found.values() if not isinstance(compared, str) for line in compared]
     p = [difference.p if difference.seeds >= CLAIM else np.nan for difference in differences]
@@ -45,8 +49,9 @@ def _title(baseline: str) -> str:
     return f"Against {baseline}, seed by seed"
 
 
-def _compare(results: Results, baseline: str) -> list[dict[str, Any]] | str:
-    """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there is none.
+def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dict[str, Any]] | str:
+    """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there is none. Strategies that
+    were compared with all others ``before`` are not compared again.
 
     Where all runs are of the baseline's strategy, its first setting is the baseline; where it was run in several settings, the others
     are paired with the one that is like them (the same number of tasks).
@@ -57,6 +62,8 @@ def _compare(results: Results, baseline: str) -> list[dict[str, Any]] | str:
     base, others = table[table["strategy"] == baseline], table[table["strategy"] != baseline]
     if base.empty:
         return f"There is no finished run of {baseline} to compare with." if len(others) else ""
+    if len(others) and (others := others[~others["strategy"].isin(before)]).empty:
+        return ""
     shared, against = results.context, baseline
     if others.empty:
         setting = alike(table, own)
