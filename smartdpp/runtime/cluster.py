@@ -1,6 +1,7 @@
 """Pieces of work as tasks of a Ray cluster. Ray places them, ships their arguments and starts them again when a worker dies.
 
-Every machine needs the same Python packages, and must see the run's root (and a local model's folder) under the same path.
+Every machine needs the same Python packages, and must see the root, or $SMARTDPP_CACHE where the root is an address, and a local model's
+folder under the same path.
 """
 
 from __future__ import annotations
