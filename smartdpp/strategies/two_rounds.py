@@ -60,7 +60,5 @@ class TwoRounds:
             )
         witnesses = None if self.witnesses is None else min(self.witnesses, len(pool))
         found = two_rounds(function, budget, min(self.parts, len(pool)), seed=int(rng.integers(2**32)), witnesses=witnesses)
-        chosen = found.selection
-        if len(chosen) < budget:
-            chosen = complete_pool(chosen, budget, np.zeros(len(pool)))
+        chosen = complete_pool(found.selection, budget, np.zeros(len(pool)))
         return Selection(index=rows[chosen.index], gain=chosen.gain)
