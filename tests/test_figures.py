@@ -137,6 +137,8 @@ def test_shares_are_means_over_seeds_beside_the_pool() -> None:
     assert "60.0" in texts(shares.figure)
     assert "pool" in texts(shares.figure)
     assert "maze: 60.0 % of smart\n+10.0 points against the pool" in shares.hover.values()
+    names = [label for label in shares.figure.axes[0].get_xticklabels() if label.get_visible()]
+    assert {(label.get_text(), label.get_rotation()) for label in names} == {("pool", 30), ("smart", 30), ("equal", 30)}  # long ones fit
 
 
 def test_every_strategy_of_many_looks_different() -> None:

@@ -113,9 +113,9 @@ def task_shares(tasks: pd.DataFrame) -> Drawing:
         ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor=color, linewidth=0.5, gid=said))
         ax.text(j, i, f"{share:.1f}", ha="center", va="center", color="white" if abs(excess[i, j]) > 0.7 * limit else "black")
     _frame(ax, list(shares.index), names)
+    ax.xaxis.tick_top()  # before the labels are turned: those at the top are others than those at the bottom
     for text in ax.get_xticklabels():
         text.set(rotation=30, rotation_mode="anchor", horizontalalignment="left")
-    ax.xaxis.tick_top()
     which = f"the {len(shares)} of {total} tasks whose shares differ most" if total > len(shares) else f"{total} tasks"
     at = f" at {budget_said(budget)}" if np.isfinite(budget) else ""
     note = f"share of the mixture (%), mean over seeds{at}\n{which}\norange: more than in the pool, purple: less"
