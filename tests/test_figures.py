@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from synthetic_runs import crossed_study, finished_run, put
 
 from smartdpp.figures import Drawing, of_run, of_study, run_figures
+from smartdpp.figures.dots import against
 from smartdpp.figures.scatter import diversity_performance
 from smartdpp.figures.style import looks, style
 from smartdpp.gather import SHARES, Results, artifacts, collect
@@ -33,8 +35,6 @@ def drawn(found: Results) -> dict[str, Drawing]:
 
 
 def texts(figure: Figure) -> str:
-    from matplotlib.text import Text
-
     return "\n".join(text.get_text() for text in figure.findobj(Text)).replace("\u00a0", " ")
 
 
@@ -168,3 +168,18 @@ def test_an_svg_stands_alone_in_a_page() -> None:
 
 def test_nothing_finished_is_nothing_drawn() -> None:
     assert of_study(Results(pd.DataFrame(), [], pd.DataFrame(), {}, None, [], [])) == []
+
+
+@pytest.mark.parametrize(
+    "baseline", ["random", "smart, instances=facility_location, tasks=graph_cut, normalize_gains=false, temperature=0.1"]
+)
+def test_what_is_written_below_a_comparison_fits(baseline: str) -> None:
+    row = {"panel": "", "label": "smart", "mean": 0.1, "half": 0.2, "p_holm": 0.4, "seeds": 3, "documents": 80}
+    with style():
+        figure = against(pd.DataFrame([row]), baseline, "loss", looks(["smart"])).figure
+        figure.draw_without_rendering()
+        (caption,) = [text for text in figure.findobj(Text) if text.get_text().startswith("difference in")]
+        assert baseline in caption.get_text().replace("\n", " ")
+        box = caption.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1

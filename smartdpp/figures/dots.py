@@ -80,9 +80,8 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
         ax.set_ylim(len(group) - 0.4, -0.6)
         ax.set_title(title)
     better = "to the left is better" if metric in LOSSES else "to the right is better"
-    figure.supxlabel(
-        f"difference in {LABELS[metric]} to {baseline}, {better}\nfilled: still shown after Holm's correction; n: pairs of seeds"
-    )
+    said = wrapped(f"difference in {LABELS[metric]} to {baseline}, {better}", 68)
+    figure.supxlabel(f"{said}\nfilled: still shown after Holm's correction; n: pairs of seeds")
     shown = int((differences["p_holm"] < 0.05).sum())
     alt = f"Paired differences in {LABELS[metric]} to {baseline} with 95 % intervals: {len(differences)} comparisons, "
     return Drawing(
