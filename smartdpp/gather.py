@@ -7,7 +7,7 @@ aside; a label made of them; and the log determinant distance read at one n, wit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOSSES = ("loss", "bits_per_byte")  # lower is better
+SEEDS = ["seed", "select_seed", "train_seed"]
 SHARES = ["run", "label", "budget", "task", "pool", "selected", "share"]
 
 
@@ -42,6 +43,19 @@ class Results:
     def context(self) -> list[str]:
         """The settings that all ways of choosing are compared under: model, corpus, ..."""
         return [name for name in self.settings if not of_strategy(name)]
+
+    def trainings(self) -> Results:
+        """Each training once: of runs that differ in nothing but how diversity was measured, the first. Their scores are the same."""
+        names = [name for name in self.settings if not of_measure(name)]
+        if len(names) == len(self.settings):
+            return self
+        apart = [name for name in ("strategy", "budget", *SEEDS, *names) if name in self.table]
+        at = self.table.index[~self.table[apart].map(plain).duplicated()]
+        table = self.table.loc[at].assign(label=labels(self.table.loc[at], names))
+        shares = self.shares[self.shares["run"].isin(table["run"])]
+        shares = shares.assign(label=shares["run"].map(table.set_index("run")["label"]))
+        folders, configs = [self.folders[i] for i in at], [self.configs[i] for i in at]
+        return replace(self, table=table.reset_index(drop=True), settings=names, shares=shares, folders=folders, configs=configs)
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -183,6 +197,11 @@ def of_strategy(name: str) -> bool:
     return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not name.startswith(
         "embedding@probe"
     )
+
+
+def of_measure(name: str) -> bool:
+    """Whether a setting says how diversity is measured: no mixture and no training depends on it."""
+    return name.split(".")[0] in ("diversity", "probe", "embedding@probe")
 
 
 def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:

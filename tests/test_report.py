@@ -356,6 +356,27 @@ def test_two_baselines_are_compared_with_each_other_once(tmp_path: Path) -> None
     assert "corrected for all 3 comparisons" in text
 
 
+def test_a_training_read_in_several_ways_is_compared_once(tmp_path: Path) -> None:
+    """How diversity is measured changes no score: it makes panels, not comparisons, which Holm's correction would count."""
+    for strategy, loss in (("smart", 2.0), ("dpp", 2.1), ("random", 2.2)):
+        for gamma in (1, 10):
+            for seed in range(3):
+                name, config = f"{strategy}-g{gamma}-s{seed}", {"diversity": {"gamma": gamma}}
+                finished_run(
+                    tmp_path, name, strategy=strategy, seed=seed, loss=loss + 0.01 * seed**2, curve=(0.1, 0.2 / gamma), config=config
+                )
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    text = report(tmp_path / "out")
+    assert [row["LDD (nats/example)"] for row in lines(section(text, "Results"))][:2] == ["0.200", "0.020"]
+    against = section(text, "Against random")
+    assert [row["strategy"] for row in lines(against)] == ["smart", "dpp"]
+    assert "corrected for all 2 comparisons" in against
+    assert "Dot plot of loss (nats/token) for 3 ways of choosing" in text
+    assert "18 runs" in section(text, "Diversity against performance")
+    assert "for each of 3 ways of choosing; 2 panels" in section(text, "Diversity against performance")
+    assert len(lines(section(text, "Cost"))) == 3
+
+
 def test_the_papers_numbers_stand_beside_the_rows_they_belong_to(sweep: Path) -> None:
     from smartdpp.study import Paper
 

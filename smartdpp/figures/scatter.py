@@ -1,4 +1,4 @@
-"""Diversity against performance: every run a point, every way of choosing a mean with its intervals, a panel for each budget."""
+"""Diversity against performance: every run a point, every way of choosing a mean with its intervals, a panel for what compares."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 SAID_TASKS = 8  # of a run's mixture, under the mouse; the others are counted
 
 
-def diversity_performance(results: pd.DataFrame, metric: str, styles: Looks, tasks: pd.DataFrame | None = None) -> Drawing | None:
+def diversity_performance(
+    results: pd.DataFrame, metric: str, styles: Looks, tasks: pd.DataFrame | None = None, context: pd.Series | None = None
+) -> Drawing | None:
     """results: one line per run with ``ldd`` at ``ldd_n``; a run without a budget has no place, as the distance grows with n.
 
-    tasks: one line per run and task: run, task, selected, share. None where no diversity was measured.
+    tasks: one line per run and task: run, task, selected, share. context: a str a run; every budget and context has a panel. None where
+    no diversity was measured.
     """
     measured = results.dropna(subset=["ldd", "budget"]) if "ldd" in results else results.iloc[:0]
     if measured.empty:
         return None
-    groups, hover = list(measured.groupby("budget")), Hover()
+    where = measured["budget"].map(lambda _: "") if context is None else context.loc[measured.index]
+    groups, hover = list(measured.groupby(["budget", where.rename("context")], sort=False)), Hover()
     rows, columns = grid(len(groups))
     figure, axes = panels(4 + 6 * columns, 1 + 6 * rows, rows, columns, sharey=True)
-    for ax, (budget, of_budget) in zip(axes, groups, strict=False):
-        for label, runs in of_budget.groupby("label", sort=False):
+    for ax, ((budget, of_context), of_panel) in zip(axes, groups, strict=False):
+        for label, runs in of_panel.groupby("label", sort=False):
             look = styles[label]
             (x, dx), (y, dy) = t_interval(runs["ldd"]), t_interval(runs[metric])
             if len(runs) > 1:
@@ -35,18 +39,20 @@ def diversity_performance(results: pd.DataFrame, metric: str, styles: Looks, tas
             for row in runs.to_dict("records"):
                 gid = hover(*_about(row, metric, tasks))
                 ax.plot(row["ldd"], row[metric], linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, gid=gid, **look)
-        n = of_budget["ldd_n"].iloc[0]
+        n = of_panel["ldd_n"].iloc[0]
         ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(f"log determinant distance at n = {n:.0f}\n(nats per example, lower is more diverse)")
-        ax.set_title(f"{budget_said(budget)}, {len(of_budget)} run{'' if len(of_budget) == 1 else 's'}")
+        said = f"{budget_said(budget)}, {len(of_panel)} run{'' if len(of_panel) == 1 else 's'}"
+        ax.set_title(f"{said}\n{of_context}" if of_context else said)
     for ax in axes[len(groups) :]:
         ax.set_visible(False)
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
-    legend(figure, counted(measured, styles, ["budget"]))
+    legend(figure, counted(measured, styles, ["budget", where]))
     alt = f"Scatter plot of {len(measured)} runs: {LABELS[metric]} against the log determinant distance, with a mean and its 95 % t "
     alt += f"intervals for each of {measured['label'].nunique()} ways of choosing"
-    return Drawing("diversity_performance", f"{alt}; one panel for each of {len(groups)} budgets.", figure, hover.texts)
+    alt += f"; {len(groups)} panel{'' if len(groups) == 1 else 's'}, each of runs that compare."
+    return Drawing("diversity_performance", alt, figure, hover.texts)
 
 
 def _about(row: dict[str, Any], metric: str, tasks: pd.DataFrame | None) -> list[str]:

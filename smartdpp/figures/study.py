@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def of_study(results: Results) -> list[Drawing]:
     """One figure for each thing that was varied, then diversity against performance and the tasks' shares; empty without trained runs."""
+    every_run, results = results, results.trainings()
     table = results.table
     if table.empty or (table := table[table["n"] > 0].sort_values("budget", kind="stable")).empty:
         return []
@@ -28,10 +29,18 @@ def of_study(results: Results) -> list[Drawing]:
         drawn = [] if table["budget"].nunique() > 1 else [by_strategy(table, metric, every)]
         drawn += [_along(table, results, name, metric) for name in swept]
         drawn += [_pairs(table, results, down, across, metric) for down, across in choices(table, results.settings)]
-        scatter = diversity_performance(table, metric, every, results.shares)
+        scatter = _diversity(every_run, metric)
         drawn += [scatter] if scatter else []
         drawn += [task_shares(results.shares)] if len(results.shares) else []
     return drawn
+
+
+def _diversity(results: Results, metric: str) -> Drawing | None:
+    """Panels for the context: distances compare within one way of measuring them, scores within one model and corpus."""
+    names, table = [name for name in results.settings if name not in results.context], results.table
+    table = table[table["n"] > 0].sort_values("budget", kind="stable")
+    table = table.assign(label=labels(table, names))
+    return diversity_performance(table, metric, looks(table["label"].unique()), results.shares, _panel(table, results.context))
 
 
 def _along(table: pd.DataFrame, results: Results, swept: str, metric: str) -> Drawing:

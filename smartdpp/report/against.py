@@ -12,11 +12,11 @@ from smartdpp.axes import alike
 from smartdpp.evaluation.scores import RATIOS
 from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
-from smartdpp.gather import LOSSES, Results, artifacts, labels, of_strategy, plain, short
+from smartdpp.gather import LOSSES, SEEDS, Results, artifacts, labels, of_strategy, plain, short
 from smartdpp.intervals import Difference, holm, influence, paired_difference
 from smartdpp.remote import file
 from smartdpp.report.content import Picture, Section, Table, Text
-from smartdpp.report.numbers import SEEDS, best_first, columns, described, metrics
+from smartdpp.report.numbers import best_first, columns, described, metrics
 from smartdpp.summary import LABELS
 
 if TYPE_CHECKING:

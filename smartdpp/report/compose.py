@@ -51,7 +51,8 @@ def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
     finished = len(found) == cells.counts(found).get("done", 0) and not any(cell.detail for cell in found)
     # what is missing comes first, as it qualifies all that follows
     sections = [*sections, states] if finished else [states, *sections]
-    return Report(wanted.title, wanted.question, _facts(results), tuple(_cards(results, wanted)), cells.counts(found), tuple(sections))
+    cards = tuple(_cards(results.trainings(), wanted))
+    return Report(wanted.title, wanted.question, _facts(results), cards, cells.counts(found), tuple(sections))
 
 
 def _of_run(results: Results, run: Path) -> list[Section]:
@@ -65,6 +66,8 @@ def _of_run(results: Results, run: Path) -> list[Section]:
 
 
 def _of_study(results: Results, wanted: Wanted) -> list[Section]:
+    """Diversity of every run, however it was measured; scores, mixtures and costs of every training once."""
+    trained = results.trainings()
     drawn = {drawing.name: Picture(drawing) for drawing in of_study(results)}
     scatter, shares = drawn.pop("diversity_performance", None), drawn.pop("task_shares", None)
     board = leaderboard.section(results, wanted.paper)
@@ -74,10 +77,10 @@ def _of_study(results: Results, wanted: Wanted) -> list[Section]:
         blocks: tuple[Block, ...] = predicted[0].blocks if predicted else ()
         predicted = [Section("Diversity against performance", (scatter, *blocks))]
     mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
-    compared = against.section(results, wanted.baselines, looks(results.table.loc[results.table["n"] > 0, "label"].unique()))
+    compared = against.section(trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique()))
     return [
-        board, *compared, *by_task.section(results), *predicted, *mixtures,
-        *chosen.section(results), *cost.section(results), *setup.section(results),
+        board, *compared, *by_task.section(trained), *predicted, *mixtures,
+        *chosen.section(trained), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
 
 

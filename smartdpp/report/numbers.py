@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from smartdpp.gather import Results
 
-SEEDS = ["seed", "select_seed", "train_seed"]
 UNITS = {"budget": "budget (examples)"}
 
 

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from smartdpp.config import GROUPS
-from smartdpp.gather import Results, plain
+from smartdpp.gather import SEEDS, Results, plain
 from smartdpp.report.content import Block, Fold, Section, Table, Text
-from smartdpp.report.numbers import SEEDS, columns, heading
+from smartdpp.report.numbers import columns, heading
 
 
 def section(results: Results) -> list[Section]:
