@@ -194,9 +194,7 @@ def plain(value: Any) -> str:
 
 def of_strategy(name: str) -> bool:
     """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared under."""
-    return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not name.startswith(
-        "embedding@probe"
-    )
+    return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not of_measure(name)
 
 
 def of_measure(name: str) -> bool:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def of_study(results: Results) -> list[Drawing]:
     """One figure for each thing that was varied, then diversity against performance and the tasks' shares; empty without trained runs."""
     every_run, results = results, results.trainings()
-    table = results.table
-    if table.empty or (table := table[table["n"] > 0].sort_values("budget", kind="stable")).empty:
+    if results.table.empty or (table := _trained(results)).empty:
         return []
     metric, every = main_metric(table), looks(results.table.loc[results.table["n"] > 0, "label"].unique())
     swept = numbers(table, results.settings)
@@ -35,11 +34,15 @@ def of_study(results: Results) -> list[Drawing]:
     return drawn
 
 
+def _trained(results: Results) -> pd.DataFrame:
+    """The runs that trained on something, smallest budget first."""
+    return results.table[results.table["n"] > 0].sort_values("budget", kind="stable")
+
+
 def _diversity(results: Results, metric: str) -> Drawing | None:
     """Panels for the context: distances compare within one way of measuring them, scores within one model and corpus."""
-    names, table = [name for name in results.settings if name not in results.context], results.table
-    table = table[table["n"] > 0].sort_values("budget", kind="stable")
-    table = table.assign(label=labels(table, names))
+    table = _trained(results)
+    table = table.assign(label=labels(table, [name for name in results.settings if name not in results.context]))
     return diversity_performance(table, metric, looks(table["label"].unique()), results.shares, _panel(table, results.context))
 
 

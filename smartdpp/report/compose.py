@@ -47,12 +47,12 @@ def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
     if results.table.empty:
         return Report(wanted.title, wanted.question, {}, (), cells.counts(found), (states,))
     alone = len(found) == 1 and found[0].path is not None
-    sections = _of_run(results, found[0].path) if alone and found[0].path else _of_study(results, wanted)
+    trained = results.trainings()
+    sections = _of_run(results, found[0].path) if alone and found[0].path else _of_study(results, trained, wanted)
     finished = len(found) == cells.counts(found).get("done", 0) and not any(cell.detail for cell in found)
     # what is missing comes first, as it qualifies all that follows
     sections = [*sections, states] if finished else [states, *sections]
-    cards = tuple(_cards(results.trainings(), wanted))
-    return Report(wanted.title, wanted.question, _facts(results), cards, cells.counts(found), tuple(sections))
+    return Report(wanted.title, wanted.question, _facts(results), tuple(_cards(trained, wanted)), cells.counts(found), tuple(sections))
 
 
 def _of_run(results: Results, run: Path) -> list[Section]:
@@ -65,9 +65,8 @@ def _of_run(results: Results, run: Path) -> list[Section]:
     ]  # fmt: skip
 
 
-def _of_study(results: Results, wanted: Wanted) -> list[Section]:
+def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Section]:
     """Diversity of every run, however it was measured; scores, mixtures and costs of every training once."""
-    trained = results.trainings()
     drawn = {drawing.name: Picture(drawing) for drawing in of_study(results)}
     scatter, shares = drawn.pop("diversity_performance", None), drawn.pop("task_shares", None)
     board = leaderboard.section(results, wanted.paper)
