@@ -1,4 +1,4 @@
-"""The one error a user's input can cause."""
+"""The one error a user's input can cause, and the one that asks for another try."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Raised before any work that the mistake would waste. The command line prints the message alone, without a traceback.
     """
+
+
+class Shrunk(RuntimeError):
+    """A cluster has lost a machine for good and with it the room for what was spread over it; fewer pieces may fit."""

@@ -27,7 +27,7 @@ class Picks:
         if progress:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=budget, desc="selecting", unit="row")
+            self.bar = tqdm(total=budget, desc="selecting", unit="row", delay=1)  # what takes less needs no bar
 
     def append(self, j: int, gain: float) -> None:
         self.index.append(j)

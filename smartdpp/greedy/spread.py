@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from smartdpp.errors import Shrunk
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.functions.rows import Rows
 from smartdpp.functions.subset import subset
@@ -48,8 +49,8 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
             log.info("chosen from %d shares of the pool", parts)
             return recorded(function, _over_shares(function, parts, budget))
         log.info("chosen by the process that was started, not by the cluster: %s", reason)
-    here = make(X[rows])
-    return recorded(here, maximize(here, budget, start=start))
+    here = make(Rows(X, rows).read())  # a map, where the rows lie in this order
+    return recorded(here, maximize(here, budget, start=start, progress=True))
 
 
 def unread(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray) -> GraphCut | LogDet | FacilityLocation | None:
@@ -75,7 +76,11 @@ def recorded(function: Any, chosen: Selection) -> Selection:
 
 
 def _over_shares(function: Any, parts: int, budget: int) -> Selection:
-    pieces = partitions.cut(len(function), parts)
-    makes = [partial(Share, subset(function, piece), piece.start) for piece in pieces]
-    with current().shares(makes) as ask:
-        return partitions.maximize(ask, budget)
+    while True:
+        makes = [partial(Share, subset(function, piece), piece.start) for piece in partitions.cut(len(function), parts)]
+        try:
+            with current().shares(makes) as ask:
+                return partitions.maximize(ask, budget, progress=True)
+        except Shrunk as error:  # picks do not depend on how many shares there are
+            parts = current().parts(len(function))
+            log.warning("%s: choosing anew from %d", error, parts)

@@ -6,25 +6,29 @@ folder under the same path.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, Shrunk
 
 if TYPE_CHECKING:
     from smartdpp.greedy.partitions import Ask, Share
 
 T = TypeVar("T")
+PATIENCE = 30.0  # seconds between looks at whether what is waited for can still come
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ray:
-    """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU. Threads of a task follow ``cpus``.
+    """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU, one with 0 sees none. Threads of a task follow ``cpus``.
 
     ``retries`` is how often a task is started again after its worker died. ``rows_per_task``: how many rows one task embeds or measures,
     loading the model once; what it has finished when its worker dies is kept. A pool is chosen from in shares of at least so many rows.
@@ -39,6 +43,8 @@ class Ray:
     def __post_init__(self) -> None:
         if not (self.cpus >= 0 and self.gpus >= 0):
             raise InputError(f"runtime.cpus is {self.cpus} and runtime.gpus is {self.gpus}: neither may be below 0.")
+        if not (self.cpus or self.gpus):
+            raise InputError("runtime.cpus and runtime.gpus are both 0: a task needs one of them.")
         if self.retries < 0:
             raise InputError(f"runtime.retries is {self.retries}: it must be at least 0.")
         if self.rows_per_task < 1:
@@ -53,7 +59,9 @@ class Ray:
 
         results: list[Any] = [None] * len(sizes)
         with self.connected():
-            task = ray.remote(work).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)
+            task = ray.remote(work if self.gpus else on_processor(work)).options(
+                num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries
+            )
             room = self.slots() + 2  # tasks whose arguments are made: those at work and the next ones
             order = iter(sorted(range(len(sizes)), key=lambda i: -sizes[i]))
             pending: dict[Any, int] = {}
@@ -68,17 +76,25 @@ class Ray:
                         bar.update(sizes[i])
 
     def slots(self) -> int:
-        """How many tasks the connected cluster runs at once."""
+        """How many tasks the connected cluster runs at once. All that a task asks for is of one machine, a part of a GPU of one GPU."""
         import ray
 
-        have, need = ray.cluster_resources(), {"CPU": self.cpus, "GPU": self.gpus}
-        slots = min((have.get(kind, 0.0) / count for kind, count in need.items() if count), default=1.0)
-        if slots < 1:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        slots = sum(self._fit(machine.get("CPU", 0.0), int(machine.get("GPU", 0))) for machine in machines)
+        if not slots:
+            cpus, gpus = (max((machine.get(kind, 0.0) for machine in machines), default=0.0) for kind in ("CPU", "GPU"))
             raise InputError(
-                f"the Ray cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, but a task asks for {self.cpus:g} and "
-                f"{self.gpus:g}: lower runtime.cpus or runtime.gpus, or add machines."
+                f"a task asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, and no machine of the Ray cluster has both "
+                f"(at most {cpus:g} and {gpus:g}): lower runtime.cpus or runtime.gpus, or add machines."
             )
-        return int(slots)
+        return slots
+
+    def _fit(self, cpus: float, gpus: int) -> int:
+        """Tasks that a machine of so many has room for."""
+        room = [int(cpus / self.cpus + 1e-9)] if self.cpus else []
+        if self.gpus:
+            room.append(int(gpus / self.gpus + 1e-9) if self.gpus >= 1 else gpus * int(1 / self.gpus + 1e-9))
+        return min(room)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -87,8 +103,8 @@ class Ray:
 
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=None if self.address else False)
-            except ConnectionError as error:
+                ray.init(address=self.address or "local", log_to_driver=False, include_dashboard=None if self.address else False)
+            except (ConnectionError, ValueError) as error:
                 raise InputError(f"runtime.address={self.address}: no Ray cluster answers there ({error}).") from None
         yield
 
@@ -100,23 +116,44 @@ class Ray:
     def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
         """Shares of a pool for smartdpp.greedy.partitions.maximize, each made and kept by a process of its own.
 
-        A process that dies is started again, makes its share anew and answers the question it died of.
+        A process that dies is started again, makes its share anew and answers the question it died of. Room is had for all shares or for
+        none, so that two runs on one cluster wait for each other and not for ever. Raises Shrunk when a machine is gone for good.
         """
         import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         with self.connected():
-            where = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
-            kept = ray.remote(Kept).options(max_restarts=self.retries, max_task_retries=-1, **where)
-            actors: list[Any] = [kept.remote(make) for make in makes]
+            need = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+            bundle = {kind: count for kind, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
+            room = placement_group([bundle] * len(makes), strategy="SPREAD")
+            actors: list[Any] = []
+
+            def refuse_if_shrunk() -> None:
+                if (slots := self.slots()) < len(makes):
+                    raise Shrunk(f"the cluster has room for {slots} of {len(makes)} shares")
 
             def ask(question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]:
-                return answers([actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)])
+                pending = [actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)]
+                while pending and len(ray.wait(pending, num_returns=len(pending), timeout=PATIENCE)[0]) < len(pending):
+                    refuse_if_shrunk()
+                return answers(pending)
 
             try:
+                while not room.wait(PATIENCE):
+                    log.info("waiting for room for %d shares of the pool on the cluster", len(makes))
+                    refuse_if_shrunk()
+                kept = ray.remote(Kept)
+                kept_makes = [ray.put(make if self.gpus else on_processor(make)) for make in makes]  # for those that start again
+                for i, make in enumerate(kept_makes):
+                    place = PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=i)
+                    options = {"max_restarts": self.retries, "max_task_retries": -1, "scheduling_strategy": place, **need}
+                    actors.append(kept.options(**options).remote(make))
                 yield ask
             finally:
                 for actor in actors:
                     ray.kill(actor)
+                remove_placement_group(room)
 
 
 class Kept:
@@ -132,6 +169,17 @@ class Kept:
 
     def ask(self, question: Callable[[Share], T]) -> T:
         return question(self.share)
+
+
+def on_processor(work: Callable[..., T]) -> Callable[..., T]:
+    """The same where no GPU is seen: Ray shows one that asked for none all that the machine has."""
+
+    @wraps(work)
+    def working(*arguments: Any) -> T:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return work(*arguments)
+
+    return working
 
 
 def answers(pending: list[Any]) -> list[Any]:

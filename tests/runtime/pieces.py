@@ -47,3 +47,7 @@ def pid(_: Share) -> int:
 
 def refuse(name: str) -> None:
     raise InputError(f"{name} cannot be read")
+
+
+def visible_gpus(*_: Share) -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,15 +29,15 @@ from smartdpp.strategies.submodular import Submodular
 from smartdpp.strategies.two_rounds import TwoRounds
 from smartdpp.types import Pool
 from tests.greedy.test_maximize import features
-from tests.runtime.pieces import Mortal, pid, refuse, share
+from tests.runtime.pieces import Mortal, pid, refuse, share, visible_gpus
 
 pytestmark = pytest.mark.ray
 ROWS = pa.table({"id": [str(i) for i in range(60)], "prompt": [f"how many are {i} and {i % 7} of {'abcde'[i % 5]}" for i in range(60)]})
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Ray]:
-    """A cluster of three nodes with one CPU each; tests connect to it."""
+def cluster() -> Iterator[Any]:
+    """Three nodes with one CPU each; tests connect to it."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -46,9 +48,19 @@ def nodes() -> Iterator[Ray]:
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=memory)
         ray.init(address=cluster.address, log_to_driver=False)
-        yield Ray(address=cluster.address, rows_per_task=16)
+        yield cluster
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster: Any) -> Ray:
+    return Ray(address=cluster.address, rows_per_task=16)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smartdpp.runtime.cluster.PATIENCE", 1.0)
 
 
 def test_an_embedding_has_the_same_bytes_also_after_a_worker_died(nodes: Ray, tmp_path: Path) -> None:
@@ -108,5 +120,57 @@ def test_a_refusal_arrives_as_the_sentence_it_is_and_too_few_processors_too(node
         nodes.map(refuse, lambda i: (f"row {i + 2}",), [1], "reading")
     with pytest.raises(InputError, match="rows that are not zero: 1 of 16"), using(nodes):
         spread.choose(GraphCut, np.eye(48, 47), np.arange(48), 3)  # its last row is zero
-    with pytest.raises(InputError, match="has 3 CPUs"):
-        Ray(cpus=50).map(refuse, lambda i: ("row",), [1], "reading")
+    with pytest.raises(InputError, match=r"asks for 1.5 CPUs and 0 GPUs, and no machine .* \(at most 1 and 0\)"):
+        Ray(cpus=1.5).map(refuse, lambda i: ("row",), [1], "reading")
+
+
+def test_a_run_waits_until_there_is_room_for_all_its_shares(nodes: Ray, caplog: pytest.LogCaptureFixture, impatient: None) -> None:
+    function = GraphCut(features(0, 300, 8, "clustered"))
+    makes = [partial(share, function, piece) for piece in partitions.cut(300, 3)]
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor() as pool:
+        with nodes.shares(makes[:1]) as ask:
+            ask(pid)
+            other = pool.submit(lambda: ends_of(nodes, makes))
+            while "waiting for room for 3 shares" not in caplog.text and not other.done():
+                time.sleep(0.1)
+            assert not other.done()
+        assert other.result() == [100, 200, 300]
+
+
+def ends_of(nodes: Ray, makes: list[Any]) -> list[int]:
+    with nodes.shares(makes) as ask:
+        return [end for _, end, *_ in ask(partitions.Share.about)]
+
+
+def test_a_task_that_asked_for_no_gpu_sees_none(nodes: Ray) -> None:
+    assert nodes.map(visible_gpus, lambda i: (), [1], "asking") == [""]
+    with nodes.shares([partial(share, GraphCut(np.eye(4)), slice(0, 4))]) as ask:
+        ask(pid)
+        assert ask(visible_gpus) == [""]
+
+
+def test_when_a_machine_is_gone_fewer_shares_are_chosen_from(
+    cluster: Any, nodes: Ray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    X, heads, asked = features(0, 2000, 8, "clustered"), partitions._heads, [0]
+    whole = spread.choose(GraphCut, X, np.arange(2000), 150)
+
+    def lose_one(*arguments: Any) -> Any:
+        asked[0] += 1
+        if asked[0] == 2:
+            cluster.remove_node(next(iter(cluster.worker_nodes)))
+        return heads(*arguments)
+
+    monkeypatch.setattr(partitions, "_heads", lose_one)
+    with using(nodes), caplog.at_level(logging.INFO):
+        chosen = spread.choose(GraphCut, X, np.arange(2000), 150)
+    assert "the cluster has room for 2 of 3 shares: choosing anew from 2" in caplog.text
+    assert (chosen.index.tolist(), chosen.gain.tolist()) == (whole.index.tolist(), whole.gain.tolist())
+
+
+def test_what_a_task_asks_for_is_of_one_machine() -> None:
+    assert [Ray(cpus=2)._fit(cpus, 0) for cpus in (1, 3, 4)] == [0, 1, 2]
+    assert [Ray(cpus=1, gpus=gpus)._fit(16, 2) for gpus in (0.6, 0.5, 0.1, 1, 2, 3)] == [2, 4, 16, 2, 1, 0]
+    assert Ray(cpus=0.1)._fit(1, 0) == 10
+    with pytest.raises(InputError, match="are both 0"):
+        Ray(cpus=0)
