@@ -26,6 +26,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from smartdpp import remote
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
+from smartdpp.launch import too_many
 from smartdpp.price import Price
 from smartdpp.store import digest
 from smartdpp.strategies.reselect import Reselect
@@ -121,6 +122,8 @@ def check(cfg: DictConfig) -> Parts:
     for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "runtime"):
         if group in parts:
             problems += parts[group].check()
+            if getattr(parts[group], "parallel", "") != "fsdp":  # whose own check is stricter
+                problems += too_many(group, plain[group].get("processes", 1))
     if isinstance(strategy := parts.get("strategy"), Targeted):
         problems += strategy.query.check()
     if isinstance(strategy, Reselect) and "embedding" in parts:

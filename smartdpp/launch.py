@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -18,6 +20,20 @@ from smartdpp.errors import InputError
 from smartdpp.store import write_text
 
 REFUSED = "refused.txt"  # a process's InputError, on its way to the process that launched it
+LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"
+LOOK = 1.0  # seconds between looks at whether that process lives
+
+
+def too_many(group: str, processes: int) -> list[str]:
+    """A problem if there are GPUs, but not one for each process."""
+    if processes == 1:
+        return []
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else processes
+    if processes <= gpus:
+        return []
+    return [f"{group}.processes={processes}: each process has a GPU of its own, and {gpus} are visible here: choose at most {gpus}"]
 
 
 def launch(module: str, out: Path, processes: int) -> None:
@@ -29,8 +45,8 @@ def launch(module: str, out: Path, processes: int) -> None:
         launcher += ["--num_processes", str(processes)]
     else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env={"OMP_NUM_THREADS": threads, **os.environ})
+    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ, LAUNCHED_BY: str(os.getpid())}
+    done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)
     refused = out / REFUSED
     if refused.is_file():
         reason = refused.read_text(encoding="utf-8")
@@ -42,12 +58,26 @@ def launch(module: str, out: Path, processes: int) -> None:
 
 @contextmanager
 def refusals(out: Path) -> Iterator[None]:
-    """In a launched process: an InputError is one sentence there as here."""
+    """In a launched process: an InputError is one sentence there as here, and no work goes on once the process that launched it is gone."""
+    threading.Thread(target=_follow, args=(int(os.environ[LAUNCHED_BY]),), daemon=True).start()
     try:
         yield
     except InputError as error:
         write_text(out / REFUSED, str(error))
         raise SystemExit(1) from None
+
+
+def _follow(pid: int) -> None:
+    """Ends this process after that one: killed, it cannot end those it launched, and the same command given again would meet them."""
+    import psutil
+
+    try:
+        launcher = psutil.Process(pid)
+        while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(LOOK)
+    except psutil.NoSuchProcess:
+        pass
+    os._exit(1)
 
 
 def as_config(component: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ undisturbed one, and several processes or machines, each with its share of the s
 
     manifest.json        rows, shard, a hash of the ids; when all is done also d and dtype. Shards of another manifest are not used
     shard-000000256.npy  [m, d], while the work goes on
+    rows.arrow           the table meanwhile, where other processes have a part in it: they map it, and a machine holds it once
     X.npy                [n, d], float16 or float32; row i belongs to row i of the table
 """
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHARD = 256  # rows
+TABLE, JOB = "rows.arrow", "job.json"
 
 
 class Work(Protocol):
@@ -63,8 +65,8 @@ def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, pr
         X[start : start + shard] = np.load(_file(out, start), allow_pickle=False)
     X.flush()
     write_json(out / "manifest.json", manifest | {"d": X.shape[1], "dtype": str(X.dtype)})
-    for start in starts:
-        _file(out, start).unlink()
+    for left in (*out.glob("shard-*"), out / TABLE, out / JOB):  # also what an interrupted run left
+        left.unlink(missing_ok=True)
     made = sum(min(shard, len(rows) - start) for start in missing)
     facts = {"n": len(rows), "d": X.shape[1], "dtype": str(X.dtype), "resumed_rows": len(rows) - made}
     return facts | ({"tokens": _tokens(rows, missing, shard), "seconds": round(seconds, 3)} if "n_tokens" in rows.column_names else {})
@@ -103,45 +105,50 @@ def _make(work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: 
 
 
 def _launch(work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], processes: int) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(rows, out / "rows.parquet")
+    _share(rows, out)
     shares = [missing[i::processes] for i in range(processes)]
-    write_json(out / "job.json", {"work": as_config(work), "name": name, "shard": shard, "shares": shares})
+    write_json(out / JOB, {"work": as_config(work), "name": name, "shard": shard, "shares": shares})
     launch("smartdpp.shards", out, processes)
-    for file in ("rows.parquet", "job.json"):
-        (out / file).unlink()
 
 
 def _send(work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], at_once: int) -> None:
     """The missing shards as tasks of the runtime in use, so many shards each; ``out`` is a folder that all its machines see."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(rows, out / "rows.parquet")
+    _share(rows, out)
     shares = [missing[a : a + at_once] for a in range(0, len(missing), at_once)]
     sizes = [sum(min(shard, len(rows) - start) for start in share) for share in shares]
     current().map(_task, lambda i: (work, out, name, shard, shares[i]), sizes, name)
-    (out / "rows.parquet").unlink()
 
 
 def _task(work: Work, out: Path, name: str, shard: int, starts: list[int]) -> None:
     """One task's shards, without those it left before its worker died."""
-    import pyarrow.parquet as pq
-
     if missing := [start for start in starts if not _file(out, start).is_file()]:
-        _make(work, pq.read_table(out / "rows.parquet"), out, name, shard, missing, show=False)
+        _make(work, _shared(out), out, name, shard, missing, show=False)
 
 
 def _worker(out: Path) -> None:
     """What every launched process runs: its share of the missing shards."""
-    import pyarrow.parquet as pq
     from hydra.utils import instantiate
 
-    job, i = read_json(out / "job.json"), rank()
+    job, i = read_json(out / JOB), rank()
     starts = job["shares"][i]
     with refusals(out):
         if starts:
-            _make(instantiate(job["work"]), pq.read_table(out / "rows.parquet"), out, job["name"], job["shard"], starts, show=i == 0)
+            _make(instantiate(job["work"]), _shared(out), out, job["name"], job["shard"], starts, show=i == 0)
+
+
+def _share(rows: pa.Table, out: Path) -> None:
+    import pyarrow as pa
+
+    draft = out / f".{TABLE}"  # never written over: a process that outlived its run may have it mapped
+    with pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
+    draft.replace(out / TABLE)
+
+
+def _shared(out: Path) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(out / TABLE))).read_all()
 
 
 def _tokens(rows: pa.Table, starts: Sequence[int], shard: int) -> int:

@@ -52,12 +52,14 @@ def test_row_i_belongs_to_row_i(tmp_path: Path) -> None:
 def test_an_interrupted_embedding_goes_on_with_the_next_shard(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Lengths(survives=3), ROWS, tmp_path, "lengths", shard=4)
-    (tmp_path / "shard-000000012.writing").write_bytes(b"half a shard")
+    for left in ("shard-000000012.writing", "rows.arrow", "job.json"):  # of a worker, and of a run in several processes
+        (tmp_path / left).write_bytes(b"half a shard")
     again = Lengths()
     facts = run(again, ROWS, tmp_path, "lengths", shard=4)
     assert again.encoded == 25 - 12
     assert facts["resumed_rows"] == 12
     np.testing.assert_array_equal(load(tmp_path)[:, 0], np.arange(25))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "manifest.json"]
 
 
 def test_a_vector_that_is_not_finite_names_its_row(tmp_path: Path) -> None:
