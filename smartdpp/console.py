@@ -184,7 +184,7 @@ def _embedding_cost(run: Run, group: str) -> str:
 
     if not run.corpus.finished:
         return ""
-    n_tokens = run_rows(run)["n_tokens"].to_numpy()
+    n_tokens = run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy()
     return ": " + estimate(run.root, "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
 
 
@@ -195,7 +195,7 @@ def _signals_work(run: Run, which: Any, pool: str) -> str:
 
     cost = ""
     if run.corpus.finished:
-        tokens, params = planned_tokens(which, run_rows(run)), run.signals[which].params
+        tokens, params = planned_tokens(which, run_rows(run, columns=["n_prompt_tokens", "n_tokens"])), run.signals[which].params
         cost = ": " + estimate(run.root, "signals", params, len(tokens), int(tokens.sum()))
     what = {"response": "forward over", "alone": "forward over the responses alone of", "gradient": "forward and backward over"}[which]
     return f"{what} {pool}, for {run.names['quality']}{cost}"

@@ -44,8 +44,8 @@ def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[
 
 
 def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Writes the files above; returns counts for the record."""
-    chosen = rows.select(COLUMNS).take(selection.index).to_pylist()
+    """Writes the files above, ``rows`` being the selected ones in its order; returns counts for the record."""
+    chosen = rows.select(COLUMNS).to_pylist()
     lines = [{"rank": rank, "gain": float(gain), **row} for rank, (gain, row) in enumerate(zip(selection.gain, chosen, strict=True))]
     write_text(out / "mixture.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     np.save(out / "rows.npy", selection.index.astype(np.int64), allow_pickle=False)

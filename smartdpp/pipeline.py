@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -230,19 +230,19 @@ def execute(run: Run, *, wait: bool = True) -> float | None:
         return None
     with disk_errors(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-        with lock(run.path, wait=wait), console.logged_to(run.path / "run.log"):
+        with lock(run.path, wait=wait) as held, console.logged_to(run.path / "run.log"):
             remote.check_out(run.path)
-            return _execute(run)
+            return _execute(run, held)
 
 
-def _execute(run: Run) -> float | None:
+def _execute(run: Run, held: Callable[[], bool]) -> float | None:
     from smartdpp import result
 
     if run.cfg.until == "end" and (run.path / "result.json").is_file() and all(a.finished for a in run.stages().values()):
         log.info("%s: finished before", run.slug)
         summary.show(run.path)
         return read_json(run.path / "result.json")["score"]
-    with remote.sent_back(run.path):
+    with remote.sent_back(run.path, held):
         _describe(run)
         try:
             log.info("run %s", remote.shown(run.path))
@@ -251,7 +251,8 @@ def _execute(run: Run) -> float | None:
             if run.cfg.until != "end":
                 return None
             row = result.write(run, seconds)
-            remote.send(run.path, remote.RESULT)
+            if held():
+                remote.send(run.path, remote.RESULT)
             run.parts.tracker.log(run.path)
         except BaseException as error:
             kind = "" if isinstance(error, InputError) else traceback.format_exc()
@@ -343,7 +344,7 @@ def _as_trained(run: Run, this: Round) -> Any:
     from smartdpp.models import Finetuned
 
     embedding: Any = run.parts.embedding
-    return replace(embedding, model=Finetuned(run.parts.model, str(this.before.adapter.here()))) if this.before else embedding
+    return replace(embedding, model=Finetuned(run.parts.model, str(this.before.adapter.here().absolute()))) if this.before else embedding
 
 
 def _query(run: Run, out: Path) -> dict[str, Any]:
@@ -353,11 +354,11 @@ def _query(run: Run, out: Path) -> dict[str, Any]:
     return build(run.parts.strategy.query, run.parts.evaluation, run.parts.embedding, run_rows(run), run_rows(run, "heldout"), out)
 
 
-def run_rows(run: Run, part: str = "data") -> Any:
-    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table."""
+def run_rows(run: Run, part: str = "data", columns: list[str] | None = None, without: Sequence[str] = ()) -> Any:
+    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table, of these columns or all but some."""
     from smartdpp.corpus.build import read
 
-    return read(remote.file(run.corpus.path / f"{part}.parquet"))
+    return read(remote.file(run.corpus.path / f"{part}.parquet"), columns, without)
 
 
 def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
@@ -370,10 +371,11 @@ def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
 
 def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp import mixture, task_vectors
+    from smartdpp.corpus.build import take
     from smartdpp.embedding.shards import load
     from smartdpp.signals.stage import join
 
-    rows = run_rows(run)
+    rows = run_rows(run, without=("prompt", "response") if not getattr(run.parts.quality, "text", True) else ())
     quality = run.parts.quality.score(join(rows, {name: artifact.here() for name, artifact in run.signals.items()}))
     vectors = task_vectors.load(run.task_vectors.here()) if run.task_vectors else None
     before = mixture.selection(this.before.mixture.here()) if this.before else None
@@ -391,14 +393,15 @@ def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
         raise AssertionError(
             f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
         )
-    return mixture.write(pool, rows, selection, out, container(run.cfg))
+    chosen = take(remote.file(run.corpus.path / "data.parquet"), selection.index)
+    return mixture.write(pool, chosen, selection, out, container(run.cfg))
 
 
 def _diversity(run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.embedding.shards import load
 
     chosen, probe = np.load(run.mixture.here() / "rows.npy", allow_pickle=False), load(run.probe.here())
-    task = np.asarray(run_rows(run)["task"].take(chosen).to_pylist())
+    task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist())
     measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
     write_json(out / "diversity.json", measured)
     return {name: value for name, value in measured.items() if isinstance(value, (int, float))}

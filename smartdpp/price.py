@@ -87,4 +87,4 @@ def _tokens_per_example(run: Run) -> float | None:
         return None
     from smartdpp.pipeline import run_rows
 
-    return float(run_rows(run)["n_tokens"].to_numpy().mean())
+    return float(run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy().mean())

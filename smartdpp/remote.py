@@ -12,10 +12,11 @@ outside them are local folders, for which the functions below do nothing.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from smartdpp.errors import InputError
+
+log = logging.getLogger(__name__)
 
 META, RESULT, ERROR = "meta.json", "result.json", "error.txt"  # the last file of an artifact, that of a run, and what a failed run leaves
 OF_A_RUN = (RESULT, ERROR, "artifacts.json", ".hydra/config.yaml")  # what others read of one
@@ -174,20 +177,27 @@ def check_out(run: Path) -> None:
 
 
 @contextmanager
-def sent_back(run: Path) -> Iterator[None]:
-    """Sends a run's working folder to its address at the end of the work on it, however that ends.
+def sent_back(run: Path, held: Callable[[], bool]) -> Iterator[None]:
+    """Sends a run's working folder to its address at the end of the work on it, however that ends, if its lock is still ``held``.
 
     Its run.log is that of the machine which worked on it last.
     """
     try:
         yield
     finally:
-        send(run, RESULT)
-        if (where := address(run / ERROR)) and not (run / ERROR).is_file():
-            with reached(where):
-                fs, at = opened(where)
-                if fs.exists(at):
-                    fs.rm_file(at)
+        if not held():
+            log.warning("%s: another machine has taken over; nothing is sent from here", shown(run))
+        else:
+            _send_back(run)
+
+
+def _send_back(run: Path) -> None:
+    send(run, RESULT)
+    if (where := address(run / ERROR)) and not (run / ERROR).is_file():
+        with reached(where):
+            fs, at = opened(where)
+            if fs.exists(at):
+                fs.rm_file(at)
 
 
 def send(directory: Path, last: str = META) -> None:

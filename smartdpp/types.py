@@ -80,7 +80,10 @@ class Embedding(Protocol):
 
 
 class Quality(Protocol):
-    """A score that reads ``passes`` of a model has that ``model``, ``batch_tokens`` and ``processes`` too: see smartdpp.quality.model."""
+    """A score that reads ``passes`` of a model has that ``model``, ``batch_tokens`` and ``processes`` too: see smartdpp.quality.model.
+
+    With ``text = False`` its rows come without prompt and response, which are then not read into memory.
+    """
 
     passes: tuple[str, ...]  # of smartdpp.signals, whose columns the rows then have; empty for a score that needs no model
 

@@ -34,10 +34,10 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
     assert pool.names == ["a", "b", "c"]
     assert pool.task.tolist() == [0, 0, 1, 2]
     assert pool.template is None
-    facts = mixture.write(pool, ROWS, Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    facts = mixture.write(pool, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
     assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12}
     scored = dataclasses.replace(pool, quality=np.array([1.0, 2.0, 9.0, 4.0]))
-    facts = mixture.write(scored, ROWS, Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    facts = mixture.write(scored, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
     assert (facts["mean_quality"], facts["mean_quality_in_pool"]) == (4, 4)
 
     lines = [json.loads(line) for line in (tmp_path / "mixture.jsonl").open(encoding="utf-8", newline="\n")]

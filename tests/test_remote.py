@@ -175,14 +175,14 @@ def test_one_machine_waits_for_another(root: str, on: Callable[[str], None]) -> 
 def test_a_failed_run_is_made_good_by_another_machine(root: str, on: Callable[[str], None]) -> None:
     run = folder(root) / "runs" / "r"
     run.mkdir(parents=True)
-    with remote.sent_back(run):
+    with remote.sent_back(run, lambda: True):
         (run / "error.txt").write_text("RuntimeError: no luck\n")
     on("b")
     run = folder(root) / "runs" / "r"
     assert state(run) == ("failed", "RuntimeError: no luck")
     run.mkdir(parents=True)
     remote.check_out(run)
-    with remote.sent_back(run):
+    with remote.sent_back(run, lambda: True):
         (run / "error.txt").unlink()
         (run / "result.json").write_text("{}")
     on("a")
@@ -199,6 +199,14 @@ def test_who_lost_the_lock_publishes_nothing(root: str, on: Callable[[str], None
     with pytest.raises(InputError, match="another machine took over"):
         artifact(root).produce(slow)
     assert not artifact(root).finished
+
+
+def test_who_lost_the_lock_of_a_run_leaves_it_as_another_made_it(root: str, on: Callable[[str], None]) -> None:
+    run = folder(root) / "runs" / "r"
+    run.mkdir(parents=True)
+    with remote.sent_back(run, lambda: False):
+        (run / "error.txt").write_text("RuntimeError: too late\n")
+    assert there(root) == set()
 
 
 def test_a_name_that_leads_out_of_its_folder_is_not_fetched(on: Callable[[str], None], tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from smartdpp.corpus.overlap import HeldoutIndex
 from smartdpp.encode import encode
@@ -110,11 +112,31 @@ def build(
     }
 
 
-def read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A parquet file of this stage, memory-mapped."""
+def read(path: Path, columns: list[str] | None = None, without: Sequence[str] = ()) -> pa.Table:
+    """A parquet file of this stage: these columns, or all but a few."""
     import pyarrow.parquet as pq
 
+    if without:
+        columns = [name for name in pq.read_schema(path).names if name not in without]
     return pq.read_table(path, columns=columns, memory_map=True)
+
+
+def take(path: Path, index: np.ndarray) -> pa.Table:
+    """These rows of such a file, distinct, in the order of ``index`` (int64[k]). A row group is in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    order, begin, found = np.argsort(index), 0, []
+    ascending = index[order]
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for group in range(file.num_row_groups):
+            end = begin + file.metadata.row_group(group).num_rows
+            a, b = np.searchsorted(ascending, [begin, end])
+            if a < b:
+                found.append(file.read_row_group(group).take(ascending[a:b] - begin))
+            begin = end
+        table = pa.concat_tables(found) if found else file.schema_arrow.empty_table()
+    return table.take(np.argsort(order))
 
 
 class Losses:

@@ -23,6 +23,7 @@ class ResponseTokens:
     """Tokens the loss is taken on. The paper's best score on Alpaca (theta = 0.1)."""
 
     passes: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[bool] = False
 
     def check(self) -> list[str]:
         return []
@@ -36,6 +37,7 @@ class PromptTokens:
     """Tokens of the prompt."""
 
     passes: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[bool] = False
 
     def check(self) -> list[str]:
         return []
@@ -49,6 +51,7 @@ class TotalTokens:
     """Tokens of prompt and response."""
 
     passes: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[bool] = False
 
     def check(self) -> list[str]:
         return []
@@ -63,6 +66,7 @@ class Constant:
 
     value: float = 1.0
     passes: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.value < np.inf:
@@ -87,6 +91,7 @@ class Column:
     better: Literal["higher", "lower"] = "higher"
     scale: Literal["linear", "log"] = "linear"
     passes: ClassVar[tuple[str, ...]] = ()
+    text: ClassVar[bool] = False
 
     def check(self) -> list[str]:
         return []

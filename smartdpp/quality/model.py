@@ -33,6 +33,7 @@ class Perplexity:
     batch_tokens: int = 4096
     processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response",)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
@@ -53,6 +54,7 @@ class El2n:
     batch_tokens: int = 4096
     processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response",)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
@@ -76,6 +78,7 @@ class Ifd:
     batch_tokens: int = 4096
     processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response", "alone")
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
@@ -101,6 +104,7 @@ class Pmi:
     batch_tokens: int = 4096
     processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("response", "alone")
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)
@@ -122,6 +126,7 @@ class GradientNorm:
     batch_tokens: int = 1024
     processes: int = 1
     passes: ClassVar[tuple[str, ...]] = ("gradient",)
+    text: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _refuse_below_one(batch_tokens=self.batch_tokens, processes=self.processes)

@@ -1,10 +1,13 @@
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from smartdpp.corpus import build as stage
-from smartdpp.corpus.build import Limits, build, read
+from smartdpp.corpus.build import Limits, build, read, take
 from smartdpp.errors import InputError
 
 
@@ -110,6 +113,13 @@ def test_a_pool_larger_than_a_row_group_keeps_order_and_rows(run, monkeypatch):
 
 
 LEAK = "one two three four five six seven eight nine"
+
+
+def test_rows_are_taken_from_all_row_groups_in_the_order_asked_for(tmp_path):
+    pq.write_table(pa.table({"id": [str(i) for i in range(10)], "n": range(10)}), tmp_path / "rows.parquet", row_group_size=3)
+    for index in ([9, 0, 4, 3, 5], [7], []):
+        assert take(tmp_path / "rows.parquet", np.array(index, dtype=np.int64))["n"].to_pylist() == index
+    assert read(tmp_path / "rows.parquet", without=("id",)).column_names == ["n"]
 
 
 def test_overlap_is_listed_with_its_text_and_dropped_only_when_asked(run):
