@@ -106,10 +106,10 @@ def nearness(pool: Pool, smart: Smart, plans: list[list[tuple[int, np.ndarray, i
             key = t, int(rows[0])
             most[key] = rows, max(k, most[key][1] if key in most else 0)
     best = np.zeros((len(plans), len(probe)))
-    for key, (rows, k) in most.items():
+    orders = smart.orders(pool, [(t, rows, k) for (t, _), (rows, k) in most.items()])
+    for key, order in zip(most, orders, strict=True):
         others = task != key[0]
-        order = smart.instance_order(pool, rows, k, key[0]).index
-        nearest = np.maximum.accumulate(V[others] @ _unit(pool.X[order]).T, axis=1)  # of the first 1, 2, ... k
+        nearest = np.maximum.accumulate(V[others] @ _unit(pool.X[order.index]).T, axis=1)  # of the first 1, 2, ... k
         for i, count in enumerate(counts):
             if key in count:
                 best[i, others] = np.maximum(best[i, others], nearest[:, count[key] - 1])

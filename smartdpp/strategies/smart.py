@@ -9,7 +9,7 @@ example by id.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,24 +109,22 @@ class Smart:
         check_budget(budget, len(pool))
         if isinstance(self.num_tasks, str) or isinstance(self.tasks, Auto) or isinstance(self.instances, Auto):
             return decide(self, pool, budget).select(pool, budget, rng)
-        pieces = self.plan(pool, self.task_budgets(pool, budget))
-
-        def arguments(i: int) -> tuple[Any, ...]:
-            task, rows, k = pieces[i]
-            return self.instances, Rows(pool.X, rows), k, pool.names[task]
-
-        orders = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
-        picks = [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, orders, strict=True)]
+        picks = self.orders(pool, self.plan(pool, self.task_budgets(pool, budget)))
         spread = interleave(np.array([len(pick) for pick in picks]))
         return Selection(
             index=np.concatenate([pick.index for pick in picks])[spread],
             gain=np.concatenate([pick.gain for pick in picks])[spread],
         )
 
-    def instance_order(self, pool: Pool, rows: np.ndarray, k: int, task: int) -> Selection:
-        """Stage 2 for one task, or one of its template pools: k of these rows, as rows of the whole pool."""
-        assert not isinstance(self.instances, Auto)
-        return self._whole(pool, rows, k, task, _greedy_order(self.instances, Rows(pool.X, rows), k, pool.names[task]))
+    def orders(self, pool: Pool, pieces: Sequence[tuple[int, np.ndarray, int]]) -> list[Selection]:
+        """Stage 2, by the runtime in use: for every task, or template pool of one, k of its rows, as rows of the whole pool."""
+
+        def arguments(i: int) -> tuple[Any, ...]:
+            task, rows, k = pieces[i]
+            return self.instances, Rows(pool.X, rows), k, pool.names[task]
+
+        found = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
+        return [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, found, strict=True)]
 
     def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
         """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
