@@ -4,9 +4,9 @@
     python experiments/benchmarks/ray_equal.py CORPUS --work FOLDER --embedding tfidf --rows-per-task 64     a few hundred rows, in minutes
 
 CORPUS is a file with task, prompt and response. `run.py ... until=mixture` is called for every strategy, here under FOLDER/local and, with
-nothing but ``runtime=ray`` and an address added, on a Ray cluster of three nodes on this machine under FOLDER/ray. In the middle of every
-call's work one of the cluster's busy processes is killed (SIGKILL). Then all files of both stores are compared byte by byte, but for
-meta.json, which says when and by what they were made. Written: ray_equal.md.
+nothing but ``runtime=ray`` and an address added, on a Ray cluster of three nodes on this machine under FOLDER/ray. In the middle of each
+call's work the first of the cluster's processes that is busy for long enough is killed (SIGKILL). Then all files of both stores are
+compared byte by byte, but for meta.json, which says when and by what they were made. Written: ray_equal.md.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def main() -> None:
     ]
     chosen = {name: overrides for name, overrides in SELECTIONS.items() if options.only in name}
     lines: list[str] = []
+    kills = 0
     seconds: dict[str, list[float]] = {}
     for name, overrides in chosen.items():
         seconds[name] = [call([*shared, *overrides, f"root={work / 'local'}"])]
@@ -78,7 +79,8 @@ def main() -> None:
             with killer(options.after) as killed:
                 took = call([*shared, *overrides, *ray, f"root={work / 'ray'}"])
             seconds.setdefault(stage, []).append(took)
-            lines.append(compared(stage, work, shared, overrides, seconds[stage], killed))
+            kills += len(killed)
+            lines.append(compared(stage, work, seconds[stage], killed))
             print(lines[-1], flush=True)
     stores = [{path.relative_to(root) for path in root.rglob("*") if made(path)} for root in (work / "local/store", work / "ray/store")]
     different = sorted(path for path in stores[0] | stores[1] if not same(work / "local/store" / path, work / "ray/store" / path))
@@ -86,9 +88,10 @@ def main() -> None:
     text = [
         "# One process and a cluster whose workers are killed",
         "",
-        f"{rows(work / 'local'):,} rows, embedding {options.embedding}, budget {options.budget}; three Ray nodes on this machine, of which",
-        f"one busy process was killed in every call, {options.after:g} s after it began. Seconds of the whole command, with its start, on",
-        f"{os.cpu_count()} cores that both share: they say nothing of speed. Measured by `python experiments/benchmarks/ray_equal.py`.",
+        f"{rows(work / 'local'):,} rows, embedding {options.embedding}, budget {options.budget}; three Ray nodes on this machine. In",
+        f"{kills} of {len(lines)} calls a busy process was killed, {options.after:g} s after it began. Seconds are the whole command's,",
+        f"its start included, on {os.cpu_count()} cores that both share: they say nothing of speed. Measured by",
+        "`python experiments/benchmarks/ray_equal.py`.",
         "",
         "| what | seconds here | seconds there | killed | bytes | where it was made |",
         "|---|---:|---:|---|---|---|",
@@ -163,14 +166,15 @@ def killer(after: float) -> Iterator[list[str]]:
         watcher.join()
 
 
-def compared(stage: str, work: Path, shared: list[str], overrides: list[str], seconds: list[float], killed: list[str]) -> str:
-    """A line of the table: of the artifact that this call made."""
-    newest = max((work / "ray" / "store" / ("embedding" if stage == "embedding" else "mixture")).iterdir(), key=lambda p: p.stat().st_mtime)
-    files = [path for path in newest.rglob("*") if made(path)]
-    equal = all(same(path, work / "local" / path.relative_to(work / "ray")) for path in files)
-    logs = sorted((work / "ray" / "runs").glob("*/run.log"), key=lambda path: path.stat().st_mtime)
-    said = [line for line in logs[-1].read_text().splitlines() if "chosen from" in line or "chosen by the process" in line]
-    where = said[-1].split("chosen ", 1)[1] if said and stage != "embedding" else "pieces on the cluster"
+def compared(stage: str, work: Path, seconds: list[float], killed: list[str]) -> str:
+    """A line of the table: of the artifact that the last call on the cluster made, or found."""
+    run = max((work / "ray" / "runs").glob("*/artifacts.json"), key=lambda path: path.stat().st_mtime).parent
+    artifact = Path(json.loads((run / "artifacts.json").read_text())["embedding" if stage == "embedding" else "mixture"])
+    equal = all(same(path, work / "local" / path.relative_to(work / "ray")) for path in artifact.rglob("*") if made(path))
+    said = [line for line in (run / "run.log").read_text().splitlines() if "chosen from" in line or "chosen by the process" in line]
+    where = "pieces on the cluster" if stage == "embedding" or not said else said[-1].split("chosen ", 1)[1]
+    if time.time() - (artifact / "meta.json").stat().st_mtime > seconds[-1]:
+        where = "by an earlier call"
     here, there = (f"{seconds[0]:.1f}", f"{seconds[1]:.1f}") if len(seconds) == 2 else ("", f"{seconds[0]:.1f}")
     return f"| {stage} | {here} | {there} | {', '.join(killed) or 'none was busy'} | {'equal' if equal else 'DIFFERENT'} | {where} |"
 

@@ -39,6 +39,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 TASKS = 1841  # of FLAN 2022
 ENOUGH = 60  # seconds of one case after which it is not repeated
 BOUND = (1 - 1 / math.e) / 2  # of the optimum: RandGreeDi, Barbosa, Ene, Nguyen and Ward, ICML 2015
+TWO_ROUNDS = ("two rounds", "two rounds, witnesses")
 Case = tuple[str, str, int, int]  # what, where or how, rows, picks
 
 
@@ -49,6 +50,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
         found += [(what, place, n, k) for n in options.rows for k in options.picks if 2 * k <= n for place in where]
     first = min(options.picks)
     found += [("facility location", how, n, first) for n in options.exact for how in ("exact", "two rounds", "two rounds, witnesses")]
+    found += [("log det, vmf", how, n, first) for n in options.exact for how in ("exact", "two rounds")]
     large = [n for n in options.rows if n > max(options.exact, default=0)]
     found += [("facility location", "two rounds, witnesses", n, first) for n in large]
     found += [("SMART", "local", n, k) for n in options.rows for k in options.picks if 2 * k <= n]
@@ -78,8 +80,8 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
             cpu.append(time.process_time() - used)
     picks = np.asarray(facts.pop("picks"), dtype=np.int64)
     facts |= {"hash": hashlib.blake2b(picks.tobytes(), digest_size=6).hexdigest()}
-    if what == "facility location":
-        facts["value"] = value(X, picks)
+    if how in ("exact", *TWO_ROUNDS):
+        facts["value"] = coverage(X, picks) if what == "facility location" else volume(X, picks)
     return facts | {
         "seconds": min(seconds),
         "median": statistics.median(seconds),
@@ -96,13 +98,14 @@ def work(what: str, how: str, X: np.ndarray, k: int, options: argparse.Namespace
 
     if what == "SMART":
         return smart(X, k, options)
-    if what == "facility location":
+    if what in ("facility location", "log det, vmf"):
+        pairwise: Any = FacilityLocation if what == "facility location" else partial(LogDet, kernel="vmf")
         if how == "exact":
-            return lambda: {"picks": maximize(FacilityLocation(X), k).index}
+            return lambda: {"picks": maximize(pairwise(X), k).index}
         parts = max(2, options.parts if len(X) <= max(options.exact, default=0) else round(len(X) / options.part_rows))
         witnesses = min(options.witnesses, len(X)) if "witnesses" in how else None
         facts = {"parts": parts} | ({"witnesses": witnesses} if witnesses else {})
-        return lambda: facts | {"picks": two_rounds(FacilityLocation(X), k, parts, witnesses=witnesses).selection.index}
+        return lambda: facts | {"picks": two_rounds(pairwise(X), k, parts, witnesses=witnesses).selection.index}
     make = GraphCut if what == "graph cut" else LogDet
     if how == "local":
         return lambda: {"picks": maximize(make(X), k).index}
@@ -165,7 +168,7 @@ def smart(X: np.ndarray, k: int, options: argparse.Namespace) -> Callable[[], di
     return choose
 
 
-def value(X: np.ndarray, picks: np.ndarray) -> float:
+def coverage(X: np.ndarray, picks: np.ndarray) -> float:
     """Mean over all rows of the cosine to the nearest pick, in float32 products: what facility location maximises, over n."""
     import torch
 
@@ -173,6 +176,13 @@ def value(X: np.ndarray, picks: np.ndarray) -> float:
     for a in range(0, len(X), 4096):
         total += float((torch.from_numpy(X[a : a + 4096]) @ chosen).amax(1).clamp_(min=0).double().sum())
     return total / len(X)
+
+
+def volume(X: np.ndarray, picks: np.ndarray) -> float:
+    """log det of the picks' kernel, in nats."""
+    from smartdpp.functions import LogDet
+
+    return float(LogDet(X[picks], kernel="vmf").gains(np.arange(len(picks))).sum())
 
 
 def features(n: int, folder: Path, mapped: bool = False) -> np.ndarray:
@@ -200,6 +210,17 @@ def child(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def quiet(patience: int = 30) -> float:
+    """How busy all cores are, in %, once the case before has gone (a cluster ends slowly), or after so many seconds."""
+    import psutil
+
+    for _ in range(patience):
+        busy = psutil.cpu_percent(1.0)
+        if busy < 5:
+            break
+    return busy
+
+
 COLUMNS = [
     "case",
     "how",
@@ -217,7 +238,7 @@ COLUMNS = [
     "largest",
     "witnesses",
 ]
-COLUMNS += ["value", "hash", "threads", "load", "error"]
+COLUMNS += ["value", "hash", "threads", "busy", "error"]
 Measured = dict[Case, dict[str, str]]
 
 
@@ -263,7 +284,7 @@ def main() -> None:
     pricing.add_argument("--gpu-source", default="A100 data sheet, 312 TFLOP/s dense bfloat16, 40 % of it reached")
     pricing.add_argument("--encoder", type=float, default=335e6, help="parameters of gte-large")
     pricing.add_argument("--model", type=float, default=6.7e9, help="parameters of Llama-2-7B, for gradients and training")
-    pricing.add_argument("--root", type=Path, default=Path("."), help="a store whose measured embedding rates are told too")
+    pricing.add_argument("--root", type=Path, nargs="+", default=[Path(".")], help="roots whose stores tell what models did here")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -280,7 +301,7 @@ def main() -> None:
         if case in rows and not rows[case]["error"]:
             continue
         what, how, n, k = case
-        facts = {"case": what, "how": how, "n": n, "k": k, "threads": options.threads, "load": round(os.getloadavg()[0], 1)}
+        facts = {"case": what, "how": how, "n": n, "k": k, "threads": options.threads, "busy": quiet()}
         facts |= child(case, options)
         rows[case] = {name: str(round(v, 4) if isinstance(v, float) else v) for name, v in ({"error": ""} | facts).items()}
         print(", ".join(f"{name} {rows[case][name]}" for name in COLUMNS if rows[case].get(name)), flush=True)
@@ -302,11 +323,11 @@ def tables(rows: Measured) -> list[str]:
         f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}. Seconds are the fastest of the repeats, once features are in",
         "memory and shares are made. Setup: making shares (of ray: starting its processes, which read their rows from disk); of SMART its",
         "first stage, which its seconds hold too. GiB: the process's peak over what it held before, of ray the asking process's alone. CPU",
-        "holds setup. Same: the picks are local's. Load: the machine's as the case began; above 0.5 or so, times are disturbed. SMART:",
+        "holds setup. Same: the picks are local's. Busy: of all cores as the case began, in %; above 5 or so, times are disturbed. SMART:",
         "graph cut over tasks, facility location within each template pool of each; log-normal task sizes.",
         "Measured by `python experiments/benchmarks/scale.py`.",
         "",
-        "| case | how | n | k | seconds | median | repeats | CPU s | GiB | setup | parts | questions | same | threads | load |",
+        "| case | how | n | k | seconds | median | repeats | CPU s | GiB | setup | parts | questions | same | threads | busy |",
         "|---" * 15 + "|",
     ]
     for case in sorted(rows):
@@ -320,7 +341,7 @@ def tables(rows: Measured) -> list[str]:
         numbers = [f"{float(row[name]):.2f}" if row.get(name) else "" for name in ("seconds", "median")]
         more = [f"{float(row[name]):.2f}" if row.get(name) else "" for name in ("cpu", "gib", "setup")]
         cells = [what, how, f"{n:,}", f"{k:,}", *numbers, row["repeats"], *more, row.get("parts", ""), row.get("asked", "")]
-        lines.append("| " + " | ".join([*cells, same, row["threads"], row["load"]]) + " |")
+        lines.append("| " + " | ".join([*cells, same, row["threads"], row["busy"]]) + " |")
     return lines
 
 
@@ -331,18 +352,23 @@ def losses(rows: Measured) -> list[str]:
         "",
         f"Value: the mean cosine of a row to its nearest pick. Promised, in expectation, is (1 - 1/e) / 2 = {BOUND:.1%} of the best there",
         f"is (RandGreeDi; up to the sampling error of what parts and witnesses see): at most {1 - BOUND:.1%} lost. Lost is against exact",
-        f"greedy, which itself is promised {1 - 1 / math.e:.1%}.",
+        f"greedy, which itself is promised {1 - 1 / math.e:.1%}. Of a log determinant on the vmf kernel, value is in nats;",
+        "it need not rise with further picks, so nothing is promised, and what is lost is a difference.",
         "",
-        "| n | k | how | parts | witnesses | value | lost, % | promised at most, % | seconds | exact's seconds |",
-        "|---" * 10 + "|",
+        "| what | n | k | how | parts | witnesses | value | lost | promised at most | seconds | exact's seconds |",
+        "|---" * 11 + "|",
     ]
     for (what, how, n, k), row in sorted(rows.items()):
-        if what != "facility location" or how == "exact":
+        if how not in TWO_ROUNDS:
             continue
-        exact = rows.get((what, "exact", n, k))
-        lost = f"{100 * (1 - float(row['value']) / float(exact['value'])):.2f}" if exact else "exact not feasible here"
-        cells = [f"{n:,}", f"{k:,}", how, row["parts"], row.get("witnesses", ""), row["value"], lost, f"{100 * (1 - BOUND):.1f}"]
-        lines.append("| " + " | ".join([*cells, row["seconds"], exact["seconds"] if exact else ""]) + " |")
+        exact, share = rows.get((what, "exact", n, k)), what == "facility location"
+        lost = "exact not feasible here"
+        if exact:
+            best, got = float(exact["value"]), float(row["value"])
+            lost = f"{100 * (1 - got / best):.2f} %" if share else f"{best - got:.2f} nats, {(best - got) / k:.4f} a pick"
+        cells = [what, f"{n:,}", f"{k:,}", how, row["parts"], row.get("witnesses", ""), row["value"], lost]
+        cells += [f"{100 * (1 - BOUND):.1f} %" if share else "-", row["seconds"], exact["seconds"] if exact else ""]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -365,7 +391,6 @@ def growth(rows: Measured, what: str, how: str) -> tuple[dict[str, str], float |
 
 
 def price(rows: Measured, options: argparse.Namespace) -> list[str]:
-    from smartdpp.cost import measured
     from smartdpp.price import Training
 
     n, d, k = options.flan_rows, options.flan_d, options.flan_budget
@@ -429,20 +454,41 @@ def price(rows: Measured, options: argparse.Namespace) -> list[str]:
     whole = Training(k, spent, spent * training * options.gpus / rate / 3600)  # hours of one GPU
     line("training on the budget, one epoch", str(whole), "8 N FLOP a token (full finetuning, recomputation)", "assumed")
     line("training on all of it", hours(tokens * training / rate) + together, "the same", "assumed")
-    for target in ("smartdpp.embedding.sentence.MiniLM", "smartdpp.embedding.gradient.Gradient"):
-        facts = latest(options.root, target, measured)
-        if facts:
-            rate_here = facts["tokens"] / facts["seconds"]
-            by = f"{rate_here:,.0f} tokens/s measured here, tokens a row assumed, linear"
-            line(f"{target.rsplit('.', 1)[1]} on this machine", hours(tokens / rate_here), by, "extrapolated")
+    for what, spent_here, found in (
+        ("embedding by MiniLM", tokens, embedded(options.root, "smartdpp.embedding.sentence.MiniLM")),
+        ("gradients of every row, SmolLM2-135M", tokens, embedded(options.root, "smartdpp.embedding.gradient.Gradient")),
+        ("LoRA of SmolLM2-135M on the budget, one epoch", spent, trained(options.root)),
+    ):
+        name = f"{what}, on this machine"
+        if found is None:
+            line(name, "?", "no store under --root has measured it", "not measured")
+            continue
+        by = f"{found[0]:,.0f} tokens/s over {found[1]:,} tokens (measured); {options.prompt_tokens:g} a row (assumed)"
+        line(name, hours(spent_here / found[0]), by, "extrapolated")
     return lines
 
 
-def latest(root: Path, target: str, measured: Callable[..., dict[str, Any] | None]) -> dict[str, Any] | None:
-    """What a store measured of this embedding last, on a machine like this one."""
-    metas = sorted((root / "store" / "embedding").glob("*/meta.json"), key=lambda path: -path.stat().st_mtime)
-    params = [p for p in (json.loads(meta.read_text())["params"] for meta in metas) if p.get("_target_") == target]
-    return next((facts for p in params if (facts := measured(root, "embedding", p))), None)
+def embedded(roots: list[Path], target: str) -> tuple[float, int] | None:
+    """Tokens a second, and tokens, of the largest embedding of this kind that these stores hold, made on a machine like this one."""
+    return largest(roots, "embedding", lambda params: params.get("_target_") == target)
+
+
+def trained(roots: list[Path]) -> tuple[float, int] | None:
+    """The same of LoRA trainings in one process, by the seconds of the whole stage."""
+    return largest(roots, "adapter", lambda params: (params["recipe"].get("method"), params["recipe"].get("processes", 1)) == ("lora", 1))
+
+
+def largest(roots: list[Path], stage: str, wanted: Callable[[dict[str, Any]], bool]) -> tuple[float, int] | None:
+    """Of the artifacts with the most tokens the fastest, so that start-up and what else the machine did weigh least."""
+    from smartdpp.store import provenance
+
+    metas = [json.loads(path.read_text()) for root in roots for path in (root / "store" / stage).glob("*/meta.json")]
+    rates = [
+        (meta["facts"]["tokens"], meta["facts"]["tokens"] / meta["facts"].get("seconds", meta["seconds"]))
+        for meta in metas
+        if wanted(meta["params"]) and meta["machine"] == provenance()["machine"] and meta["facts"].get("tokens")
+    ]
+    return max(rates)[::-1] if rates else None
 
 
 def hours(seconds: float) -> str:
@@ -456,7 +502,8 @@ def figure(rows: Measured, folder: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colour = {"graph cut": "#4477AA", "log det": "#228833", "facility location": "#EE6677", "SMART": "#AA3377"}
+    colour = {"graph cut": "#4477AA", "log det": "#228833", "log det, vmf": "#CCBB44"}
+    colour |= {"facility location": "#EE6677", "SMART": "#AA3377"}
     style = {"local": "o-", "exact": "o-", "shares": "s--", "ray": "^:", "two rounds": "s--", "two rounds, witnesses": "^:"}
     fig, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained", sharey="row")
     kinds = sorted({(what, how) for what, how, _, _ in rows}, key=lambda kind: (list(colour).index(kind[0]), list(style).index(kind[1])))
