@@ -67,8 +67,8 @@ def main() -> None:
         f"budget={options.budget}",
     ]
     chosen = {name: overrides for name, overrides in SELECTIONS.items() if options.only in name}
-    lines: list[str] = []
-    kills = 0
+    kept = work / "lines.json"  # of the calls that made something, the last time they did
+    lines: dict[str, str] = json.loads(kept.read_text()) if kept.is_file() else {}
     seconds: dict[str, list[float]] = {}
     for name, overrides in chosen.items():
         seconds[name] = [call([*shared, *overrides, f"root={work / 'local'}"])]
@@ -79,12 +79,14 @@ def main() -> None:
             with killer(options.after) as killed:
                 took = call([*shared, *overrides, *ray, f"root={work / 'ray'}"])
             seconds.setdefault(stage, []).append(took)
-            kills += len(killed)
-            lines.append(compared(stage, work, seconds[stage], killed))
-            print(lines[-1], flush=True)
+            if (line := compared(stage, work, seconds[stage], killed)) is not None:
+                lines[stage] = line
+                kept.write_text(json.dumps(lines))
+            print(lines.get(stage, f"{stage}: was made before"), flush=True)
     stores = [{path.relative_to(root) for path in root.rglob("*") if made(path)} for root in (work / "local/store", work / "ray/store")]
     different = sorted(path for path in stores[0] | stores[1] if not same(work / "local/store" / path, work / "ray/store" / path))
     verdict = "all are equal" if not different else "DIFFERENT: " + ", ".join(map(str, different))
+    kills = sum("none was busy" not in line for line in lines.values())
     text = [
         "# One process and a cluster whose workers are killed",
         "",
@@ -95,7 +97,7 @@ def main() -> None:
         "",
         "| what | seconds here | seconds there | killed | bytes | where it was made |",
         "|---|---:|---:|---|---|---|",
-        *lines,
+        *lines.values(),
         "",
         f"{len(stores[0])} files in one store, {len(stores[1])} in the other: {verdict}.",
     ]
@@ -166,15 +168,15 @@ def killer(after: float) -> Iterator[list[str]]:
         watcher.join()
 
 
-def compared(stage: str, work: Path, seconds: list[float], killed: list[str]) -> str:
-    """A line of the table: of the artifact that the last call on the cluster made, or found."""
+def compared(stage: str, work: Path, seconds: list[float], killed: list[str]) -> str | None:
+    """A line of the table: of the artifact that the last call on the cluster made. None if it was there before."""
     run = max((work / "ray" / "runs").glob("*/artifacts.json"), key=lambda path: path.stat().st_mtime).parent
     artifact = Path(json.loads((run / "artifacts.json").read_text())["embedding" if stage == "embedding" else "mixture"])
+    if time.time() - (artifact / "meta.json").stat().st_mtime > seconds[-1]:
+        return None
     equal = all(same(path, work / "local" / path.relative_to(work / "ray")) for path in artifact.rglob("*") if made(path))
     said = [line for line in (run / "run.log").read_text().splitlines() if "chosen from" in line or "chosen by the process" in line]
     where = "pieces on the cluster" if stage == "embedding" or not said else said[-1].split("chosen ", 1)[1]
-    if time.time() - (artifact / "meta.json").stat().st_mtime > seconds[-1]:
-        where = "by an earlier call"
     here, there = (f"{seconds[0]:.1f}", f"{seconds[1]:.1f}") if len(seconds) == 2 else ("", f"{seconds[0]:.1f}")
     return f"| {stage} | {here} | {there} | {', '.join(killed) or 'none was busy'} | {'equal' if equal else 'DIFFERENT'} | {where} |"
 

@@ -50,7 +50,8 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
             return recorded(function, _over_shares(function, parts, budget))
         log.info("chosen by the process that was started, not by the cluster: %s", reason)
     here = make(Rows(X, rows).read())  # a map, where the rows lie in this order
-    return recorded(here, maximize(here, budget, start=start, progress=True))
+    chosen = maximize(here, budget, start=start, progress=True)
+    return recorded(here, chosen) if divisible(here) else chosen
 
 
 def unread(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray) -> GraphCut | LogDet | FacilityLocation | None:
@@ -66,8 +67,8 @@ def name(make: Callable[[Any], Function]) -> str:
 
 
 def recorded(function: Any, chosen: Selection) -> Selection:
-    """The selection with gains that do not depend on where its sums were made."""
-    if not len(chosen) or not divisible(function):
+    """The selection with gains that do not depend on where, or in how many threads, its sums were made."""
+    if not len(chosen) or not isinstance(function, (LogDet, GraphCut)):
         return chosen
     if isinstance(function, LogDet):
         return Selection(chosen.index, subset(function, chosen.index).gains(np.arange(len(chosen))))

@@ -20,6 +20,7 @@ from smartdpp.functions import FacilityLocation, GraphCut
 from smartdpp.functions.rows import Rows
 from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
+from smartdpp.greedy.spread import recorded, unread
 from smartdpp.runtime import current
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
 from smartdpp.strategies.automatic import Auto, decide
@@ -128,6 +129,7 @@ class Smart:
 
     def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
         """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
+        chosen = recorded(unread(self.instances, pool.X, rows), chosen)  # type: ignore[arg-type]  # nothing is left open by now
         if len(chosen) < k:
             logger.warning(
                 "task %r: %d of %d examples are copies of others, taken to fill its budget", pool.names[task], k - len(chosen), k

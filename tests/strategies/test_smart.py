@@ -7,8 +7,9 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.strategies.smart import Smart, taylor_exp, template_pools
-from smartdpp.types import Pool
+from smartdpp.strategies import smart
+from smartdpp.strategies.smart import Smart, _greedy_order, taylor_exp, template_pools
+from smartdpp.types import Pool, Selection
 
 
 def pool_of(sizes, d=6, seed=0, template=None, spread=0.5):
@@ -258,3 +259,18 @@ def test_task_vectors_follow_the_names_when_tasks_are_numbered_otherwise():
         pool, task=np.argsort(names)[pool.task], names=[pool.names[j] for j in names], task_vectors=pool.task_vectors[names]
     )
     assert select(Smart(), pool, 12).index.tolist() == select(Smart(), other, 12).index.tolist()
+
+
+@pytest.mark.parametrize("instances", [LogDet, partial(LogDet, kernel="vmf"), GraphCut])
+def test_gains_do_not_depend_on_the_order_in_which_a_task_was_summed(instances, monkeypatch):
+    """Another number of threads, as a cluster's task has, changes the last bits of what it sums."""
+    pool, strategy = pool_of([40, 30]), Smart(instances=instances)
+    here = select(strategy, pool, 20)
+
+    def summed_otherwise(*arguments):
+        chosen = _greedy_order(*arguments)
+        return Selection(chosen.index, np.nextafter(chosen.gain, np.inf))
+
+    monkeypatch.setattr(smart, "_greedy_order", summed_otherwise)
+    there = select(strategy, pool, 20)
+    assert (there.index.tolist(), there.gain.tolist()) == (here.index.tolist(), here.gain.tolist())
