@@ -15,13 +15,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.corpus.build import ROW_GROUP
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
-from smartdpp.embedding.sentence import MiniLM
+from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.embedding.tfidf import Tfidf
+from smartdpp.evaluation.language_model import WINDOW
 from smartdpp.finetune import Finetune
 from smartdpp.functions import FacilityLocation, LogDet
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
+from smartdpp.signals.likelihood import CHUNK
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.dpp_sample import SMALL, DppSample
 from smartdpp.strategies.reselect import Reselect
@@ -36,6 +39,8 @@ LIBRARIES = 2**29  # torch, transformers, numba, scikit-learn: whatever of them 
 BLOCKS = 2**27  # of temporary rows, in several threads
 KERNEL = 2**31  # facility location's whole kernel, and its compressed rows, are no larger
 COPY = 2**28  # nor is a normalised copy of the features
+PACKED = 2  # weights, and on processors a copy of them as products without weight gradients want it
+SPARE = 1.35  # what the allocator holds of a backward pass's buffers, over what is in use: measured at 200 to 1,500 tokens
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,7 @@ def network(model: Any) -> Network | None:
 
             file = cache_dir() / "models" / f"{model.name}-{model.sha256[:8]}" / "config.json"
         case Hub():
-            from huggingface_hub import try_to_load_from_cache
-
-            here = Path(model.path).expanduser() / "config.json"
-            file = here if here.is_file() else try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+            file = _config_file(model.path, model.revision)
         case _:
             return None
     if not isinstance(file, (str, Path)) or not Path(file).is_file():
@@ -104,6 +106,24 @@ def network(model: Any) -> Network | None:
     except KeyError:
         return None
     return Network(*sizes, tied=config.get("tie_word_embeddings", False))
+
+
+def _encoder_config(encoder: MiniLM | Sentence) -> dict[str, Any] | None:
+    """What an encoder of BERT's kind says of itself, where it is on this machine."""
+    file = _config_file((encoder.packaged() if isinstance(encoder, MiniLM) else encoder).model, None)
+    if not isinstance(file, (str, Path)) or not Path(file).is_file():
+        return None
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+    return config if all(name in config for name in needed) else None
+
+
+def _config_file(model: str, revision: str | None) -> Any:
+    """Of a folder or, fetched before, of a hub's model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    here = Path(model).expanduser() / "config.json"
+    return here if here.is_file() else try_to_load_from_cache(model, "config.json", revision=revision)
 
 
 def features(n: int, d: int, itemsize: int) -> float:
@@ -170,34 +190,50 @@ def embedding(encoder: Any, n: int, d: int, text: float, longest: int, wide: int
     match encoder:
         case Tfidf():
             return base + 8 * text + 3 * 8 * n * d + BLOCKS / 8  # the words as the vectoriser lists them, then the bases of the SVD
-        case MiniLM():
-            tokens = encoder.batch_size * min(longest, encoder.max_seq_length or 256)
-            return base + 4 * 2 * 22.7e6 + tokens * 4 * (8 * 384 + 2 * 1536 + 2 * 12 * min(longest, 256))
+        case MiniLM() | Sentence():
+            config = _encoder_config(encoder)
+            if config is None:
+                return None
+            hidden, inner, heads = (config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
+            parameters = config["vocab_size"] * hidden + config["num_hidden_layers"] * (4 * hidden + 2 * inner) * hidden
+            length = min(longest, encoder.max_seq_length or config["max_position_embeddings"])
+            tokens = encoder.batch_size * length
+            return base + 2 * parameters * 4 + tokens * 4 * (8 * hidden + 2 * inner + 2 * heads * length)
         case Hidden() | Gradient():
             sizes, tokens = network(encoder.model), max(longest, encoder.batch_tokens)
             if sizes is None:
                 return None
-            held = sizes.layers * sizes.hidden if isinstance(encoder, Hidden) else sizes.layers * sizes.kept
-            return base + sizes.parameters * wide + tokens * (held + sizes.kept) * 4 + 256 * d * 8
+            held = sizes.layers * (sizes.hidden if isinstance(encoder, Hidden) else sizes.kept) + sizes.kept
+            held += 0 if isinstance(encoder, Hidden) else 3 * sizes.vocabulary
+            return base + PACKED * sizes.parameters * wide + tokens * held * 4 + 256 * d * 8
     return None
 
 
+def signals(which: str, sizes: Network, tokens: int, wide: int) -> float:
+    """A pass over batches of so many tokens: weights, a layer's work or all of them, logits of the tokens and probabilities of some."""
+    layers = sizes.layers if which == "gradient" else 1
+    logits = tokens * wide + 3 * 4 * min(tokens, CHUNK)
+    return PACKED * sizes.parameters * wide + tokens * sizes.kept * layers * wide + logits * sizes.vocabulary
+
+
 def training(recipe: Finetune, sizes: Network, longest: int, wide: int) -> float:
-    """One process of it: weights, gradients and AdamW's two moments, and what a micro-batch of the longest rows keeps."""
+    """One process of it: weights, gradients and AdamW's two moments, what the layers keep of a micro-batch of the longest rows, and six
+    numbers for each of its tokens and each of the vocabulary, as measured of TRL's loss.
+    """
     P, tokens = sizes.parameters, recipe.micro_batch_size * longest
     if recipe.method == "full":
         weights = 16 * P / (recipe.processes if recipe.parallel == "fsdp" else 1) + (P * wide if wide < 4 else 0)
     else:
         weights = P * (0.6 if recipe.method == "qlora" else wide) + 16 * recipe.rank * sizes.linear
     layers = sizes.hidden * sizes.layers + sizes.kept if recipe.gradient_checkpointing else sizes.kept * sizes.layers
-    return weights + tokens * layers * wide + 4 * 4 * 256 * sizes.vocabulary
+    return weights + SPARE * tokens * (layers * wide + 6 * 4 * sizes.vocabulary)
 
 
-def scores(sizes: Network, batch: int, longest: int, wide: int) -> float:
-    """Weights, the keys and values of a batch of the longest rows, one layer's work, and the logits of a window of 128 tokens."""
+def scores(sizes: Network, batch: int, longest: int, response: int, wide: int) -> float:
+    """Weights, the keys and values of a batch of the longest rows, one layer's work, and the logits of a window of their responses."""
     tokens = batch * longest
     cache = tokens * sizes.layers * 2 * sizes.keys * wide
-    return sizes.parameters * wide * 2 + cache + tokens * sizes.kept * wide + 2 * batch * min(128, longest) * sizes.vocabulary * 4
+    return PACKED * sizes.parameters * wide + cache + tokens * sizes.kept * wide + 2 * batch * min(WINDOW, response) * sizes.vocabulary * 4
 
 
 def need(run: Run, stage: str) -> Need | None:
@@ -205,23 +241,28 @@ def need(run: Run, stage: str) -> Need | None:
     if not run.corpus.finished:
         return None
     n, text, longest, largest = _pool(run.corpus.path)
-    parts, stage = run.parts, stage.partition(" round ")[0]
+    parts, stage = run.parts, stage.partition(" round ")[0].removesuffix(" signals")
     encoder, artifact = (parts.probe, run.probe) if stage in ("probe embedding", "diversity") else (parts.embedding, run.embedding)
     d, count = _columns(artifact, encoder, n), parts.strategy.size(n, run.cfg.budget)
-    gpu, wide = _device() if stage in ("embedding", "probe embedding", "adapter", "base scores", "scores") else (False, 4)
+    gpu, wide = _device() if stage not in ("mixture", "diversity") else (False, 4)
+    quality: Any = parts.quality  # with passes, it has a model
     sizes, where = network(parts.model), "GPU memory" if gpu else "memory"
     match stage:
         case "mixture" if d:
-            bytes_: float | None = 3 * text + selection(parts.strategy, n, d, count, largest)
+            told = 3 * text if getattr(parts.quality, "text", True) else 500 * n + text / n * (6 * count + ROW_GROUP)
+            bytes_: float | None = told + selection(parts.strategy, n, d, count, largest)
         case "diversity" if d:
             bytes_ = diversity(count, d, n)
         case "embedding" | "probe embedding" if d:
             bytes_ = embedding(encoder, n, d, text, longest, wide)
+        case "response" | "alone" | "gradient" if read := network(quality.model):
+            bytes_ = 2 * text + signals(stage, read, max(longest, quality.batch_tokens), wide)
         case "adapter" if sizes and isinstance(parts.recipe, Finetune):
             bytes_ = training(parts.recipe, sizes, longest, wide)
             where += " in each process" if parts.recipe.processes > 1 else ""
         case "base scores" | "scores" if sizes:
-            bytes_ = scores(sizes, run.cfg.evaluation.get("batch_size", 32), longest, wide)
+            rows, longest, response = _heldout(run.corpus.path) or (n, longest, longest)  # other documents: as long as the pool's
+            bytes_ = scores(sizes, min(rows, run.cfg.evaluation.get("batch_size", 32)), longest, response, wide)
         case _:
             bytes_ = None
     return None if bytes_ is None else Need(LIBRARIES + bytes_, where)
@@ -251,8 +292,9 @@ def _columns(artifact: Any, encoder: Any, n: int) -> int | None:
     match encoder:
         case Tfidf() | Gradient():
             return min(encoder.dim, n) if isinstance(encoder, Tfidf) else encoder.dim
-        case MiniLM():
-            return 384
+        case MiniLM() | Sentence():
+            config = _encoder_config(encoder)
+            return config["hidden_size"] if config else None
         case Hidden():
             sizes = network(encoder.model)
             return sizes.hidden if sizes else None
@@ -262,12 +304,30 @@ def _columns(artifact: Any, encoder: Any, n: int) -> int | None:
 @cache
 def _pool(corpus: Path) -> tuple[int, float, int, int]:
     """Rows, bytes of their text, tokens of the longest, rows of the largest task: of a finished corpus."""
+    import pyarrow.parquet as pq
+
     from smartdpp.corpus.build import read
     from smartdpp.remote import file
 
-    rows = read(file(corpus / "data.parquet"))
+    path = file(corpus / "data.parquet")
+    rows = read(path, columns=["task", "n_tokens"])
+    with pq.ParquetFile(path) as parquet:
+        text = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
     largest = max(pair["counts"].as_py() for pair in rows["task"].value_counts())
-    return len(rows), float(rows.nbytes), int(rows["n_tokens"].to_numpy().max()), largest
+    return len(rows), float(text), int(rows["n_tokens"].to_numpy().max()), largest
+
+
+@cache
+def _heldout(corpus: Path) -> tuple[int, int, int] | None:
+    """Held-out rows of a finished corpus, tokens of the longest and of the longest response; None where it has none."""
+    from smartdpp.corpus.build import read
+    from smartdpp.remote import file
+
+    rows = read(file(corpus / "heldout.parquet"), columns=["n_prompt_tokens", "n_tokens"])
+    if not len(rows):
+        return None
+    prompt, whole = (rows[name].to_numpy() for name in rows.column_names)
+    return len(rows), int(whole.max()), int((whole - prompt).max())
 
 
 def _device() -> tuple[bool, int]:

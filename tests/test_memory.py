@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from smartdpp import memory
+from smartdpp.embedding.hidden import Hidden
+from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.finetune import Finetune
 from smartdpp.memory import Need, Network, network, too_large
 from smartdpp.models import Hub, Tiny
@@ -52,6 +54,35 @@ def test_what_was_measured_on_large_pools_is_stated() -> None:
     ):
         stated = (memory.maximising(make, n, 384, k) - 2 * n * 384 * 4) / GIB  # the map and its copy are counted there
         assert grown <= stated <= 2 * grown + 0.5
+
+
+SMOLLM2 = Network(layers=30, hidden=576, inner=1536, keys=192, vocabulary=49152, tied=True)
+
+
+@pytest.mark.parametrize(
+    ("stated", "grown"),
+    [
+        (memory.training(Finetune(micro_batch_size=1), SMOLLM2, 189, 4), 1.73),
+        (memory.training(Finetune(micro_batch_size=4), SMOLLM2, 189, 4), 3.47),
+        (memory.training(Finetune(micro_batch_size=2), SMOLLM2, 509, 4), 4.32),
+        (memory.training(Finetune(micro_batch_size=8), SMOLLM2, 189, 4), 5.83),
+        (memory.scores(SMOLLM2, 32, 160, 20, 4), 1.69),
+        (memory.scores(SMOLLM2, 32, 160, 100, 4), 2.74),
+    ],
+)
+def test_what_was_measured_of_smollm2_is_stated(stated: float, grown: float) -> None:
+    """In processes that had imported nothing, on two cores, in float32, with the system's allocator as it comes."""
+    assert grown <= (memory.LIBRARIES + stated) / GIB <= 1.35 * grown
+
+
+def test_what_was_measured_of_encoders_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 rows of 160 tokens, 256 of 256 for MiniLM, as above."""
+    monkeypatch.setattr(memory, "network", lambda model: SMOLLM2)
+    for encoder, n, d, longest, grown in ((MiniLM(), 256, 384, 256, 0.88), (Hidden(Tiny()), 64, 576, 160, 1.48)):
+        stated = memory.embedding(encoder, n, d, 2e5, longest, 4)
+        assert stated is not None
+        assert grown <= (memory.LIBRARIES + stated) / GIB <= 1.35 * grown
+    assert memory.embedding(Sentence("no/such"), 10, 384, 1e3, 10, 4) is None
 
 
 def test_a_networks_sizes_are_those_of_the_model(tmp_path: Path) -> None:

