@@ -428,7 +428,9 @@ def price(rows: Measured, options: argparse.Namespace) -> list[str]:
         by += f" × {d / D:.2f} for d (assumed linear)"
         memory = float(row["gib"]) * n / int(row["n"])
         by += "; memory as n (assumed linear)"
-        line(f"selection: {name}", f"{hours(seconds * k_ratio)}, {memory:.1f} GiB beside the features", by, "extrapolated")
+        straight = float(row["seconds"]) * n / int(row["n"]) * (d / D) * k_ratio
+        times = hours(seconds * k_ratio) + (f" (as n: {hours(straight)})" if in_n < 1 else "")
+        line(f"selection: {name}", f"{times}, {memory:.1f} GiB beside the features", by, "extrapolated")
         if what == "SMART":
             squared = float(row["seconds"]) * (n / int(row["n"])) ** 2 * (d / D) * k_ratio
             line(
@@ -463,7 +465,8 @@ def price(rows: Measured, options: argparse.Namespace) -> list[str]:
         if found is None:
             line(name, "?", "no store under --root has measured it", "not measured")
             continue
-        by = f"{found[0]:,.0f} tokens/s over {found[1]:,} tokens (measured); {options.prompt_tokens:g} a row (assumed)"
+        by = f"{found[0]:,.0f} tokens/s over {found[1]:,} tokens (measured, whatever else the machine did)"
+        by += f"; {options.prompt_tokens:g} a row (assumed)"
         line(name, hours(spent_here / found[0]), by, "extrapolated")
     return lines
 
@@ -492,7 +495,9 @@ def largest(roots: list[Path], stage: str, wanted: Callable[[dict[str, Any]], bo
 
 
 def hours(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} h"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def figure(rows: Measured, folder: Path) -> None:
@@ -505,7 +510,7 @@ def figure(rows: Measured, folder: Path) -> None:
     colour = {"graph cut": "#4477AA", "log det": "#228833", "log det, vmf": "#CCBB44"}
     colour |= {"facility location": "#EE6677", "SMART": "#AA3377"}
     style = {"local": "o-", "exact": "o-", "shares": "s--", "ray": "^:", "two rounds": "s--", "two rounds, witnesses": "^:"}
-    fig, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained", sharey="row")
+    fig, axes = plt.subplots(2, 2, figsize=(12.5, 7.5), layout="constrained", sharey="row")
     kinds = sorted({(what, how) for what, how, _, _ in rows}, key=lambda kind: (list(colour).index(kind[0]), list(style).index(kind[1])))
     smallest, largest = (min, max) if rows else (lambda _: 0, lambda _: 0)
     least_k, most_n = smallest(k for *_, k in rows), largest(n for _, _, n, _ in rows)
@@ -524,8 +529,8 @@ def figure(rows: Measured, folder: Path) -> None:
         for row, of in enumerate(("seconds", "GiB over the start (at least 0.001)")):
             axes[row, column].set(xscale="log", yscale="log", xlabel=at, ylabel="" if column else of)
             axes[row, column].grid(alpha=0.3)
-    axes[0, 0].legend(frameon=False, fontsize=7)
-    fig.savefig(folder / "scale.png", dpi=150)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    fig.savefig(folder / "scale.png", dpi=110)
 
 
 if __name__ == "__main__":
