@@ -119,10 +119,11 @@ def check(cfg: DictConfig) -> Parts:
             Price(**plain["price"])
         except InputError as error:
             problems.append(str(error))
+    shards_here = getattr(parts.get("runtime"), "rows_per_task", None) is None
     for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "runtime"):
         if group in parts:
             problems += parts[group].check()
-            if getattr(parts[group], "parallel", "") != "fsdp":  # whose own check is stricter
+            if (group == "recipe" or shards_here) and getattr(parts[group], "parallel", "") != "fsdp":  # which has its own, stricter check
                 problems += too_many(group, plain[group].get("processes", 1))
     if isinstance(strategy := parts.get("strategy"), Targeted):
         problems += strategy.query.check()

@@ -18,6 +18,7 @@ from typing import Any
 
 from smartdpp.errors import InputError
 from smartdpp.store import write_text
+from smartdpp.workers import visible
 
 REFUSED = "refused.txt"  # a process's InputError, on its way to the process that launched it
 LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"
@@ -26,12 +27,7 @@ LOOK = 1.0  # seconds between looks at whether that process lives
 
 def too_many(group: str, processes: int) -> list[str]:
     """A problem if there are GPUs, but not one for each process."""
-    if processes == 1:
-        return []
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else processes
-    if processes <= gpus:
+    if processes == 1 or (gpus := len(visible()) or processes) >= processes:
         return []
     return [f"{group}.processes={processes}: each process has a GPU of its own, and {gpus} are visible here: choose at most {gpus}"]
 

@@ -253,7 +253,7 @@ def _execute(run: Run, held: Callable[[], bool]) -> float | None:
             row = result.write(run, seconds)
             if held():
                 remote.send(run.path, remote.RESULT)
-            run.parts.tracker.log(run.path)
+                run.parts.tracker.log(run.path)
         except BaseException as error:
             kind = "" if isinstance(error, InputError) else traceback.format_exc()
             write_text(run.path / "error.txt", redact(f"{type(error).__name__}: {error}\n{kind}"))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHARD = 256  # rows
-TABLE, JOB = "rows.arrow", "job.json"
+TABLE, DRAFT, JOB = "rows.arrow", ".rows.arrow", "job.json"
 
 
 class Work(Protocol):
@@ -65,7 +65,7 @@ def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, pr
         X[start : start + shard] = np.load(_file(out, start), allow_pickle=False)
     X.flush()
     write_json(out / "manifest.json", manifest | {"d": X.shape[1], "dtype": str(X.dtype)})
-    for left in (*out.glob("shard-*"), out / TABLE, out / JOB):  # also what an interrupted run left
+    for left in (*out.glob("shard-*"), out / TABLE, out / DRAFT, out / JOB):  # also what an interrupted run left
         left.unlink(missing_ok=True)
     made = sum(min(shard, len(rows) - start) for start in missing)
     facts = {"n": len(rows), "d": X.shape[1], "dtype": str(X.dtype), "resumed_rows": len(rows) - made}
@@ -139,7 +139,7 @@ def _worker(out: Path) -> None:
 def _share(rows: pa.Table, out: Path) -> None:
     import pyarrow as pa
 
-    draft = out / f".{TABLE}"  # never written over: a process that outlived its run may have it mapped
+    draft = out / DRAFT  # never written over: a process that outlived its run may have it mapped
     with pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
     draft.replace(out / TABLE)

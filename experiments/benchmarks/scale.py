@@ -6,9 +6,10 @@
     python experiments/benchmarks/scale.py --price                                the price of FLAN again, by what has been measured
 
 Data: clustered unit vectors, float32, d = 384, kept in FOLDER; for SMART 1,841 tasks, or n / 4, with log-normal sizes and four template
-types each. Graph cut and log determinant are chosen here (local), over shares in one process, and over a Ray cluster on this machine, where
-ray is installed; facility location exactly, and in two rounds. Every case is a process of its own: one that fails costs one line, and only
-what is missing or failed is measured when the command is given again. A case is repeated up to --repeat times, or until a minute is spent.
+types each. Graph cut and log determinant are chosen here (local), over shares in one process, and over a Ray cluster on this machine,
+where ray is installed; facility location, and a log determinant on the vmf kernel, exactly and in two rounds. Every case is a process of
+its own: one that fails costs one line, and only what is missing or failed is measured when the command is given again. A case is repeated
+up to --repeat times, or until a minute is spent.
 Written: scale.csv (every case), scale.md (tables and the price), scale.png (growth).
 """
 
@@ -262,7 +263,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("scale-features"), help="where the features are kept (2 GB at 10^6 rows)")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--picks", type=int, nargs="+", default=[1000, 3000, 10_000], help="where twice as many rows are there")
-    parser.add_argument("--exact", type=int, nargs="*", default=[10_000, 50_000], help="rows at which facility location is exact too")
+    parser.add_argument("--exact", type=int, nargs="*", default=[10_000, 50_000, 100_000], help="rows at which it is exact too")
     parser.add_argument("--parts", type=int, default=4, help="shares, and parts of two rounds up to the largest --exact")
     parser.add_argument("--part-rows", type=int, default=25_000, help="of a part of two rounds above that")
     parser.add_argument("--witnesses", type=int, default=10_000)
@@ -320,10 +321,12 @@ def tables(rows: Measured) -> list[str]:
     lines = [
         "# Scale: selection by rows and picks",
         "",
-        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}. Seconds are the fastest of the repeats, once features are in",
-        "memory and shares are made. Setup: making shares (of ray: starting its processes, which read their rows from disk); of SMART its",
-        "first stage, which its seconds hold too. GiB: the process's peak over what it held before, of ray the asking process's alone. CPU",
-        "holds setup. Same: the picks are local's. Busy: of all cores as the case began, in %; above 5 or so, times are disturbed. SMART:",
+        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}. Seconds are the fastest of the repeats, once features",
+        "are in memory and shares are made. Setup: making shares and their first look at all rows, which local's seconds hold (of",
+        "ray: starting its processes, which read their rows from disk); of SMART its first stage, which its seconds hold too. GiB",
+        "and CPU s: this process's, of ray the asking process's alone; GiB over what it held before, CPU with setup. Ray's",
+        "processes, one a share, have all threads each: here they share the cores, as they would not on machines of their own.",
+        "Same: the picks are local's. Busy: of all cores as the case began, in %; above 5 or so, times are disturbed. SMART:",
         "graph cut over tasks, facility location within each template pool of each; log-normal task sizes.",
         "Measured by `python experiments/benchmarks/scale.py`.",
         "",
@@ -362,7 +365,7 @@ def losses(rows: Measured) -> list[str]:
         if how not in TWO_ROUNDS:
             continue
         exact, share = rows.get((what, "exact", n, k)), what == "facility location"
-        lost = "exact not feasible here"
+        lost = "exact not measured"
         if exact:
             best, got = float(exact["value"]), float(row["value"])
             lost = f"{100 * (1 - got / best):.2f} %" if share else f"{best - got:.2f} nats, {(best - got) / k:.4f} a pick"
@@ -400,7 +403,8 @@ def price(rows: Measured, options: argparse.Namespace) -> list[str]:
         "## What FLAN 2022 would cost",
         "",
         f"{n / 1e6:.1f} million rows (arXiv 2403.08370) of {TASKS:,} tasks, {d} numbers each. A budget of {k:,}.",
-        f"Selection on this machine ({os.cpu_count()} cores); models on {options.gpus} GPUs ({options.gpu_source}).",
+        f"Selection on this machine ({os.cpu_count()} cores), had it the features in memory;",
+        f"models on {options.gpus} GPUs ({options.gpu_source}).",
         "",
         "| what | cost | by | label |",
         "|---|---|---|---|",
@@ -426,19 +430,20 @@ def price(rows: Measured, options: argparse.Namespace) -> list[str]:
         else:
             k_ratio, by = (k / int(row["k"])) ** in_k, by + f" × (k ratio)^{in_k:.2f} (fitted)"
         by += f" × {d / D:.2f} for d (assumed linear)"
-        memory = float(row["gib"]) * n / int(row["n"])
-        by += "; memory as n (assumed linear)"
+        held = max(float(other["gib"]) for (w, h, m, _), other in rows.items() if (w, h, m) == (what, how, int(row["n"])))
+        two = how in TWO_ROUNDS
+        memory = held * (d / D) * (1 if two else n / int(row["n"]))
+        by += "; memory as d, parts being no larger" if two else "; memory as n and d (assumed linear)"
+        by += "; the second round, over what all parts chose, grows faster: at least this" if two else ""
+        name += f", k = {int(row['k']):,}" if two else ""
         straight = float(row["seconds"]) * n / int(row["n"]) * (d / D) * k_ratio
-        times = hours(seconds * k_ratio) + (f" (as n: {hours(straight)})" if in_n < 1 else "")
+        times = f"{hours(straight)} as n, {hours(seconds * k_ratio)} as fitted" if in_n < 1 else hours(seconds * k_ratio)
         line(f"selection: {name}", f"{times}, {memory:.1f} GiB beside the features", by, "extrapolated")
         if what == "SMART":
             squared = float(row["seconds"]) * (n / int(row["n"])) ** 2 * (d / D) * k_ratio
-            line(
-                "the same, at worst",
-                hours(squared),
-                "facility location within a task grows with at most the square of its rows",
-                "extrapolated",
-            )
+            pool = float(row["largest"]) * n / int(row["n"]) / 4
+            by = f"the square of a task's rows; the largest template pools, about {pool:,.0f} rows, are larger than any measured here"
+            line("the same, as n²", hours(squared), by, "extrapolated")
     encoder, gradient, training = (factor * count for factor, count in ((2, options.encoder), (4, options.model), (8, options.model)))
     line(
         "embedding",

@@ -117,7 +117,8 @@ class Ray:
         """Shares of a pool for smartdpp.greedy.partitions.maximize, each made and kept by a process of its own.
 
         A process that dies is started again, makes its share anew and answers the question it died of. Room is had for all shares or for
-        none, so that two runs on one cluster wait for each other and not for ever. Raises Shrunk when a machine is gone for good.
+        none, so that of two runs on one cluster the second waits for the first; what others hold is waited for too, and told. Raises Shrunk
+        when a machine is gone for good.
         """
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
