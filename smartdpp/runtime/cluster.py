@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,16 @@ class Ray:
             raise InputError(f"runtime.rows_per_task is {self.rows_per_task}: it must be at least 1.")
 
     def check(self) -> list[str]:
-        return [] if find_spec("ray") else ["runtime=ray needs the package ray: pip install 'smartdpp[ray]'"]
+        if not find_spec("ray"):
+            return ["runtime=ray needs the package ray: pip install 'smartdpp[ray]'"]
+        host, colon, port = (self.address or "").rpartition(":")
+        if not (colon and port.isdecimal()) or "/" in host:  # none, auto, or an address that Ray reads itself
+            return []
+        try:  # Ray would go on trying for a quarter of an hour
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError as error:
+            return [f"runtime.address={self.address}: no Ray cluster answers there ({error}): start one or correct it"]
+        return []
 
     def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
         import ray

@@ -168,6 +168,12 @@ def test_when_a_machine_is_gone_fewer_shares_are_chosen_from(
     assert (chosen.index.tolist(), chosen.gain.tolist()) == (whole.index.tolist(), whole.gain.tolist())
 
 
+def test_an_address_where_nothing_answers_is_told_before_anything_starts(nodes: Ray) -> None:
+    assert nodes.check() == Ray().check() == Ray(address="auto").check() == []
+    (problem,) = Ray(address="localhost:1").check()
+    assert problem.startswith("runtime.address=localhost:1: no Ray cluster answers there")
+
+
 def test_what_a_task_asks_for_is_of_one_machine() -> None:
     assert [Ray(cpus=2)._fit(cpus, 0) for cpus in (1, 3, 4)] == [0, 1, 2]
     assert [Ray(cpus=1, gpus=gpus)._fit(16, 2) for gpus in (0.6, 0.5, 0.1, 1, 2, 3)] == [2, 4, 16, 2, 1, 0]
