@@ -96,9 +96,8 @@ def network(model: Any) -> Network | None:
             file = _config_file(model.path, model.revision)
         case _:
             return None
-    if not isinstance(file, (str, Path)) or not Path(file).is_file():
+    if (config := _config(file)) is None:
         return None
-    config = json.loads(Path(file).read_text(encoding="utf-8"))
     try:
         heads = config["num_attention_heads"]
         keys = config["hidden_size"] // heads * config.get("num_key_value_heads", heads)
@@ -110,12 +109,15 @@ def network(model: Any) -> Network | None:
 
 def _encoder_config(encoder: MiniLM | Sentence) -> dict[str, Any] | None:
     """What an encoder of BERT's kind says of itself, where it is on this machine."""
-    file = _config_file((encoder.packaged() if isinstance(encoder, MiniLM) else encoder).model, None)
-    if not isinstance(file, (str, Path)) or not Path(file).is_file():
-        return None
-    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    config = _config(_config_file((encoder.packaged() if isinstance(encoder, MiniLM) else encoder).model, None))
     needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings")
-    return config if all(name in config for name in needed) else None
+    return config if config and all(name in config for name in needed) else None
+
+
+def _config(file: Any) -> dict[str, Any] | None:
+    """What such a file says; None where there is none, which a hub's cache tells in more ways than one."""
+    here = isinstance(file, (str, Path)) and Path(file).is_file()
+    return json.loads(Path(file).read_text(encoding="utf-8")) if here else None
 
 
 def _config_file(model: str, revision: str | None) -> Any:

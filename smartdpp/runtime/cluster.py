@@ -135,7 +135,6 @@ class Ray:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         with self.connected():
-            need = {"num_cpus": self.cpus, "num_gpus": self.gpus}
             bundle = {kind: count for kind, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
             room = placement_group([bundle] * len(makes), strategy="SPREAD")
             actors: list[Any] = []
@@ -154,12 +153,11 @@ class Ray:
                 while not room.wait(PATIENCE):
                     log.info("waiting for room for %d shares of the pool on the cluster", len(makes))
                     refuse_if_shrunk()
-                kept = ray.remote(Kept)
+                kept = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=-1)(Kept)
                 kept_makes = [ray.put(make if self.gpus else on_processor(make)) for make in makes]  # for those that start again
                 for i, make in enumerate(kept_makes):
                     place = PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=i)
-                    options = {"max_restarts": self.retries, "max_task_retries": -1, "scheduling_strategy": place, **need}
-                    actors.append(kept.options(**options).remote(make))
+                    actors.append(kept.options(scheduling_strategy=place).remote(make))
                 yield ask
             finally:
                 for actor in actors:
