@@ -8,6 +8,7 @@ README.md       dataset card
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -77,6 +78,14 @@ def read(directory: Path) -> pa.Table:
 
     with (directory / "mixture.jsonl").open(encoding="utf-8") as file:
         return pa.Table.from_pylist([json.loads(line) for line in file])
+
+
+def content(rows: pa.Table) -> str:
+    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in order; 16 hexadecimal digits."""
+    seen = hashlib.sha256()
+    for row in rows.to_pylist():
+        seen.update(json.dumps([row["prompt"], row["response"]]).encode())
+    return seen.hexdigest()[:16]
 
 
 def _write_tasks(path: Path, in_pool: Counter[str], selected: Counter[str]) -> None:

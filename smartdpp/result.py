@@ -21,6 +21,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     """
     from smartdpp.evaluation.compare import mean_interval, paired
     from smartdpp.evaluation.scores import read_samples
+    from smartdpp.mixture import content, read
 
     at = {"base": run.base.here(), "tuned": run.scores.here()}
     base, tuned = (read_json(folder / "scores.json") for folder in at.values())
@@ -28,6 +29,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
+    row["mixture_content"] = content(read(run.mixture.here()))  # the same in runs that trained on the same rows in the same order
     samples = {which: read_samples(folder / "samples.jsonl") for which, folder in at.items()}
     for metric in METRICS:
         if metric in tuned["mean"]:

@@ -59,3 +59,11 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
 def test_template_types_reach_the_strategy() -> None:
     flan = ROWS.set_column(ROWS.schema.get_field_index("template"), "template", pa.array(["zs_opt", "fs_opt", "zs_noopt", None]))
     assert mixture.pool(flan, np.eye(4, dtype=np.float32), np.ones(4)).template.tolist() == ["zs_opt", "fs_opt", "zs_noopt", ""]
+
+
+def test_a_mixtures_content_is_its_prompts_and_responses_in_order() -> None:
+    renamed = ROWS.set_column(ROWS.schema.get_field_index("id"), "id", pa.array(["w", "x", "y", "z"]))
+    assert mixture.content(renamed) == mixture.content(ROWS)
+    assert mixture.content(ROWS.take([1, 0, 2, 3])) != mixture.content(ROWS)
+    shifted = pa.table({"prompt": ["ab"], "response": ["c"]}), pa.table({"prompt": ["a"], "response": ["bc"]})
+    assert mixture.content(shifted[0]) != mixture.content(shifted[1])

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from smartdpp.config import without_paths
 from smartdpp.errors import InputError
+from smartdpp.mixture import content, read
 from smartdpp.pipeline import Run, execute
 from smartdpp.store import read_json
 
@@ -24,6 +25,7 @@ def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run
     assert len({example["id"] for example in mixture}) == 16
     assert "parity" not in {example["task"] for example in mixture}
     assert run.adapter.meta()["facts"]["rows"] == 16
+    assert row["mixture_content"] == content(read(run.mixture.path))
     adapter = load_file(run.adapter.path / "adapter_model.safetensors")
     assert all(np.linalg.norm(weights) > 0 for name, weights in adapter.items() if "lora_B" in name)
     assert row["loss_change_low"] <= row["loss_change"] <= row["loss_change_high"]
