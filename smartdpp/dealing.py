@@ -8,9 +8,11 @@ which its trainer fills with a row that has no labels and so no part in the loss
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -43,33 +45,46 @@ class Deal:
         return min(self.micro_batch_size, math.ceil(rows / self.processes))
 
 
-def by_length(lengths: Sequence[int], batch_size: int, seed: int) -> Any:
-    """transformers' order of rows with those of similar length together. It can be had again from the middle of a later epoch."""
-    import torch
-    from transformers.trainer_pt_utils import LengthGroupedSampler
+def order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, grouped: bool) -> list[int]:
+    """Every row once, in the order of an epoch: drawn from the seed and the epoch alone, so it can be had again in any process.
 
-    class ByLength(LengthGroupedSampler):
+    ``grouped``: rows of similar length share a batch, as transformers groups them, and whole batches come in random order; as they leave
+    the grouping, batches run from long to short. The rows that fill no batch are drawn from all and come last, as steps are cut.
+    """
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    (state,) = np.random.SeedSequence([seed, epoch]).generate_state(1)  # seed + epoch would give seed 1 the second epoch of seed 0
+    generator = torch.Generator().manual_seed(int(state))
+    drawn = torch.randperm(len(lengths), generator=generator).tolist()
+    full = len(drawn) // batch_size * batch_size
+    if not grouped or not full:
+        return drawn
+    whole = drawn[:full]
+    near = get_length_grouped_indices([lengths[i] for i in whole], batch_size, generator=generator)
+    turns = torch.randperm(full // batch_size, generator=generator).tolist()
+    return [whole[i] for turn in turns for i in near[turn * batch_size : (turn + 1) * batch_size]] + drawn[full:]
+
+
+def loader(dataset: Any, drawn: Callable[[int], list[int]], deal: Deal, rank: int, collate: Any) -> Any:
+    """What process ``rank``'s trainer iterates over: an accelerate data loader over ``dataset`` (n rows) in the order ``drawn(epoch)``.
+
+    ``collate`` gets the rows of a micro-batch, none where there are none left.
+    """
+    from accelerate.data_loader import prepare_data_loader
+    from torch.utils.data import BatchSampler, DataLoader, Sampler
+
+    class Drawn(Sampler[int]):
         epoch = 0
 
         def set_epoch(self, epoch: int) -> None:
             self.epoch = epoch
 
         def __iter__(self) -> Iterator[int]:
-            # the first epoch draws from the global generator, which is then as the training's seed has left it, also after a kill
-            self.generator = torch.Generator().manual_seed(seed + self.epoch) if self.epoch else None
-            return super().__iter__()
+            return iter(drawn(self.epoch))
 
-    return ByLength(batch_size, lengths=list(lengths))
-
-
-def loader(dataset: Any, order: Any, deal: Deal, rank: int, collate: Any, seed: int) -> Any:
-    """What process ``rank``'s trainer iterates over: an accelerate data loader over ``dataset`` (n rows) in the sampler's ``order``.
-
-    ``collate`` gets the rows of a micro-batch, none where there are none left. A `RandomSampler` is seeded with ``seed`` and the epoch.
-    """
-    from accelerate.data_loader import prepare_data_loader
-    from accelerate.utils import broadcast_object_list
-    from torch.utils.data import BatchSampler, DataLoader
+        def __len__(self) -> int:
+            return len(dataset)
 
     class Dealt(BatchSampler):
         """The attributes are those that accelerate looks for: it sets ``sampler``, and would take n % batch_size rows for padding."""
@@ -77,17 +92,14 @@ def loader(dataset: Any, order: Any, deal: Deal, rank: int, collate: Any, seed: 
         batch_size, drop_last = 1, False
 
         def __init__(self) -> None:
-            self.sampler = order
+            self.sampler = Drawn()
 
         def __iter__(self) -> Iterator[list[int]]:
-            rows = list(self.sampler)
-            if deal.processes > 1:  # their generators may differ by now: dropout draws as many numbers as a process has tokens
-                (rows,) = broadcast_object_list([rows])
-            yield from deal(rows, rank)
+            yield from deal(list(self.sampler), rank)
 
         def __len__(self) -> int:
             return deal.length(len(dataset))
 
     whole = DataLoader(dataset, batch_sampler=Dealt(), collate_fn=collate)
     # as for one process: the rows are dealt out already
-    return prepare_data_loader(whole, num_processes=1, process_index=0, use_seedable_sampler=True, data_seed=seed)
+    return prepare_data_loader(whole, num_processes=1, process_index=0)

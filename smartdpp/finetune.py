@@ -16,10 +16,11 @@ import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smartdpp.dealing import Deal, by_length, loader
+from smartdpp.dealing import Deal, loader, order
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
 from smartdpp.launch import as_config, launch, refusals
@@ -46,7 +47,7 @@ class Finetune:
     batch_size: int = 8  # rows per optimiser step, over all processes
     micro_batch_size: int = 8  # rows per forward pass and process, at most
     weight_decay: float = 0.0
-    warmup: float = 0.03  # share of the steps
+    warmup: float = 0.03  # share of the steps; none where that rounds to 0 (see peak_share)
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: float = 1.0
     rank: int = 16  # LoRA and QLoRA only, as alpha, dropout and target_modules
@@ -54,7 +55,7 @@ class Finetune:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     gradient_checkpointing: bool = False
-    group_by_length: bool = True  # rows of similar length share a batch: a third less padding, another order
+    group_by_length: bool = True  # rows of similar length share a batch: a third less padding; batches come in random order
     save_steps: int = 10  # optimiser steps between checkpoints
     processes: int = 1
     parallel: Literal["ddp", "fsdp"] = "ddp"  # every process holds the whole model | its part of the weights, gradients and optimiser
@@ -157,6 +158,19 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, 
     return facts
 
 
+def peak_share(scheduler: str, warmup: float, steps: int, t: int) -> float:
+    """The learning rate of step t (from 0) of ``steps``, as a share of the recipe's: above 0 in every step, also the first and the last.
+
+    The first w = round(warmup * steps) steps rise evenly, (t + 1)/(w + 1). The other m = steps - w begin at 1: step i of them has
+    1 (constant), 1 - i/m (linear) or (1 + cos(pi i/m))/2 (cosine), which would be 0 in the step after the last.
+    """
+    w = round(warmup * steps)
+    if t < w:
+        return (t + 1) / (w + 1)
+    done = min(1.0, (t - w) / max(1, steps - w))
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[scheduler]
+
+
 def together(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
     """The facts of two trainings, the second of which began where the first had ended, as those of one."""
     counts = {name: before[name] + last[name] for name in ("rows", "steps", "tokens", "response_tokens")}
@@ -179,17 +193,25 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> D
 
 def _trainer(recipe: Finetune) -> Any:
     import torch
-    from torch.utils.data import RandomSampler
+    from torch.optim.lr_scheduler import LambdaLR
     from trl import SFTTrainer
 
     class Exact(SFTTrainer):
-        """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats some to even them out."""
+        """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats some to even them out.
+
+        And every step moves: transformers' own schedules begin their warm-up at a learning rate of 0.
+        """
 
         def get_train_dataloader(self) -> Any:
             dataset, collate, seed = self.train_dataset, self.data_collator, self.args.data_seed
             lengths = list(map(len, dataset["input_ids"]))
-            order = by_length(lengths, recipe.batch_size, seed) if recipe.group_by_length else RandomSampler(dataset)
-            return loader(dataset, order, recipe.deal, self.args.process_index, lambda rows: collate(rows or [NOTHING]), seed)
+            drawn = partial(order, lengths, recipe.batch_size, seed, grouped=recipe.group_by_length)
+            return loader(dataset, drawn, recipe.deal, self.args.process_index, lambda rows: collate(rows or [NOTHING]))
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            share = partial(peak_share, recipe.scheduler, recipe.warmup, num_training_steps)
+            self.lr_scheduler, self._created_lr_scheduler = LambdaLR(optimizer or self.optimizer, share), True
+            return self.lr_scheduler
 
     if recipe.loss == "token":
         return Exact
@@ -280,8 +302,6 @@ def _arguments(recipe: Finetune, checkpoints: Path, rows: int, seed: int) -> Any
         gradient_accumulation_steps=recipe.deal.passes(recipe.batch_size),
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        warmup_steps=recipe.warmup,
-        lr_scheduler_type=recipe.scheduler,
         max_grad_norm=recipe.max_grad_norm,
         gradient_checkpointing=recipe.gradient_checkpointing and not sharded,  # sharding has its own
         fsdp=sharded,

@@ -43,7 +43,7 @@ VERSION = {
     "query": 1,
     "mixture": 1,
     "diversity": 1,
-    "adapter": 1,
+    "adapter": 2,
     "scores": 1,
 }
 SELECT = 0  # the stage number in default_rng([select_seed, stage])

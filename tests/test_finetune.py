@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from smartdpp.errors import InputError
-from smartdpp.finetune import IGNORED, Finetune, tokenized
+from smartdpp.finetune import IGNORED, Finetune, peak_share, tokenized
 from smartdpp.models import Tiny, load_finetuned
 
 ROWS = pa.table({"prompt": [f"What is {i} plus {i}?" for i in range(20)], "response": [str(2 * i) for i in range(20)]})
@@ -94,7 +94,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "broken").mkdir()
-    recipe = Finetune(**QUICK, epochs=2, dropout=0.1, group_by_length=group_by_length)
+    recipe = Finetune(**QUICK, epochs=2, dropout=0.1, warmup=0.3, group_by_length=group_by_length)
     recipe.train(Tiny(), ROWS, tmp_path / "whole", seed=0)
     step = Trainer.training_step
 
@@ -110,7 +110,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     (tmp_path / "broken" / "checkpoints" / "checkpoint-9").mkdir()  # as a kill while saving leaves it
     recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
-    assert (tmp_path / "whole" / "log.jsonl").read_text().count("\n") == (tmp_path / "broken" / "log.jsonl").read_text().count("\n")
+    rates = [[json.loads(line)["learning_rate"] for line in (tmp_path / name / "log.jsonl").open()] for name in ("whole", "broken")]
+    assert rates[0] == rates[1] == [recipe.learning_rate * peak_share("cosine", 0.3, 5, t) for t in range(5)]
 
 
 def test_all_weights_can_be_trained_and_loaded_again(tmp_path: Path) -> None:
@@ -151,3 +152,41 @@ def test_parameters_out_of_range(bad: dict) -> None:
 @pytest.mark.parametrize(("rows", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (16, 2.5, 5), (1, 1, 1)])
 def test_steps_follow_from_rows(rows: int, epochs: float, steps: int) -> None:
     assert Finetune(epochs=epochs).steps(rows) == steps
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize(("steps", "warm"), [(1, 0), (3, 0), (29, 1), (1000, 30)])
+def test_every_step_moves_by_the_schedules_formula(scheduler: str, steps: int, warm: int) -> None:
+    """warm: 3 % of the steps, rounded."""
+    made = [peak_share(scheduler, 0.03, steps, t) for t in range(steps)]
+    rising, falling = made[:warm], made[warm:]
+    assert rising == pytest.approx(np.arange(1, warm + 1) / (warm + 1))
+    left = np.arange(steps - warm) / (steps - warm)
+    expected = {"constant": np.ones(steps - warm), "linear": 1 - left, "cosine": np.cos(np.pi / 2 * left) ** 2}[scheduler]
+    assert falling == pytest.approx(expected)
+    assert falling[0] == 1
+    assert min(made) > 0
+    assert peak_share(scheduler, 0, steps, 0) == 1
+
+
+def test_a_training_that_warms_up_until_its_end() -> None:
+    assert [peak_share("cosine", 0.9, 3, t) for t in range(4)] == [0.25, 0.5, 0.75, 1.0]  # the last is asked for, but no step
+
+
+def test_one_step_moves_all_weights_and_all_that_has_a_gradient_of_an_adapter(tmp_path: Path) -> None:
+    """An adapter begins at B = 0. The gradient of A is B'G for some G: zero in the first step, in which B alone can move."""
+    import torch
+
+    base = {name: value.clone() for name, value in Tiny().load().state_dict().items()}
+    eight, one = ROWS.slice(0, 8), {"batch_size": 8, "micro_batch_size": 8}
+    for name in ("full", "one", "two"):
+        (tmp_path / name).mkdir()
+    Finetune(method="full", **one).train(Tiny(), eight, tmp_path / "full", seed=0)
+    tuned = load_finetuned(Tiny(), tmp_path / "full").state_dict()
+    assert [name for name in base if torch.equal(tuned[name], base[name])] == []
+
+    Finetune(**one).train(Tiny(), eight, tmp_path / "one", seed=0)
+    Finetune(**one, epochs=2).train(Tiny(), eight, tmp_path / "two", seed=0)
+    after_one, after_two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(np.any(value) for name, value in after_one.items() if "lora_B" in name)
+    assert [name for name in after_one if np.array_equal(after_one[name], after_two[name])] == []

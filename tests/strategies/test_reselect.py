@@ -22,7 +22,6 @@ ROUNDS = (
     "embedding.dim=64",
     "budget=20",
     "evaluation.generate=false",
-    "recipe.warmup=0",  # each round is one step, and a warm-up's first step has a learning rate of 0
     "recipe.learning_rate=0.002",
 )
 
