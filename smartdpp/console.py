@@ -16,6 +16,7 @@ from smartdpp.memory import need, too_large
 from smartdpp.price import training
 from smartdpp.remote import shown
 from smartdpp.store import Artifact
+from smartdpp.visible import one_line
 
 if TYPE_CHECKING:
     from smartdpp.pipeline import Run
@@ -82,7 +83,7 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
         return f"{facts['n']} rows of {facts['tasks']} tasks"
     if stage == "corpus":
         dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
-        some = ", ".join(facts["lost_tasks"][:3]) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
+        some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
         lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
         heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
         overlap = facts["overlap"]["pool_rows"]
@@ -137,7 +138,7 @@ def plan(run: Run) -> None:
         peak = None if artifact.finished else need(run, name)
         table.add_row(name, state, what, str(peak or ""), shown(artifact.path))
     table.add_row("result", "done" if run.done else "to do", "", "", shown(run.path))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)  # a pipe has no width of its own
+    Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)  # a pipe has no width of its own
     for name, artifact in run.stages().items():
         if not artifact.finished:
             warn_of_memory(run, name)

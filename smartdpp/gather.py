@@ -16,6 +16,7 @@ import numpy as np
 from smartdpp import remote
 from smartdpp.config import GROUPS
 from smartdpp.errors import InputError
+from smartdpp.mixture import read_tasks
 from smartdpp.result import METRICS
 from smartdpp.store import read_json
 
@@ -234,7 +235,7 @@ def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
     file = remote.file(artifacts(run).get("mixture", run) / "tasks.csv")
     if not row["n"] or not file.is_file():
         return pd.DataFrame(columns=SHARES)
-    return pd.read_csv(file, keep_default_na=False).assign(run=row["run"], label=row["label"], budget=row["budget"])[SHARES]
+    return read_tasks(file).assign(run=row["run"], label=row["label"], budget=row["budget"])[SHARES]
 
 
 def _base_tasks(runs: list[Path], metric: str) -> tuple[dict[str, float], int | None]:

@@ -8,6 +8,7 @@ README.md       dataset card
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections import Counter
@@ -18,8 +19,10 @@ import numpy as np
 
 from smartdpp.store import write_text
 from smartdpp.types import Pool, Selection
+from smartdpp.visible import one_line
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
@@ -88,17 +91,32 @@ def content(rows: pa.Table) -> str:
     return seen.hexdigest()[:16]
 
 
+def read_tasks(path: Path) -> pd.DataFrame:
+    """tasks.csv: task, pool, selected, share. A task's name stays text, whatever it looks like (NA, null, 007, two lines)."""
+    import pandas as pd
+
+    with path.open(encoding="utf-8", newline="") as file:  # pandas takes names for numbers or missing values, and ends a line at \r
+        tasks = pd.DataFrame(list(csv.DictReader(file)), columns=["task", "pool", "selected", "share"])
+    return tasks.astype({"pool": int, "selected": int, "share": float})
+
+
 def _write_tasks(path: Path, in_pool: Counter[str], selected: Counter[str]) -> None:
     import pandas as pd
 
     tasks = pd.DataFrame({"task": list(in_pool), "pool": list(in_pool.values()), "selected": [selected[task] for task in in_pool]})
     tasks["share"] = tasks["selected"] / max(1, tasks["selected"].sum())
-    write_text(path, tasks.sort_values(["selected", "task"], ascending=[False, True]).to_csv(index=False))
+    returns = any("\r" in task for task in in_pool)  # which Python's csv leaves unquoted, and then reads as the end of a line
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    write_text(path, tasks.sort_values(["selected", "task"], ascending=[False, True]).to_csv(index=False, quoting=quoting))
+
+
+def _cell(name: str) -> str:
+    return one_line(name).replace("|", "\\|")
 
 
 def _card(chosen: list[dict[str, Any]], in_pool: Counter[str], selected: Counter[str], tokens: int, config: dict[str, Any]) -> str:
     def counts(column: str) -> str:
-        return "\n".join(f"| {name} | {count} |" for name, count in Counter(str(row[column]) for row in chosen).most_common())
+        return "\n".join(f"| {_cell(name)} | {count} |" for name, count in Counter(str(row[column]) for row in chosen).most_common())
 
     return f"""---
 configs:

@@ -8,8 +8,10 @@ from typing import Any
 
 from smartdpp.console import cut, describe
 from smartdpp.gather import artifacts as places
+from smartdpp.mixture import read_tasks
 from smartdpp.remote import META, file, shown
 from smartdpp.store import read_json
+from smartdpp.visible import one_line
 
 LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
@@ -21,7 +23,7 @@ def show(run: Path) -> None:
 
     row = read_json(run / "result.json")
     artifacts = places(run)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width of its own
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
     console.print(_scores(row, artifacts))
     if row["n"]:
         console.print(_mixture(row, artifacts))
@@ -46,7 +48,7 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
         table.add_column(LABELS[metric], justify="right")
     for task, scores in tuned["tasks"].items():
         cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
-        table.add_row(task, str(scores["n"]), *cells)
+        table.add_row(one_line(task), str(scores["n"]), *cells)
     table.add_section()
     table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
     table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))
@@ -61,10 +63,9 @@ def _interval(row: dict[str, Any], name: str, form: str) -> str:
 
 
 def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
-    import pandas as pd
     from rich.table import Table
 
-    tasks = pd.read_csv(file(artifacts["mixture"] / "tasks.csv"))
+    tasks = read_tasks(file(artifacts["mixture"] / "tasks.csv"))
     chosen = tasks[tasks["selected"] > 0]
     tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
     title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, {row['tokens']} tokens"
@@ -72,7 +73,7 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     for column in ("task", "examples", "share", "of the task's pool"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task in chosen.head(SHOWN_TASKS).itertuples():
-        table.add_row(task.task, str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}")
+        table.add_row(one_line(task.task), str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}")
     if len(chosen) > SHOWN_TASKS:
         rest = chosen.iloc[SHOWN_TASKS:]
         table.add_row(f"and {len(rest)} more tasks", str(rest["selected"].sum()), f"{rest['share'].sum():.1%}", "")

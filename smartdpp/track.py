@@ -41,18 +41,18 @@ class Wandb:
     group: str | None = None
 
     def log(self, run: Path) -> None:
-        import pandas as pd
         import wandb
         import yaml
 
         from smartdpp.figures import run_figures
         from smartdpp.gather import artifacts
+        from smartdpp.mixture import read_tasks
 
         config = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
         with self._session(run.name, run, config=config) as session:
             if session is None:
                 return
-            tasks = pd.read_csv(remote.file(artifacts(run)["mixture"] / "tasks.csv"), keep_default_na=False)
+            tasks = read_tasks(remote.file(artifacts(run)["mixture"] / "tasks.csv"))
             figures = {path.stem: wandb.Image(str(path)) for path in run_figures(run)}
             session.log({**read_json(run / "result.json"), "mixture": wandb.Table(dataframe=tasks), **figures})
             runs, correlations = diversity_performance(run)

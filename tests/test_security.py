@@ -36,6 +36,50 @@ def test_hostile_text_stays_literal_from_corpus_to_evaluation(small_run: Callabl
     assert all(sample["target"].endswith(HOSTILE) and sample["tokens"] > tokens_of_text for sample in samples)
 
 
+ODD = (
+    "NA",
+    "null",
+    "nan",
+    "None",
+    "007",
+    "[/foo]",
+    "[red]",
+    ":smile:",
+    "$x^2$",
+    "line one\nline two",
+    "tab\tbed",
+    "nul\0",
+    "\x1b[31m",
+    "back\r",
+    "a,b|c",
+)
+
+
+def test_a_tasks_name_may_be_anything(small_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from smartdpp.mixture import read_tasks
+    from smartdpp.report.command import main
+
+    rows = [{"task": task, "prompt": f"What is {i} of {task!r}?", "response": str(i)} for task in ODD for i in range(4)]
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = small_run(f"corpus.path={odd}", "evaluation.tasks=null", "evaluation.num_tasks=5", "evaluation.seed=1", "strategy=full")
+    execute(run)
+    shown = capsys.readouterr().out
+    listed = read_tasks(run.mixture.path / "tasks.csv")
+    scored = json.loads((run.scores.path / "scores.json").read_text())["tasks"]
+    assert sorted([*listed["task"], *scored]) == sorted(ODD)
+    assert set(listed["selected"]) == {4}
+    assert main([str(run.path)]) in (0, None)
+    page, text = ((run.path / "report" / f"report.{ending}").read_text() for ending in ("html", "md"))
+    for said in (shown, page, text):
+        assert "\0" not in said
+        assert "\x1b" not in said
+    for name in ("NA", "null", "nan", "None", "007", ":smile:", "nul\\x00", "\\x1b[31m"):
+        assert name in shown, name
+        assert name in page, name
+    assert "[/foo]" in shown
+
+
 def called(tree: ast.AST) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from smartdpp.figures.style import style
+from smartdpp.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ class Drawing:
             self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
         ElementTree.register_namespace("", SVG)
         ElementTree.register_namespace("xlink", XLINK)
-        root = ElementTree.fromstring(buffer.getvalue())
+        root = ElementTree.fromstring(visible(buffer.getvalue()))
         for parent in list(root.iter()):
             for child in list(parent):
                 if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
@@ -55,14 +56,14 @@ class Drawing:
         # as wide as there is room for, and never too small to read: a narrow window scrolls inside the figure
         root.set("style", f"width: 100%; min-width: {0.62 * width:.0f}px; max-width: {1.2 * width:.0f}px")
         root.set("role", "img")
-        root.set("aria-label", self.alt)
+        root.set("aria-label", visible(self.alt))
         return ElementTree.tostring(root, encoding="unicode")
 
     def _name_points(self, root: ElementTree.Element) -> None:
         for element in root.iter(f"{{{SVG}}}g"):
             if text := self.hover.get(element.get("id", "")):
                 title = ElementTree.Element(f"{{{SVG}}}title")
-                title.text = text
+                title.text = visible(text)
                 element.insert(0, title)
                 element.set("class", POINT)
                 element.set("tabindex", "0")

@@ -11,6 +11,7 @@ from smartdpp.figures.style import SHOWN_TASKS, budget_said, grid, panels, wrapp
 from smartdpp.gather import LOSSES, plain, short
 from smartdpp.intervals import t_interval
 from smartdpp.summary import LABELS
+from smartdpp.visible import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,7 @@ def task_shares(tasks: pd.DataFrame) -> Drawing:
         color = colormaps["PuOr_r"](0.5 + 0.5 * excess[i, j] / limit)
         ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor=color, linewidth=0.5, gid=said))
         ax.text(j, i, f"{share:.1f}", ha="center", va="center", color="white" if abs(excess[i, j]) > 0.7 * limit else "black")
-    _frame(ax, list(shares.index), names)
+    _frame(ax, [one_line(task) for task in shares.index], names)
     ax.xaxis.tick_top()  # before the labels are turned: those at the top are others than those at the bottom
     for text in ax.get_xticklabels():
         text.set(rotation=30, rotation_mode="anchor", horizontalalignment="left")

@@ -10,10 +10,12 @@ import numpy as np
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import BLUE, GREY, ORANGE, SHOWN_TASKS, panels, style
 from smartdpp.gather import LOSSES, artifacts
+from smartdpp.mixture import read_tasks
 from smartdpp.remote import file
 from smartdpp.result import METRICS
 from smartdpp.store import read_json
 from smartdpp.summary import LABELS
+from smartdpp.visible import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +23,12 @@ if TYPE_CHECKING:
 
 def of_run(run: Path) -> list[Drawing]:
     """A figure whose artifact is not there is left out."""
-    import pandas as pd
-
     at = artifacts(run)
     base, tuned = (file(at[name] / "scores.json") if name in at else None for name in ("base scores", "scores"))
     drawn = []
     with style():
         if "mixture" in at and (listed := file(at["mixture"] / "tasks.csv")).is_file():
-            tasks = pd.read_csv(listed, keep_default_na=False)
+            tasks = read_tasks(listed)
             if tasks["selected"].sum():
                 drawn.append(_task_shares(tasks))
         if base and tuned and base.is_file() and tuned.is_file():
@@ -51,7 +51,7 @@ def _task_shares(tasks: pd.DataFrame) -> Drawing:
         taken = f"{row['selected']} of its {row['pool']} examples"
         bar.set_gid(hover(row["task"], taken, f"{row['share']:.1%} of the mixture, {row['of_pool']:.1%} of the pool"))
     ax.plot(100 * shown["of_pool"], y, linestyle="", marker="|", markersize=17, markeredgewidth=3, color=ORANGE, label="in the pool")
-    ax.set_yticks(y, shown["task"])
+    ax.set_yticks(y, [one_line(task) for task in shown["task"]])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(left=0)
     ax.set_xlabel("share of examples (%)")
@@ -69,7 +69,7 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
     metric = next(name for name in METRICS if name in tuned["mean"])
     tasks = [task for task in tuned["tasks"] if metric in tuned["tasks"][task] and metric in base["tasks"][task]]
     tasks.sort(key=lambda task: base["tasks"][task][metric], reverse=True)
-    names = [f"{task} (n = {tuned['tasks'][task]['n']})" for task in tasks] + ["mean over tasks"]
+    names = [f"{one_line(task)} (n = {tuned['tasks'][task]['n']})" for task in tasks] + ["mean over tasks"]
     before = np.array([base["tasks"][task][metric] for task in tasks] + [base["mean"][metric]])
     after = np.array([tuned["tasks"][task][metric] for task in tasks] + [tuned["mean"][metric]])
     figure, (ax,) = panels(11, 2.6 + 0.5 * len(names))

@@ -14,6 +14,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.gather import LOSSES, Results, artifacts, main_metric
+from smartdpp.mixture import read_tasks
 from smartdpp.remote import file
 from smartdpp.report.content import Fold, Section, Table, Text
 
@@ -50,7 +51,7 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
     at = artifacts(run)
     if "mixture" not in at or not (listed := file(at["mixture"] / "tasks.csv")).is_file():
         return []
-    tasks = pd.read_csv(listed, keep_default_na=False)
+    tasks = read_tasks(listed)
     tasks = tasks.assign(of_pool=tasks["pool"] / max(1, tasks["pool"].sum())).query("selected > 0")
     shown = tasks.head(TASKS)
     rest = f"; the other {len(tasks) - TASKS} hold {tasks['share'].iloc[TASKS:].sum():.0%}" if len(tasks) > TASKS else ""

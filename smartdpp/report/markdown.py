@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from smartdpp.report.content import Block, Fold, Picture, Report, Section, Table, Text
+from smartdpp.visible import visible
 
 
 def render(report: Report) -> str:
@@ -52,4 +53,4 @@ def table(block: Table) -> str:
 
 def literal(text: str) -> str:
     """Data stays data: what Markdown would interpret is escaped."""
-    return re.sub(r"([\\`*\[\]<>|!])", r"\\\1", text)
+    return re.sub(r"([\\`*\[\]<>|!])", r"\\\1", visible(text))

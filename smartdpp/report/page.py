@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from smartdpp.report.content import Block, Fold, Picture, Report, Table
+from smartdpp.visible import visible
 
 
 def render(report: Report) -> str:
@@ -24,7 +25,7 @@ def render(report: Report) -> str:
     sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    html = template.render(
         report=report,
         cells=sum(report.states.values()),
         anchors=[re.sub(r"\W+", "-", section.title.lower()).strip("-") for section in report.sections],
@@ -35,6 +36,7 @@ def render(report: Report) -> str:
         style=Markup(style),
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{sha}'",
     )
+    return visible(html)
 
 
 def _kind(block: Block) -> str:
