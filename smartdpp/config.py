@@ -10,7 +10,6 @@ import difflib
 import importlib
 import inspect
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from smartdpp import remote
+from smartdpp import place, remote
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.launch import too_many
@@ -36,6 +35,7 @@ from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Qualit
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
 COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
+PATHS = ("path", "include_path", "data_dir", "model", "root")  # where a text that begins with ~ is a path
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
 
@@ -131,6 +131,7 @@ def check(cfg: DictConfig) -> Parts:
         same = plain["embedding"].get("model") == plain["model"]
         problems += strategy.check(parts["embedding"], plain["budget"], trained=same)
     problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
+    problems += place.problems()
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
     return Parts(**parts)
@@ -154,8 +155,17 @@ def _instantiated(node: dict[str, Any]) -> Any:
 
 
 def container(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain, resolved dictionaries."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+    """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder, as in a shell."""
+    return at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+
+
+def at_home(node: Any, key: str = "") -> Any:
+    """The same with the home folder for ``~`` in paths, by their names. A user whom the system does not know stays as written."""
+    if isinstance(node, dict):
+        return {name: at_home(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [at_home(value, key) for value in node]
+    return os.path.expanduser(node) if key in PATHS and isinstance(node, str) and node.startswith("~") else node
 
 
 def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
@@ -255,7 +265,14 @@ def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
 
 
 def _root_problems(root: str) -> Iterator[str]:
+    if root.startswith("~"):
+        yield f"root={root}: there is no user of that name on this machine; write the folder out"
+        return
     folder = remote.folder(root).absolute()
+    for path in (folder / "store", folder / "runs", folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            yield f"root={root}: {path} is a link to {path.readlink()}, which is not there; make it, or choose another root"
+            return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         yield f"root={root}: {existing} is not a folder"
@@ -265,11 +282,3 @@ def _root_problems(root: str) -> Iterator[str]:
             pass
     except OSError as error:
         yield f"root={root}: {existing} cannot be written ({error.strerror}); choose another folder with root=PATH"
-
-
-def redact(text: str) -> str:
-    """The text without the values of environment variables that look secret (API keys, tokens): nothing we write may hold one."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.IGNORECASE):
-            text = text.replace(value, f"<{name}>")
-    return text

@@ -1,19 +1,25 @@
-"""What the terminal shows: one line per stage, the plan, and the closing table."""
+"""What the terminal shows: one line per stage, the plan, and the closing table.
+
+Nothing that is only shown can end a run: what the terminal's encoding lacks is written as its number, and where nobody reads any more
+(``| head``, a terminal that was closed) the run goes on in silence; its files tell what it said. No secret is shown.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartdpp.config import redact
 from smartdpp.memory import need, too_large
 from smartdpp.price import training
+from smartdpp.redact import redact
 from smartdpp.remote import shown
 from smartdpp.store import Artifact
 from smartdpp.visible import one_line
@@ -24,8 +30,53 @@ if TYPE_CHECKING:
 log = logging.getLogger("smartdpp")
 
 
+class Lasting(io.FileIO):
+    """A descriptor that goes on as /dev/null once nobody reads it, for this process and those it starts."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+class Stream(io.TextIOWrapper):
+    """Standard output or error without secrets."""
+
+    def write(self, text: str) -> int:
+        super().write(redact(text))
+        return len(text)
+
+
+def streams() -> None:
+    """Standard output and error as described above. Idempotent; leaves what a test or a notebook has put in their place."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed ones are opened: the next file would become standard output
+        pass
+    os.close(spare)
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        number = 1 if name == "stdout" else 2
+        if stream is None:  # it was closed when Python started
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        elif stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
+            continue
+        with suppress(OSError):
+            stream.flush()
+        lasting: Any = io.BufferedWriter(Lasting(number, "wb", closefd=False))
+        through = stream.write_through or name == "stderr"
+        setattr(
+            sys, name, Stream(lasting, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering, write_through=through)
+        )
+
+
 def start() -> None:
     """Our own messages on standard output, libraries' chatter off; their warnings still reach run.log. Idempotent."""
+    streams()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -56,7 +107,7 @@ class Short(Redacted):
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Everything logged meanwhile, by libraries too, goes to this file with its time."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -55,6 +55,9 @@ def launch(module: str, out: Path, processes: int) -> None:
 @contextmanager
 def refusals(out: Path) -> Iterator[None]:
     """In a launched process: an InputError is one sentence there as here, and no work goes on once the process that launched it is gone."""
+    from smartdpp.console import streams
+
+    streams()
     threading.Thread(target=_follow, args=(int(os.environ[LAUNCHED_BY]),), daemon=True).start()
     try:
         yield

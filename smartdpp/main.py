@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+from typing import Any
 
 import hydra
 import yaml
@@ -20,9 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from smartdpp import console, price, workers
-from smartdpp.config import conf_dir, redact, register
+from smartdpp.config import conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.pipeline import Run, execute, prepare
+from smartdpp.redact import redact
 from smartdpp.store import Busy
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,22 @@ def said(error: Exception) -> str:
     return redact(f"{kind}{error}")
 
 
+def _no_copy_by_hydra() -> None:
+    """Before a sweep Hydra writes its whole configuration, with whatever secret is in it, into multirun.yaml, which nothing reads."""
+    from hydra._internal.core_plugins import basic_sweeper
+
+    class Unsaved(OmegaConf):
+        @staticmethod
+        def save(*args: Any, **kwargs: Any) -> None:
+            return
+
+    vars(basic_sweeper)["OmegaConf"] = Unsaved
+
+
 def main() -> None:
+    console.streams()
     register()
+    _no_copy_by_hydra()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()

@@ -89,7 +89,7 @@ def network(model: Any) -> Network | None:
         case Tiny():
             file: Any = model.path() / "config.json"
         case SmolLM2():
-            from smartdpp.assets import cache_dir
+            from smartdpp.place import cache_dir
 
             file = cache_dir() / "models" / f"{model.name}-{model.sha256[:8]}" / "config.json"
         case Hub():

@@ -25,8 +25,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from smartdpp import console, remote, summary
-from smartdpp.config import Parts, check, container, identity, redact, slug
+from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.errors import InputError
+from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
 from smartdpp.strategies.reselect import Reselect
@@ -267,9 +268,10 @@ def _describe(run: Run) -> None:
     """.hydra/ as Hydra itself would have written it, in a folder that Hydra cannot name."""
     folder = run.path / ".hydra"
     folder.mkdir(exist_ok=True)
-    write_text(folder / "config.yaml", redact(OmegaConf.to_yaml(run.cfg)))
+    # redacted before it is written: YAML folds long texts, and no secret is found in pieces
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(OmegaConf.to_container(run.cfg, resolve=False)))))
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    write_text(folder / "overrides.yaml", redact(OmegaConf.to_yaml(OmegaConf.create(overrides))))
+    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(overrides))))
     write_json(run.path / "artifacts.json", {name: remote.shown(artifact.path) for name, artifact in run.stages().items()})
     remote.send(run.path, remote.RESULT)
 
@@ -394,7 +396,7 @@ def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
             f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
         )
     chosen = take(remote.file(run.corpus.path / "data.parquet"), selection.index)
-    return mixture.write(pool, chosen, selection, out, container(run.cfg))
+    return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
 
 
 def _diversity(run: Run, out: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ outside them are local folders, for which the functions below do nothing.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from smartdpp.errors import InputError
+from smartdpp.place import cache_dir
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +35,25 @@ AT_TOP = "%2F"  # stands for the first slash of file:///data, which has no host
 
 
 def folder(root: str) -> Path:
-    """Where a root's files lie on this machine: the root itself, or the working folder of an address. InputError for ``..`` in it."""
+    """Where a root's files lie on this machine: the root itself, or the working folder of an address. InputError for ``..`` or a
+    password in it."""
     protocol, is_address, rest = root.partition("://")
     if not is_address:
-        return Path(root)
+        return Path(os.path.expanduser(root))
+    _refuse_password(protocol, rest)
     first, *others = rest.split("/")
     parts = [first, *(part for part in others if part)]
     if {".", ".."} & set(parts):
         raise InputError(f"root={root}: an address has no . or .. in it; write out where it leads")
     return _trees()[0].joinpath(protocol, *(quote(part, safe="") or AT_TOP for part in parts))
+
+
+def _refuse_password(protocol: str, rest: str) -> None:
+    if re.match(r"[^/]*:(?!\d{1,5}/)[^@]*@", rest):
+        raise InputError(
+            f"root={protocol}://...: the address holds a password, which would stand in every log; give it to the driver by its "
+            "own configuration or environment"
+        )
 
 
 def address(path: Path) -> str | None:
@@ -67,10 +79,8 @@ def problems(root: str) -> tuple[str, ...]:
         return ()
     if "::" in root:
         return (f"root={root}: chained addresses are not supported; give one, as s3://bucket/study",)
-    if re.match(r"[^/]*:[^/]*@", rest):
-        return (f"root={protocol}://...: the address holds a password, which would stand in every log; give it to the driver by its "
-                "own configuration or environment",)  # fmt: skip
     try:
+        _refuse_password(protocol, rest)
         fs, at = opened(root)
         make_parents(fs, [probe := f"{at}/.smartdpp-{uuid.uuid4().hex}"])
         fs.pipe_file(probe, b"can this be written?")
@@ -255,8 +265,6 @@ def _trees() -> tuple[Path, Path]:
 
 def state_dir() -> Path:
     """Where this machine keeps what belongs to addresses: ``remote/`` in the user's cache."""
-    from smartdpp.assets import cache_dir  # which itself publishes through the store
-
     return cache_dir().absolute() / "remote"
 
 

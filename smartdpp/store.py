@@ -29,6 +29,7 @@ from typing import Any
 from smartdpp import lease, remote
 from smartdpp.energy import gpu_watt_hours
 from smartdpp.errors import InputError
+from smartdpp.redact import redacted
 from smartdpp.remote import META
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Artifact:
         """Builds the directory unless it is finished; returns whether it was a hit. ``build`` gets a directory that keeps what an
         interrupted build left there, and returns facts for ``meta.json``."""
         record = {"stage": self.stage, "key": self.key, "version": self.version, "params": self.params, "inputs": self.inputs}
-        return publish(self.path, lambda partial: record | measured(build, partial) | provenance())
+        return publish(self.path, lambda partial: redacted(record | measured(build, partial) | provenance()))
 
 
 def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
@@ -214,7 +215,8 @@ def _version(name: str) -> str | None:
 def _git() -> dict[str, Any]:
     def git(*args: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10)
+            command = ["git", "-C", str(Path(__file__).parent), *args]
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config import conf_dir, register
 from smartdpp.errors import InputError
+from smartdpp.redact import redact, redacted
 from smartdpp.remote import runs
 from smartdpp.store import busy
 
@@ -76,8 +77,8 @@ def wanted(path: Path, overrides: Sequence[str] = ()) -> Wanted:
             raise InputError(f"{path}: report.paper needs `source`: the paper, its table or figure, and what it was measured on")
         if bad := [entry for entry in paper.get("values", []) if not isinstance(entry, dict) or "value" not in entry]:
             raise InputError(f"{path}: report.paper.values holds {bad[0]}; an entry reads {{strategy: dpp, value: 28.5}}")
-        report["paper"] = Paper(**paper)
-    return Wanted(**{"title": path.stem, **report})
+        report["paper"] = Paper(**redacted(paper))
+    return Wanted(**{"title": path.stem, **redacted(report)})
 
 
 def _known(path: Path, where: str, kind: type, given: Any) -> None:
@@ -108,10 +109,10 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
             try:
                 OmegaConf.resolve(cfg)
                 run = prepare(cfg, choices)
-                cell = Cell(tuple(chosen), runs(run.path), *state(run.path))
+                cell = Cell(tuple(map(redact, chosen)), runs(run.path), *state(run.path))
             except InputError as error:
-                cell = Cell(tuple(chosen), None, "invalid", str(error).replace("\n", "; "))
-            found.setdefault(cell.path or cell.overrides, cell)  # `full` is the same run under every budget
+                cell = Cell(tuple(map(redact, chosen)), None, "invalid", redact(str(error).replace("\n", "; ")))
+            found.setdefault(cell.path or tuple(chosen), cell)  # `full` is the same run under every budget
     return list(found.values())
 
 

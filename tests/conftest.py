@@ -33,6 +33,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMARTDPP_CACHE", str(folder))
+        patch.setenv(
+            "NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / "smartdpp" / "functions" / "__pycache__")
+        )  # compiled once, not a session
         patch.setenv("WANDB_SILENT", "true")
         yield folder
 

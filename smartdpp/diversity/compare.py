@@ -90,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m smartdpp.diversity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="+", help="files, folders or options of conf/corpus; and key=value")
+    from smartdpp.console import streams
+
+    streams()
     words = parser.parse_args(argv).what
     assignments = [word for word in words if re.match(r"[a-z_.]+=", word)]
     try:
@@ -137,7 +140,7 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
         console.print(table)
     for note in found.notes:
         console.print(note, highlight=False, markup=False)
-    out = Path(options.out)
+    out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     files = write(found, out)
     if options.sensitivity:
@@ -291,14 +294,14 @@ def node(group: str, overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from smartdpp.config import conf_dir, register
+    from smartdpp.config import at_home, conf_dir, register
 
     register()
     usual = [] if any(word.startswith("diversity=") for word in overrides) else ["diversity=all"]
     try:
         with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
             cfg = compose("config", [*usual, *overrides])
-            return OmegaConf.to_container(cfg[group], resolve=True)  # type: ignore[return-value]
+            return at_home(OmegaConf.to_container(cfg[group], resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(" ".join(str(error).split())) from None
 

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smartdpp.assets import cache_dir
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP
 from smartdpp.greedy import maximize
+from smartdpp.place import cache_dir
 from smartdpp.store import digest
 
 log = logging.getLogger(__name__)

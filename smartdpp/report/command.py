@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from smartdpp.console import streams
 from smartdpp.errors import InputError
 from smartdpp.gather import run_folders
 from smartdpp.remote import address, folder
@@ -21,10 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("what", nargs="+", help="run folders, or addresses of them; or a study's YAML and the overrides it was run with")
     parser.add_argument("--out", type=Path, help="folder to write into")
     parser.add_argument("--wandb", choices=["offline", "online"], help="mirror the report to Weights & Biases, in the study's group")
+    streams()
     args = parser.parse_intermixed_args(argv)
+    if args.out:
+        args.out = args.out.expanduser()
     try:
         if Path(args.what[0]).suffix in (".yaml", ".yml"):
-            study = Path(args.what[0])
+            study = Path(args.what[0]).expanduser()
             report, found, name = wanted(study, args.what[1:]), cells(study, args.what[1:]), study.stem
             out = args.out or study.parent / "results" / study.stem
         else:
