@@ -151,8 +151,8 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
     if stage == "task vectors":
         return f"{facts['tasks']} tasks x {facts['p']}, from {facts['examples']} examples"
     if stage == "mixture":
-        both = [facts[name] for name in ("mean_quality", "mean_quality_in_pool") if name in facts]
-        quality = ", mean quality {:.4g} (pool {:.4g})".format(*both) if both else ""
+        chosen, pool = facts.get("mean_quality"), facts.get("mean_quality_in_pool")
+        quality = "" if chosen is None else f", mean quality {chosen:.4g} (pool {pool:.4g})"
         return (
             f"{facts['n']} of {facts['n_pool']} examples from {facts['tasks']} of {facts['tasks_in_pool']} tasks, {facts['tokens']} tokens"
             f"{quality}"
@@ -162,13 +162,21 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
             f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "
             f"{facts['dtype']} on {facts['device']}, train loss {facts['train_loss']:.3f}"
         )
-    if "ldd" in facts:
-        return (
-            f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} "
-            f"(± {facts.get('ldd_sd') or 0:.3f} over reference sets; lower is more diverse); kept {facts['kept']} of {facts['size']}, "
-            f"untruncated {facts['ldd_untruncated']:.3f}, exact duplicates {facts['duplicate_share']:.1%}"
-        )
+    if facts.get("ldd") is not None:
+        return _distance(facts)
     return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se"))
+
+
+def _distance(facts: dict[str, Any]) -> str:
+    """The log determinant distance; what greedy stopped too early to know is said to be unknown."""
+    sd, kept, untruncated = (facts.get(name) for name in ("ldd_sd", "kept", "ldd_untruncated"))
+    spread = "one reference set" if sd is None else f"± {sd:.3f} over reference sets"
+    share = f"kept {kept} of {facts['size']}" if kept is not None else f"kept at least {facts['ldd_n']} of {facts['size']}"
+    whole = f"untruncated {untruncated:.3f}" if untruncated is not None else "untruncated unknown"
+    return (
+        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} ({spread}; lower is more diverse); "
+        f"{share}, {whole}, exact duplicates {facts['duplicate_share']:.1%}"
+    )
 
 
 def cut(facts: dict[str, Any]) -> list[str]:

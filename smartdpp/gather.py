@@ -85,7 +85,7 @@ def collect(runs: list[Path]) -> Results:
     import pandas as pd
 
     rows = [read_json(run / "result.json") for run in runs]
-    table = pd.DataFrame(rows)
+    table = _numbers(pd.DataFrame(rows))
     if table.empty:
         return Results(table, [], pd.DataFrame(), {}, None, [], [])
     configs = [_config(run) for run in runs]
@@ -99,6 +99,11 @@ def collect(runs: list[Path]) -> Results:
     per_run = [share for run, row in zip(runs, table.to_dict("records"), strict=True) if len(share := _shares(run, row))]
     shares = pd.concat(per_run, ignore_index=True) if per_run else pd.DataFrame(columns=SHARES)
     return Results(table, names, shares, *_base_tasks(runs, main_metric(table)), runs, configs)
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its measures as numbers, nan where a run does not know one: a column of nulls would be no numbers at all."""
+    return table.assign(**{name: table[name].astype("float64") for name in table if name.startswith("diversity_")})
 
 
 def artifacts(run: Path) -> dict[str, Path]:

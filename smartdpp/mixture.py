@@ -60,7 +60,7 @@ def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: d
     write_text(out / "README.md", _card(chosen, in_pool, selected, tokens, config))
     counts = {"n": len(chosen), "n_pool": len(pool), "tasks": len(selected), "tasks_in_pool": len(in_pool), "tokens": tokens}
     if pool.quality is None or np.ptp(pool.quality) == 0 or not chosen:  # a constant has nothing to tell
-        return counts
+        return counts | {"mean_quality": None, "mean_quality_in_pool": None}
     return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
 
 

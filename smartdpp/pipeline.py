@@ -1,10 +1,14 @@
 """A run: the stages in order, each an artifact that is found or made.
 
+    corpus -> base scores
     corpus -> embedding -> mixture -> adapter -> scores -> result.json
-                 probe  -> diversity      base scores
+                 probe  -> diversity
                signals, task vectors -> mixture, where the quality or the task vectors need the model
                                query -> mixture, where the selection is towards a target
      embedding -> mixture -> adapter -> embedding -> ..., where the mixture is chosen in rounds while the model trains
+
+The base model is scored first, so that what is wrong with an evaluation shows before anything is embedded, chosen or trained; ``until`` a
+stage that is not scored leaves it out.
 
 Every artifact's key follows from the configuration and the content of its files, so the plan knows what is cached before anything starts.
 """
@@ -12,6 +16,7 @@ Every artifact's key follows from the configuration and the content of its files
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smartdpp import console, remote, summary
 from smartdpp.config import Parts, check, container, identity, slug
+from smartdpp.diversity.components import AllMeasures, LogDetDistance
 from smartdpp.errors import InputError
 from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
@@ -43,7 +49,7 @@ VERSION = {
     "task_vectors": 2,
     "query": 1,
     "mixture": 1,
-    "diversity": 1,
+    "diversity": 2,
     "adapter": 2,
     "scores": 1,
 }
@@ -189,7 +195,7 @@ class Run:
 
     def stages(self) -> dict[str, Artifact]:
         """In the order they are made, under the names the terminal shows."""
-        stages = {"corpus": self.corpus, "embedding": self.embedding}
+        stages = {"corpus": self.corpus, "base scores": self.base, "embedding": self.embedding}
         if self.probe.key != self.embedding.key:
             stages["probe embedding"] = self.probe
         stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
@@ -203,10 +209,7 @@ class Run:
                 stages[f"embedding round {following.number}"] = following.embedding
         stages["mixture"] = self.mixture
         if self.trains:
-            stages |= {"diversity": self.diversity, "adapter": self.adapter}
-        stages["base scores"] = self.base
-        if self.trains:
-            stages["scores"] = self.scores
+            stages |= {"diversity": self.diversity, "adapter": self.adapter, "scores": self.scores}
         return stages
 
 
@@ -216,6 +219,7 @@ LAST = {"corpus": "corpus", "embedding": "embedding", "mixture": "diversity", "a
 def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
     """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own groups among them."""
     run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
+    _check_measure(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget))
     if run.corpus.finished:
         _check_pool(run)
     return run
@@ -280,6 +284,7 @@ def _stages(run: Run) -> dict[str, float]:
     """Makes what is missing, up to ``until``; returns the seconds each stage took now (0 from cache)."""
     work: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
         "corpus": _corpus,
+        "base scores": lambda run, out: _evaluate(run, None, out),
         "embedding": lambda run, out: _embed(run, run.parts.embedding, run.cfg.embedding, out),
         "probe embedding": lambda run, out: _embed(run, run.parts.probe, run.cfg.probe, out),
         **{f"{name} signals": partial(_signals, name) for name in run.signals},
@@ -289,11 +294,11 @@ def _stages(run: Run) -> dict[str, float]:
         "mixture": partial(_mixture, run.rounds[-1]),
         "diversity": _diversity,
         "adapter": partial(_adapter, run.rounds[-1]),
-        "base scores": lambda run, out: _evaluate(run, None, out),
         "scores": lambda run, out: _evaluate(run, run.adapter.here(), out),
     }
     seconds = {}
-    wanted = list(work)[: list(work).index(LAST[run.cfg.until]) + 1]
+    last = LAST[run.cfg.until]
+    wanted = [name for name in list(work)[: list(work).index(last) + 1] if name != "base scores" or last == "scores"]
     for name, artifact in run.stages().items():
         if name not in wanted:
             continue
@@ -324,8 +329,18 @@ def _check_pool(run: Run) -> None:
     size = run.parts.strategy.size(n, run.cfg.budget)
     if size > n:
         raise InputError(f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus")
+    _check_measure(run, size)
     if isinstance(run.parts.strategy, Targeted):
         run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+
+
+def _check_measure(run: Run, size: int) -> None:
+    """A distance cannot be read at more examples than the mixture of this ``size`` has."""
+    measure, where = run.parts.diversity, "diversity"
+    if isinstance(measure, AllMeasures):
+        measure, where = measure.log_det, "diversity.log_det"
+    if run.trains and isinstance(measure, LogDetDistance) and (measure.n or 0) > size:
+        raise InputError(f"{where}.n={measure.n}: the mixture holds {size} examples; choose at most {size}, or null for the largest")
 
 
 def _corpus(run: Run, out: Path) -> dict[str, Any]:
@@ -406,7 +421,7 @@ def _diversity(run: Run, out: Path) -> dict[str, Any]:
     task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist())
     measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
     write_json(out / "diversity.json", measured)
-    return {name: value for name, value in measured.items() if isinstance(value, (int, float))}
+    return {name: value for name, value in measured.items() if value is None or isinstance(value, (int, float))}
 
 
 def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_plan_and_run_state_it_and_the_run_holds_it(
     capsys.readouterr()
     execute(small_run("until=plan"))
     lines = [line for line in capsys.readouterr().out.splitlines() if "about 0." in line]
-    stages = ("embedding", "mixture", "diversity", "adapter", "base scores", "scores")
+    stages = ("base scores", "embedding", "mixture", "diversity", "adapter", "scores")
     assert [line.split("│")[1].strip() for line in lines] == list(stages)
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Machine", (), {"total": GIB // 8})())

@@ -35,7 +35,10 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
     assert pool.task.tolist() == [0, 0, 1, 2]
     assert pool.template is None
     facts = mixture.write(pool, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
-    assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12}
+    assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12} | {
+        "mean_quality": None,
+        "mean_quality_in_pool": None,
+    }
     scored = dataclasses.replace(pool, quality=np.array([1.0, 2.0, 9.0, 4.0]))
     facts = mixture.write(scored, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
     assert (facts["mean_quality"], facts["mean_quality_in_pool"]) == (4, 4)

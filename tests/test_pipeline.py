@@ -68,6 +68,19 @@ def test_full_takes_the_whole_pool_under_any_budget(small_run: Callable[..., Run
     assert runs[0].mixture.meta()["facts"]["n"] == 4 * 24
 
 
+def test_the_base_model_is_scored_before_anything_is_embedded_and_only_where_scores_are_wanted(small_run: Callable[..., Run]) -> None:
+    run = small_run("until=mixture")
+    assert list(run.stages())[:3] == ["corpus", "base scores", "embedding"]
+    execute(run)
+    assert run.diversity.finished
+    assert not run.base.finished
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run.parts.evaluation), "evaluate", lambda *_: (_ for _ in ()).throw(InputError("these documents are no good")))
+        with pytest.raises(InputError, match="no good"):
+            execute(small_run("budget=8", "until=scores"))
+    assert not small_run("budget=8").mixture.finished
+
+
 @pytest.mark.parametrize(("until", "made"), [("corpus", {"corpus"}), ("embedding", {"corpus", "embedding"})])
 def test_until_stops_after_the_named_stage(small_run: Callable[..., Run], until: str, made: set[str]) -> None:
     run = small_run(f"until={until}")

@@ -43,13 +43,17 @@ class LogDetDistance:
             raise InputError(f"diversity.reference_seeds is {list(self.reference_seeds)}: give at least one seed, none negative.")
         if self.reference_size is not None and self.reference_size < 1:
             raise InputError(f"diversity.reference_size is {self.reference_size}: give a positive number of points, or null.")
+        if self.n is not None and self.reference_size is not None and self.reference_size < self.n:
+            raise InputError(
+                f"diversity.reference_size is {self.reference_size}, less than diversity.n={self.n}: give the reference at least n points."
+            )
         if not self.truncate < 0:
             raise InputError(
                 f"diversity.truncate is {self.truncate}: log residuals lie below 0, so a threshold must too (the paper's is -7)."
             )
 
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
-        """Named numbers for the report and the two curves. A mixture of no examples (the base model) has none."""
+        """Named numbers for the report, None where they are not known, and the two curves. A mixture of no examples has none."""
         if len(X) == 0:
             return {}
         result = log_det_distance(
@@ -80,7 +84,7 @@ class LogDetDistance:
             "reference_size": result.reference_size,
             "reference_kept": list(result.reference_kept),
             "curve": result.curve.tolist(),
-            "curve_sd": None if np.isnan(result.sd) else result.curve_sd.tolist(),
+            "curve_sd": [] if np.isnan(result.sd) else result.curve_sd.tolist(),
             "log_gains": result.log_gains.tolist(),
         }
 

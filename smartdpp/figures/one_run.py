@@ -102,7 +102,7 @@ def _diversity_curve(measured: dict[str, Any]) -> Drawing:
     ax.plot(n, value, marker="o", color=BLUE, clip_on=False)
     ax.annotate(f"{value:.3f} at n = {n}", (n, value), xytext=(-14, 6), textcoords="offset points", ha="right", va="bottom", color=BLUE)
     ax.annotate("uniform on the sphere", (len(curve), 0), xytext=(0, -8), textcoords="offset points", ha="right", va="top", color=GREY)
-    ax.set_xlim(1, len(curve))
+    ax.set_xlim(1, max(2, len(curve)))
     ax.set_xlabel("n, examples in greedy order")
     ax.set_ylabel("log determinant distance\n(nats per example)")
     title = f"Diversity: {measured['kept']} of {measured['size']} examples kept; lower is more diverse"
