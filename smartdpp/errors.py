@@ -8,5 +8,13 @@ class InputError(ValueError):
     """
 
 
+class NotFinite(InputError):
+    """A model gives numbers that are NaN or infinite."""
+
+
+class Diverged(InputError):
+    """A training after which the model's numbers are NaN or infinite. Its cell is `diverged` in a report, by this name in error.txt."""
+
+
 class Shrunk(RuntimeError):
     """A cluster has lost a machine for good and with it the room for what was spread over it; fewer pieces may fit."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.dealing import Deal, loader, order
 from smartdpp.encode import encode
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.launch import as_config, launch, refusals
 from smartdpp.models import load_finetuned
 from smartdpp.store import write_json, write_text
@@ -128,12 +128,15 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, 
         _in_float32(trainer)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_loss_bar())
+    trainer.add_callback(_finite(recipe))
     if trainer.args.world_size != recipe.processes:
         raise AssertionError(f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}")
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
         raise AssertionError("the trainer's rows are not the mixture's rows: nothing was trained")
     trainer.train(resume_from_checkpoint=_last_complete(checkpoints))
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]  # of the whole training, also before an interruption
+    if recipe.parallel != "fsdp":
+        _refuse_nan(recipe, trainer, steps[-1]["learning_rate"])
     facts = {
         "method": recipe.method,
         "rows": len(rows),
@@ -310,6 +313,7 @@ def _arguments(recipe: Finetune, checkpoints: Path, rows: int, seed: int) -> Any
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         bf16=compute_dtype() is torch.bfloat16,
+        logging_nan_inf_filter=False,  # it would put the mean of the steps before in the place of a loss that is not finite
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         save_strategy="steps",
@@ -333,6 +337,49 @@ def _loss_bar() -> Any:
                 self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
 
     return LossBar()
+
+
+def _finite(recipe: Finetune) -> Any:
+    from transformers import TrainerCallback
+
+    class Finite(TrainerCallback):
+        """Ends a training at the first step whose loss or gradient is no number, before that step's checkpoint."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            seen = {"loss": logs.get("loss"), "gradient's norm": logs.get("grad_norm")}
+            for name, value in seen.items():
+                if value is None or math.isfinite(value):
+                    continue
+                if name == "loss" and state.global_step == 1:
+                    raise NotFinite(
+                        f"the loss is {value} at step 1 of {state.max_steps}, before training has changed any weight: the model itself "
+                        "gives it for these rows; check the model's weights, and that its dtype holds their range"
+                    )
+                raise _diverged(recipe, f"the {name} is {value} at step {state.global_step} of {state.max_steps}", logs["learning_rate"])
+
+    return Finite()
+
+
+def _refuse_nan(recipe: Finetune, trainer: Any, learning_rate: float) -> None:
+    """Diverged, if the last step has left weights, or a model, without finite numbers: no loss has seen that one's weights yet."""
+    import torch
+
+    after = f"after the last step, {trainer.state.global_step}"
+    for name, weights in trainer.model.named_parameters():
+        if weights.requires_grad and not weights.isfinite().all():
+            raise _diverged(recipe, f"{name} holds NaN or infinite weights {after}", learning_rate)
+    trainer.model.eval()
+    ids = torch.tensor([trainer.train_dataset[0]["input_ids"]], device=trainer.args.device)
+    with torch.no_grad():
+        if not trainer.model(ids).logits.isfinite().all():
+            raise _diverged(recipe, f"the model's logits are NaN or infinite {after}", learning_rate)
+
+
+def _diverged(recipe: Finetune, what: str, learning_rate: float) -> Diverged:
+    return Diverged(
+        f"training diverged: {what}, with a learning rate of {learning_rate:.3g}; try a lower recipe.learning_rate (it is "
+        f"{recipe.learning_rate:g}), a longer recipe.warmup ({recipe.warmup:g}) or a lower recipe.max_grad_norm ({recipe.max_grad_norm:g})"
+    )
 
 
 def _last_complete(checkpoints: Path) -> str | None:

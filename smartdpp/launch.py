@@ -16,11 +16,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from smartdpp.errors import InputError
-from smartdpp.store import write_text
+from smartdpp.errors import Diverged, InputError, NotFinite
+from smartdpp.store import read_json, write_json
 from smartdpp.workers import visible
 
-REFUSED = "refused.txt"  # a process's InputError, on its way to the process that launched it
+REFUSED = "refused.json"  # a process's InputError, on its way to the process that launched it
 LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"
 LOOK = 1.0  # seconds between looks at whether that process lives
 
@@ -45,9 +45,9 @@ def launch(module: str, out: Path, processes: int) -> None:
     done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)
     refused = out / REFUSED
     if refused.is_file():
-        reason = refused.read_text(encoding="utf-8")
+        found = read_json(refused)
         refused.unlink()
-        raise InputError(reason)
+        raise {kind.__name__: kind for kind in (InputError, NotFinite, Diverged)}.get(found["kind"], InputError)(found["said"])
     if done.returncode:
         raise RuntimeError(f"{module} in {processes} processes ended with exit status {done.returncode}; its output stands above")
 
@@ -62,7 +62,7 @@ def refusals(out: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        write_text(out / REFUSED, str(error))
+        write_json(out / REFUSED, {"kind": type(error).__name__, "said": str(error)})
         raise SystemExit(1) from None
 
 

@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from smartdpp import console, remote, summary
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
@@ -437,7 +437,14 @@ def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
-    run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+    try:
+        run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+    except NotFinite as error:
+        if adapter is None:
+            raise NotFinite(f"model={run.names['model']}: {error}, before any training: check the model's weights, and its dtype") from None
+        raise Diverged(
+            f"training diverged: {error} after it, with recipe.learning_rate={run.cfg.recipe.get('learning_rate')}: try a lower one"
+        ) from None
     if run.query and run.query.finished:
         from smartdpp.evaluation.scores import read_samples
         from smartdpp.query import refuse_scored

@@ -16,12 +16,12 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config import conf_dir, register
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError
 from smartdpp.redact import redact, redacted
 from smartdpp.remote import runs
 from smartdpp.store import busy
 
-State = Literal["done", "running", "failed", "unfinished", "missing", "invalid"]
+State = Literal["done", "running", "failed", "diverged", "unfinished", "missing", "invalid"]
 """done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
 or by ``until``. missing: never started. invalid: the cell's configuration does not pass the check here, so its folder is not known."""
 
@@ -129,6 +129,8 @@ def state(run: Path) -> tuple[State, str]:
     except PermissionError:
         pass  # another user's folder: its lock cannot be tried from here
     error = _error(run)
+    if error.startswith(f"{Diverged.__name__}:"):
+        return "diverged", error
     return ("failed", error) if error else ("unfinished", "")
 
 

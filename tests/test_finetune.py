@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.finetune import IGNORED, Finetune, peak_share, tokenized
 from smartdpp.models import Tiny, load_finetuned
 
@@ -190,3 +190,36 @@ def test_one_step_moves_all_weights_and_all_that_has_a_gradient_of_an_adapter(tm
     after_one, after_two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(np.any(value) for name, value in after_one.items() if "lora_B" in name)
     assert [name for name in after_one if np.array_equal(after_one[name], after_two[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "said"),
+    [
+        ({"learning_rate": 1e30, "warmup": 0.5}, 20, "the loss is nan at step 2 of 3, with a learning rate of 6.67e+29"),
+        ({"method": "full", "learning_rate": 1e12}, 8, "logits are NaN or infinite after the last step, 1, with a learning rate of 1e+12"),
+        (
+            {"method": "full", "learning_rate": 1e39},
+            8,
+            "holds NaN or infinite weights after the last step, 1, with a learning rate of 1e+39",
+        ),
+    ],
+    ids=["in a step", "the model after the last", "the weights after the last"],
+)
+def test_a_training_that_diverges_says_at_which_step_and_what_to_try(options: dict, rows: int, said: str, tmp_path: Path) -> None:
+    for _ in range(2):  # from its last checkpoint it diverges again, and has left nothing that passes for weights
+        with pytest.raises(Diverged) as refused:
+            Finetune(**QUICK, **options).train(Tiny(), ROWS.slice(0, rows), tmp_path, seed=0)
+        assert said in str(refused.value)
+        assert "try a lower recipe.learning_rate" in str(refused.value)
+        assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_model_without_finite_numbers_is_not_called_a_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    broken = Tiny().load()
+    with torch.no_grad():
+        broken.model.norm.weight[0] = float("nan")
+    monkeypatch.setattr(Tiny, "load", lambda self, **kwargs: broken)
+    with pytest.raises(NotFinite, match="nan at step 1 of 1, before training has changed any weight: the model itself"):
+        Finetune(batch_size=20).train(Tiny(), ROWS, tmp_path, seed=0)

@@ -14,7 +14,7 @@ import pytest
 from hydra.utils import instantiate
 
 from smartdpp.embedding.gradient import Gradient
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError
 from smartdpp.launch import LAUNCHED_BY, REFUSED, as_config, launch, refusals, too_many
 from smartdpp.models import Tiny
 
@@ -33,6 +33,10 @@ def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match=r"^row 7 has no response$"):
         launch("platform", tmp_path, 1)
     assert not (tmp_path / REFUSED).exists()
+    with pytest.raises(SystemExit), refusals(tmp_path):
+        raise Diverged("the loss is nan")
+    with pytest.raises(Diverged, match=r"^the loss is nan$"):  # what its cell is called in a report hangs on the kind
+        launch("platform", tmp_path, 1)
 
 
 def test_launched_processes_end_with_the_one_that_launched_them(tmp_path: Path) -> None:

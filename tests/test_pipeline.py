@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from smartdpp.config import without_paths
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.mixture import content, read
-from smartdpp.pipeline import Run, execute
+from smartdpp.pipeline import Run, _evaluate, execute
 from smartdpp.store import read_json
+from smartdpp.study import state
 
 
 def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
@@ -138,3 +139,26 @@ def test_how_a_run_is_made_is_not_what_it_is(small_run: Callable[..., Run], how:
 
 def test_the_devices_that_do_the_work_are_not_what_it_is() -> None:
     assert without_paths({"embedding": {"model": "org/model", "devices": ["cuda:0"]}}) == {"embedding": {"model": "org/model"}}
+
+
+def test_a_diverged_cell_says_so_in_its_folder(small_run: Callable[..., Run]) -> None:
+    run = small_run("strategy=random", "recipe.learning_rate=1e30", "until=adapter")
+    with pytest.raises(Diverged, match="the loss is nan at step 2 of 2"):
+        execute(run)
+    assert state(run.path) == ("diverged", (run.path / "error.txt").read_text().splitlines()[0])
+
+
+def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
+    small_run: Callable[..., Run], tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = small_run("recipe.learning_rate=0.5")
+
+    def evaluate(*args: object) -> None:
+        raise NotFinite("the likelihood of document 7 is NaN")
+
+    monkeypatch.setattr(type(run.parts.evaluation), "evaluate", evaluate)
+    monkeypatch.setattr("smartdpp.pipeline.run_rows", lambda *args: None)
+    with pytest.raises(Diverged, match=r"document 7 is NaN after it, with recipe.learning_rate=0.5: try a lower one"):
+        _evaluate(run, tmp_path, tmp_path)
+    with pytest.raises(NotFinite, match=r"model=tiny: .*before any training"):
+        _evaluate(run, None, tmp_path)

@@ -186,9 +186,11 @@ def test_every_finished_run_is_one_flat_row(sweep: Path) -> None:
 def test_unfinished_and_failed_runs_are_listed_with_their_first_error_line(sweep: Path) -> None:
     put(sweep / "runs" / "broken" / "error.txt", "InputError: a | b <i>c</i>\nTraceback\n")
     put(sweep / "runs" / "stopped" / ".hydra" / "config.yaml", "budget: 3")
+    put(sweep / "runs" / "hot" / "error.txt", "Diverged: training diverged: the loss is nan at step 3 of 9\n")
     assert main([str(sweep / "runs"), "--out", str(sweep / "out")]) == 0
     text = section(report(sweep / "out"), "Cells")
-    assert "8 cells: 6 done, 1 failed, 1 unfinished." in text
+    assert "9 cells: 6 done, 1 failed, 1 diverged, 1 unfinished." in text
+    assert "| hot | diverged | Diverged: training diverged: the loss is nan at step 3 of 9 |" in text
     assert r"| broken | failed | InputError: a \| b \<i\>c\</i\> |" in text
     assert "| stopped | unfinished |" in text
     assert "Traceback" not in text

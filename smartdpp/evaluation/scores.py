@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from smartdpp.errors import NotFinite
 from smartdpp.store import write_text
 
 Sample = dict[str, Any]
@@ -84,6 +85,11 @@ def rouge_l(generation: str, target: str) -> float:
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """NotFinite, before anything is written, for a document whose log-likelihood is NaN or infinite."""
+    samples = list(samples)
+    for sample in samples:
+        if not np.isfinite([sample.get("nll") or 0.0, *(sample.get("choice_logprobs") or [])]).all():
+            raise NotFinite(f"the model's log-likelihood of document {sample['id']} of task {sample['task']} is NaN or infinite")
     write_text(path, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
 

@@ -6,7 +6,7 @@ from smartdpp.config import HOW
 from smartdpp.report.content import Block, Fold, Section, Table, Text
 from smartdpp.study import Cell
 
-ORDER = ("done", "running", "failed", "unfinished", "missing", "invalid")
+ORDER = ("done", "running", "failed", "diverged", "unfinished", "missing", "invalid")
 
 
 def counts(found: list[Cell]) -> dict[str, int]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smartdpp.errors import NotFinite
 from smartdpp.evaluation.scores import exact_match, mean_scores, read_samples, rouge_l, task_scores, write_samples
 
 SAMPLES = st.lists(
@@ -60,3 +61,11 @@ def test_samples_survive_the_file_exactly(tmp_path):
     samples = [{"task": "t", "id": "0", "nll": 0.1 + 0.2, "generation": "line\u2028separator\r\n\x85", "accuracy": None}]
     write_samples(tmp_path / "samples.jsonl", samples)
     assert read_samples(tmp_path / "samples.jsonl") == samples
+
+
+@pytest.mark.parametrize("broken", [{"nll": math.nan}, {"nll": math.inf}, {"choice_logprobs": [-1.0, math.nan]}])
+def test_a_document_without_a_finite_likelihood_is_named_and_nothing_is_written(tmp_path, broken):
+    good = {"task": "t", "id": "t/0", "nll": 2.0, "tokens": 1, "choice_logprobs": None}
+    with pytest.raises(NotFinite, match="document t/1 of task t is NaN or infinite"):
+        write_samples(tmp_path / "samples.jsonl", iter([good, good | {"id": "t/1"} | broken]))
+    assert not (tmp_path / "samples.jsonl").exists()
