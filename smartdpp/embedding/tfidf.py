@@ -29,6 +29,9 @@ class Tfidf:
     def check(self) -> list[str]:
         return []
 
+    def fingerprint(self) -> str:
+        return ""
+
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer

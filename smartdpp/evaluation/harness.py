@@ -61,10 +61,12 @@ class Harness:
         ]
 
     def fingerprint(self) -> str:
+        from smartdpp.content import files_below
         from smartdpp.corpus.rows import content_hash
 
         folders = [_folder(path) for path in (self.include_path, self.data_dir) if path]
-        return " ".join(content_hash(folder, sorted(path for path in folder.rglob("*") if path.is_file())) for folder in folders)
+        compiled = re.compile("__pycache__")  # which reading the definitions leaves beside them
+        return " ".join(content_hash(folder, sorted(files_below(folder, compiled))) for folder in folders)
 
     def split(self) -> dict[str, Any]:
         return {}

@@ -1,0 +1,154 @@
+"""What lies in files, by hash: what a component reads enters a run's identity by its content, wherever it lies.
+
+A hash of a large file is computed once and remembered by real path, size, times and inode, in this process and in ``hashes.json`` in
+the cache, so that 14 GB of weights cost their reading once. Models by a name on the hub have the commit in place of their files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from smartdpp.assets import cache_dir
+from smartdpp.store import file_hash, write_text
+
+log = logging.getLogger(__name__)
+
+LARGE = 2**20  # bytes: a smaller file is hashed sooner than remembered
+SETTLED = 2.0  # seconds: a file that changed less long ago could change again without its times showing it
+MOST = 10_000  # files remembered
+PATIENCE = 3.0  # seconds to wait for the hub
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# of a model's folder, what no loader of ours reads: other formats of the weights, what training left, and what is for people
+UNREAD = re.compile(
+    r"(?i)\.(md|rst|png|jpe?g|gif|svg|pdf|html|csv|jsonl|log|lock|gguf|ggml|onnx|h5|msgpack|ot|pth?|ckpt|mlmodel|tflite|orig|bak)$"
+    r"|^(licen[cs]e.*|notice.*|use_policy.*|training_args\.bin|trainer_state\.json|all_results\.json|(train|eval)_results\.json"
+    r"|events\.out\..*|meta\.json)$"
+)
+OTHER_WEIGHTS = re.compile(r"(?i)\.bin(\.index\.json)?$")  # language models are loaded from safetensors alone
+OTHER_FOLDERS = re.compile(r"(?i)^(onnx|openvino|original|coreml|metal|runs|logs|checkpoint-\d+|__pycache__)$")
+
+_known: dict[str, list[Any]] = {}  # real path -> [size, mtime, ctime, inode, sha256]
+
+
+def file_hashes(paths: Iterable[Path]) -> list[str]:
+    """sha256 of each file's content; a symbolic link's is that of the file it leads to."""
+    _known.update(_read())
+    new: dict[str, list[Any]] = {}
+    try:
+        return [_hash(path, new) for path in paths]
+    finally:
+        if new:
+            _write(new)
+
+
+def _hash(path: Path, new: dict[str, list[Any]]) -> str:
+    real = os.path.realpath(path)
+    stamp, began = _stamp(real), time.time()
+    if stamp[0] < LARGE:
+        return file_hash(path)
+    if (known := _known.get(real)) and known[:-1] == stamp:
+        return str(known[-1])
+    found = file_hash(path)
+    if _stamp(real) == stamp and began - max(stamp[1], stamp[2]) / 1e9 > SETTLED:
+        _known[real] = new[real] = [*stamp, found]
+    return found
+
+
+def folder_hash(folder: Path, files: Iterable[Path]) -> str:
+    """sha256 over the names (relative to ``folder``), sizes and contents of files, in the order of their names."""
+    inside = sorted(files)
+    entries = [
+        [path.relative_to(folder).as_posix(), path.stat().st_size, found] for path, found in zip(inside, file_hashes(inside), strict=True)
+    ]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def files_below(folder: Path, without: re.Pattern[str] | None = None) -> Iterator[Path]:
+    """All files, also behind linked folders (each real folder once), but for hidden ones and folders that match ``without``."""
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not (without and without.match(name)))
+        yield from (Path(here, name) for name in sorted(files) if not name.startswith(".") and Path(here, name).is_file())
+
+
+def model_content(folder: Path, *, encoder: bool = False) -> str:
+    """A model's configuration, tokenizer, code and weights. An ``encoder`` may have weights in .bin files, and modules in folders."""
+    read = [path for path in files_below(folder, OTHER_FOLDERS) if not UNREAD.search(path.name)]
+    if not encoder:
+        deeper = (".py", ".jinja")
+        read = [path for path in read if not OTHER_WEIGHTS.search(path.name) and (path.parent == folder or path.suffix in deeper)]
+    return folder_hash(folder, read)
+
+
+@cache
+def commit(name: str, revision: str | None = None) -> str | None:
+    """Which commit of a model on the hub ``revision`` (None: its main branch) is: by the hub, else by the copy in the hub's cache.
+
+    None, and a warning, where neither knows.
+    """
+    if revision and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        return None
+    with contextlib.suppress(Exception):  # no network, no such name, no leave to read it: loading says which
+        found = HfApi().model_info(name, revision=revision, timeout=PATIENCE).sha
+        if found:
+            return str(found)
+    for file in ("config.json", "modules.json", "tokenizer_config.json"):
+        with contextlib.suppress(HFValidationError):
+            cached = try_to_load_from_cache(name, file, revision=revision)
+            if isinstance(cached, str) and COMMIT.fullmatch(Path(cached).parent.name):
+                return Path(cached).parent.name
+    log.warning(
+        "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: runs are named without it; "
+        "pin one (revision=COMMIT) or give a folder",
+        name,
+        revision or "main",
+    )
+    return None
+
+
+def _stamp(real: str) -> list[int]:
+    stat = os.stat(real)
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _file() -> Path:
+    return cache_dir() / "hashes.json"
+
+
+def _read() -> dict[str, list[Any]]:
+    try:
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, not readable, or damaged: all is hashed again
+        return {}
+    return {name: entry for name, entry in found.items() if _whole(entry)} if isinstance(found, dict) else {}
+
+
+def _whole(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 5 and re.fullmatch(r"[0-9a-f]{64}", str(entry[-1])) is not None
+
+
+def _write(new: dict[str, list[Any]]) -> None:
+    """Beside what other processes remembered meanwhile; a cache that cannot be written remembers nothing."""
+    kept = list((_read() | new).items())[-MOST:]
+    with contextlib.suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(_file(), json.dumps(dict(kept), indent=0) + "\n")
