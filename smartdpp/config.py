@@ -120,7 +120,7 @@ def check(cfg: DictConfig) -> Parts:
         except InputError as error:
             problems.append(str(error))
     shards_here = getattr(parts.get("runtime"), "rows_per_task", None) is None
-    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "runtime"):
+    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "tracker", "runtime"):
         if group in parts:
             problems += parts[group].check()
             if (group == "recipe" or shards_here) and getattr(parts[group], "parallel", "") != "fsdp":  # which has its own, stricter check

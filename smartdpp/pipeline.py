@@ -29,7 +29,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from smartdpp import console, remote, summary
+from smartdpp import console, remote, summary, tracked
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
 from smartdpp.errors import Diverged, InputError, NotFinite
@@ -245,6 +245,11 @@ def _execute(run: Run, held: Callable[[], bool]) -> float | None:
 
     if run.cfg.until == "end" and (run.path / "result.json").is_file() and all(a.finished for a in run.stages().values()):
         log.info("%s: finished before", run.slug)
+        if tracked.missing(run.path, run.parts.tracker) or (run.path / "error.txt").is_file():
+            with remote.sent_back(run.path, held):
+                if held():
+                    tracked.mirror(run.path, run.parts.tracker)
+                (run.path / "error.txt").unlink(missing_ok=True)
         summary.show(run.path)
         return read_json(run.path / "result.json")["score"]
     with remote.sent_back(run.path, held):
@@ -258,7 +263,7 @@ def _execute(run: Run, held: Callable[[], bool]) -> float | None:
             row = result.write(run, seconds)
             if held():
                 remote.send(run.path, remote.RESULT)
-                run.parts.tracker.log(run.path)
+                tracked.mirror(run.path, run.parts.tracker)
         except BaseException as error:
             kind = "" if isinstance(error, InputError) else traceback.format_exc()
             write_text(run.path / "error.txt", redact(f"{type(error).__name__}: {error}\n{kind}"))

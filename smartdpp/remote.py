@@ -30,7 +30,8 @@ from smartdpp.place import cache_dir
 log = logging.getLogger(__name__)
 
 META, RESULT, ERROR = "meta.json", "result.json", "error.txt"  # the last file of an artifact, that of a run, and what a failed run leaves
-OF_A_RUN = (RESULT, ERROR, "artifacts.json", ".hydra/config.yaml")  # what others read of one
+TRACKED = "tracked.json"  # where a finished run was mirrored to
+OF_A_RUN = (RESULT, ERROR, TRACKED, "artifacts.json", ".hydra/config.yaml")  # what others read of one
 AT_TOP = "%2F"  # stands for the first slash of file:///data, which has no host
 
 

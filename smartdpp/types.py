@@ -210,6 +210,11 @@ class Runtime(Protocol):
 
 
 class Tracker(Protocol):
-    def log(self, run: Path) -> None:
-        """Mirrors a finished run's directory. Local files are the truth; a tracker that fails loses nothing."""
+    def check(self) -> list[str]: ...
+    def place(self) -> dict[str, Any] | None:
+        """Where runs are mirrored to, named for people in the order of the values; a run is mirrored once to each. None: nowhere."""
+        ...
+
+    def log(self, run: Path) -> bool:
+        """Mirrors a finished run's directory; returns whether it is there now. Local files are the truth: a failure loses nothing."""
         ...

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.wandb:
             from smartdpp.track import Wandb
 
-            Wandb(mode=args.wandb, group=name).log_report(name, made, out)
+            Wandb(mode=args.wandb).log_report(name, made, out)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
