@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -62,9 +63,9 @@ class Finetune:
     loss: Literal["token", "example"] = "token"  # a step's loss is the mean over its response tokens | over its examples' own means
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "batch_size", "micro_batch_size", "rank", "save_steps", "processes"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"recipe.{name} is {getattr(self, name)}: it must be above 0")
+        problems = [f"recipe.{name}={getattr(self, name)}: {right}" for name, right in _out_of_range(self)]
+        if problems:
+            raise InputError("\n".join(problems))
         if self.parallel == "fsdp" and (self.method != "full" or self.processes == 1):
             raise InputError(
                 f"recipe.parallel=fsdp shards the training of all weights over several processes, and recipe.method={self.method}, "
@@ -103,6 +104,24 @@ class Finetune:
         if self.processes == 1:
             return train(self, model, rows, out, seed, start)
         return _launch(self, model, rows, out, seed, start)
+
+
+def _out_of_range(recipe: Finetune) -> Iterator[tuple[str, str]]:
+    """Every number of the recipe that no training can have, with what would be right."""
+    for name in ("batch_size", "micro_batch_size", "rank", "alpha", "save_steps", "processes"):
+        value = getattr(recipe, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield name, "it must be a whole number above 0"
+    for names, fits, right in (
+        (("learning_rate", "epochs", "max_grad_norm"), lambda value: 0 < value < math.inf, "it must be a finite number above 0"),
+        (("weight_decay",), lambda value: 0 <= value < math.inf, "it must be a finite number, at least 0"),
+        (("warmup",), lambda value: 0 <= value < 1, "it is a share of the steps: at least 0 and below 1 (0.03 is 3 % of them)"),
+        (("dropout",), lambda value: 0 <= value < 1, "it is a probability: at least 0 and below 1"),
+    ):
+        for name in names:
+            value = getattr(recipe, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):  # NaN fits nothing
+                yield name, right
 
 
 def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:

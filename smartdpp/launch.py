@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -23,6 +23,31 @@ from smartdpp.workers import visible
 REFUSED = "refused.json"  # a process's InputError, on its way to the process that launched it
 LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"
 LOOK = 1.0  # seconds between looks at whether that process lives
+
+
+# what this process was started with: training in it sets some of these itself
+STARTED_WITH = dict(os.environ)
+SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # all that accelerate reads
+MARKS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")  # torchrun's and accelerate's own, also for one process
+
+
+def refuse_other_launchers(environment: Mapping[str, str] | None = None) -> None:
+    """InputError if a launcher has started this process as one of several, each of which would do the whole run or wait for the others.
+
+    WORLD_SIZE=1 and RANK=0 alone are harmless, and so is what Slurm sets: no library here reads it. LOCAL_RANK makes accelerate wait for
+    others even where it is 0, and `accelerate launch` hands over a precision that is not the recipe's.
+    """
+    environment = STARTED_WITH if environment is None else environment
+    found = {name: environment[name].strip() for name in (*SIZES, "RANK", "LOCAL_RANK", *MARKS) if name in environment}
+    harmless = dict.fromkeys(SIZES, ("", "1")) | {"RANK": ("", "0"), "LOCAL_RANK": ("", "-1")}
+    if all(value in harmless.get(name, ()) for name, value in found.items()):
+        return
+    several = next((found[name] for name in SIZES if found.get(name, "1").isdecimal() and found.get(name, "1") != "1"), "N")
+    raise InputError(
+        f"{', '.join(f'{name}={value}' for name, value in found.items())} in the environment: torchrun, accelerate launch or mpirun would "
+        f"make every process do the whole run; start it without them, as python run.py ... recipe.processes={several}, which launches its "
+        f"own (where that is left over from something else: unset {' '.join(found)})"
+    )
 
 
 def too_many(group: str, processes: int) -> list[str]:

@@ -23,6 +23,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from smartdpp import console, price, workers
 from smartdpp.config import conf_dir, register
 from smartdpp.errors import InputError
+from smartdpp.launch import refuse_other_launchers
 from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.redact import redact
 from smartdpp.store import Busy
@@ -49,6 +50,7 @@ def cell(cfg: DictConfig) -> float | None:
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     basic = (hydra_config.launcher["_target_"], hydra_config.sweeper["_target_"]) == BASIC
     try:
+        refuse_other_launchers()  # here too: a worker of another launcher has an environment of its own
         OmegaConf.resolve(cfg)
         if sweeping and cfg.until != "plan":
             workers.claim(max(cfg[group].get("processes", 1) for group in ("recipe", "embedding", "probe", "quality", "task_vector")))
@@ -101,6 +103,7 @@ def main() -> None:
     _no_copy_by_hydra()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
+        refuse_other_launchers()
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
         if len(planned) > 1:
             console.start()

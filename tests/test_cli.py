@@ -47,6 +47,7 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
         (["budget=-3"], "at least 1"),
         (["budget=abc"], "budget"),
         (["recipe.learning_rate=high"], "valid number"),
+        (["recipe.warmup=100"], "recipe.warmup=100: it is a share of the steps"),
         (["until=tomorrow"], "choose one of plan"),
         (["corpus.path=/no/such/file.jsonl"], "/no/such/file.jsonl"),
         (["recipe=qlora"], "CUDA"),
@@ -106,6 +107,15 @@ def test_an_unwritable_root(corpus: Path, tmp_path: Path) -> None:
     else:
         (tmp_path / "blocked").mkdir(mode=0o500)
     assert "blocked" in refused(*small(corpus, tmp_path / "blocked"), "until=mixture")
+
+
+def test_torchrun_is_refused_before_anything_is_done(corpus: Path, tmp_path: Path) -> None:
+    done = smartdpp(*small(corpus, tmp_path), WORLD_SIZE="4", RANK="0", LOCAL_RANK="0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: WORLD_SIZE=4, RANK=0, LOCAL_RANK=0 in the environment: torchrun")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert smartdpp(*small(corpus, tmp_path), "until=plan", "strategy=random", WORLD_SIZE="1").returncode == 0
 
 
 def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) -> None:

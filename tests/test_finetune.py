@@ -143,10 +143,34 @@ def test_qlora_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert Finetune().check() == []
 
 
-@pytest.mark.parametrize("bad", [{"learning_rate": 0}, {"rank": -1}, {"batch_size": 0}, {"processes": 0}])
-def test_parameters_out_of_range(bad: dict) -> None:
-    with pytest.raises(InputError, match="recipe"):
+@pytest.mark.parametrize(
+    ("bad", "right"),
+    [
+        ({"warmup": 100, "learning_rate": 0}, "recipe.warmup=100: it is a share of the steps: at least 0 and below 1"),
+        ({"warmup": -1}, "recipe.warmup=-1: it is a share"),
+        ({"warmup": 1}, "recipe.warmup=1: it is a share"),
+        ({"warmup": float("nan")}, "recipe.warmup=nan: it is a share"),
+        ({"dropout": 2}, "recipe.dropout=2: it is a probability: at least 0 and below 1"),
+        ({"alpha": 0}, "recipe.alpha=0: it must be a whole number above 0"),
+        ({"rank": -1}, "recipe.rank=-1: it must be a whole number above 0"),
+        ({"batch_size": 0}, "recipe.batch_size=0: it must be a whole"),
+        ({"micro_batch_size": 0}, "recipe.micro_batch_size=0: it must be a whole"),
+        ({"batch_size": 8.0}, "recipe.batch_size=8.0: it must be a whole"),
+        ({"save_steps": 0}, "recipe.save_steps=0: it must be a whole"),
+        ({"processes": 0}, "recipe.processes=0: it must be a whole"),
+        ({"learning_rate": 0}, "recipe.learning_rate=0: it must be a finite number above 0"),
+        ({"learning_rate": float("inf")}, "recipe.learning_rate=inf: it must be a finite number above 0"),
+        ({"learning_rate": "5e-4"}, "recipe.learning_rate=5e-4: it must be a finite number above 0"),
+        ({"epochs": float("nan")}, "recipe.epochs=nan: it must be a finite number above 0"),
+        ({"weight_decay": -5}, "recipe.weight_decay=-5: it must be a finite number, at least 0"),
+        ({"max_grad_norm": 0}, "recipe.max_grad_norm=0: it must be a finite number above 0"),
+    ],
+)
+def test_parameters_out_of_range_are_all_told_with_what_would_be_right(bad: dict, right: str) -> None:
+    with pytest.raises(InputError) as refused:
         Finetune(**bad)
+    assert right in str(refused.value)
+    assert all(f"recipe.{name}=" in str(refused.value) for name in bad)
 
 
 @pytest.mark.parametrize(("rows", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (16, 2.5, 5), (1, 1, 1)])

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.errors import Diverged, InputError
-from smartdpp.launch import LAUNCHED_BY, REFUSED, as_config, launch, refusals, too_many
+from smartdpp.launch import LAUNCHED_BY, REFUSED, as_config, launch, refusals, refuse_other_launchers, too_many
 from smartdpp.models import Tiny
 
 
@@ -37,6 +37,40 @@ def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: p
         raise Diverged("the loss is nan")
     with pytest.raises(Diverged, match=r"^the loss is nan$"):  # what its cell is called in a report hangs on the kind
         launch("platform", tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes"),
+    [
+        ({"WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}, "4"),
+        ({"WORLD_SIZE": "2"}, "2"),
+        ({"LOCAL_RANK": "0"}, "N"),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}, "N"),
+        ({"RANK": "1"}, "N"),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, "3"),
+        ({"WORLD_SIZE": "two"}, "N"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "N"),  # accelerate launch --num_processes 1
+    ],
+)
+def test_a_process_that_another_launcher_started_is_refused_with_the_right_way(environment: dict[str, str], processes: str) -> None:
+    with pytest.raises(InputError) as refused:
+        refuse_other_launchers(environment)
+    assert f"python run.py ... recipe.processes={processes}" in str(refused.value)
+    assert f"unset {' '.join(environment)}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WORLD_SIZE": "1"},
+        {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"},
+        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2", "PMI_SIZE": "1", "PMI_RANK": "0"},
+        {"LOCAL_RANK": "-1"},
+    ],
+)
+def test_what_stands_in_an_environment_without_a_launcher_is_harmless(environment: dict[str, str]) -> None:
+    refuse_other_launchers(environment)
 
 
 def test_launched_processes_end_with_the_one_that_launched_them(tmp_path: Path) -> None:
