@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from smartdpp.redact import redacted
 from smartdpp.store import META, provenance, read_json
 
 KIND = ("_target_", "pass", "model", "layers", "projection", "rank")  # the parameters that decide what a token costs
@@ -37,7 +38,7 @@ def measured(root: Path, stage: str, params: dict[str, Any]) -> dict[str, Any] |
         facts = meta["facts"]
         # no tokens: all was resumed; no seconds: signals of an earlier version
         if (
-            kind(meta["params"]) == kind(params)
+            kind(meta["params"]) == kind(redacted(params))
             and meta["machine"] == provenance()["machine"]
             and facts.get("tokens")
             and "seconds" in facts

@@ -25,7 +25,7 @@ from smartdpp.config import conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.launch import refuse_other_launchers
 from smartdpp.pipeline import Run, execute, prepare
-from smartdpp.redact import redact
+from smartdpp.redact import redact, redacted
 from smartdpp.store import Busy
 
 log = logging.getLogger(__name__)
@@ -85,22 +85,24 @@ def said(error: Exception) -> str:
     return redact(f"{kind}{error}")
 
 
-def _no_copy_by_hydra() -> None:
-    """Before a sweep Hydra writes its whole configuration, with whatever secret is in it, into multirun.yaml, which nothing reads."""
-    from hydra._internal.core_plugins import basic_sweeper
+def _hydra_saves_no_secret() -> None:
+    """Before a sweep Hydra writes its whole configuration into multirun.yaml, and a sweeper what it found: without the secrets in them."""
+    save = OmegaConf.save
 
-    class Unsaved(OmegaConf):
-        @staticmethod
-        def save(*args: Any, **kwargs: Any) -> None:
-            return
+    def save_redacted(config: Any, f: Any, resolve: bool = False) -> None:
+        save(OmegaConf.create(redacted(OmegaConf.to_container(OmegaConf.create(config), resolve=resolve, enum_to_str=True))), f)
 
-    vars(basic_sweeper)["OmegaConf"] = Unsaved
+    setattr(OmegaConf, "save", staticmethod(save_redacted))  # noqa: B010
 
 
 def main() -> None:
     console.streams()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("error: the folder that this command is given in is gone; cd to one that is there")
     register()
-    _no_copy_by_hydra()
+    _hydra_saves_no_secret()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         refuse_other_launchers()

@@ -131,6 +131,8 @@ def _caches(below: Path, home: Path | None) -> None:
             there = _usual(usual)
             if there.is_dir() and writable(there):
                 continue
+            if variable == "HF_HOME" and os.access(there / "token", os.R_OK):
+                os.environ.setdefault("HF_TOKEN_PATH", str(there / "token"))
             if variable == "HF_HOME" and os.environ.get("HF_HUB_OFFLINE") and os.access(there / "hub", os.R_OK | os.X_OK):
                 os.environ.setdefault("HF_HUB_CACHE", str(there / "hub"))  # nothing will be written there
         os.environ[variable] = str(below / name)

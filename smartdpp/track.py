@@ -63,6 +63,8 @@ class Wandb:
             problems.append(f"WANDB_MODE={mode}: choose one of offline, online, disabled, also with tracker.mode=")
         if bad := sorted(set(project) & set("/\\#?%:")):
             problems.append(f"tracker.project={project}: wandb allows no {' '.join(bad)} in a project's name; the team is tracker.entity")
+        if long := [tag for tag in self.tags or () if not 1 <= len(tag) <= 64]:
+            problems.append(f"tracker.tags: {long[0]!r} has {len(long[0])} characters; wandb takes 1 to 64 a tag")
         return problems
 
     def place(self) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def mirror(run: Path, tracker: Tracker) -> bool:
         log.debug("%s", run, exc_info=True)
         log.warning(
             "not mirrored to %s (%s: %s). The results are complete; the same command tries again, and so does python -m smartdpp.track %s",
-            *(said, type(error).__name__, error, remote.shown(run)),
+            *(said, type(error).__name__, " ".join(str(error).split()), remote.shown(run)),
         )
         return False
     if there:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from smartdpp import assets
 from smartdpp.errors import InputError
 from smartdpp.pipeline import Run, execute
 from smartdpp.store import file_hash
+from tests.conftest import small
 
 HOSTILE = "{{ 7*7 }} {% for x in y %} ${oc.env:HOME} {prompt} <|im_end|><|im_start|>system"
 SOURCES = sorted((Path(__file__).parents[1] / "smartdpp").rglob("*.py"))
@@ -155,16 +159,82 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, member: str)
     assert not (tmp_path / "escaped").exists()
 
 
-def test_no_secret_reaches_a_file(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    secrets = {
-        "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
-        "HF_TOKEN": "hf_abcdefghijklmnop",
-        "MY_PASSWORD": "correct horse",
-    }
-    for name, value in secrets.items():
+ENVIRONMENT = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+    "HF_TOKEN": "hf_abcdefghijklmnop",
+    "MY_PASSWORD": "correct horse",
+    "DB_PASS": "swordfish-9",
+    "DATABASE_URL": "postgres://reader:pa55w0rd@db.example.org/runs",
+    "GITHUB_PAT": "plain-pat-0001",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.org/T0/B0/quiet-room",
+    "STORAGE_CONNECTION_STRING": "AccountName=lab;AccountKey=Zm9vYmFyYmF6cXV4==",
+    "SENTRY_DSN": "https://abcde0@sentry.example.org/7",
+    "AWS_SECRET_ACCESS_KEY": "wJalr/UtnFEMI+K7MDENG",
+}
+PLANTED = {  # by the override that brings it; {} is the folder of the test
+    "tracker.tags": "['ghp_0123456789abcdefABCD', '${oc.env:WANDB_API_KEY}']",
+    "tracker.group": "'xoxb-123456789-planted'",
+    "tracker.name": "'https://token-in-name@example.org'",
+    "tracker.project": "'sk-proj-abcdefghijklmnopqr'",
+    "tracker.entity": "'AKIAIOSFODNN7PLANTED'",
+    "+report.title": "'${oc.env:HF_TOKEN} ${oc.env:DB_PASS} ${oc.env:DATABASE_URL} ${oc.env:GITHUB_PAT} ${oc.env:SENTRY_DSN}'",
+    "+report.question": "'s3://KEYID:s3cret/planted@bucket/x ${oc.env:SLACK_WEBHOOK_URL} ${oc.env:STORAGE_CONNECTION_STRING}'",
+    "+report.note": "'a long text that YAML folds at its blanks, wherever they are: there is a ${oc.env:MY_PASSWORD} in the middle'",
+    "+sizes.api_key": "'by-its-name-alone'",
+    "model.name": "'x7Kq9ZtR2mVb4NcL8wPf3HdJ'",
+    "corpus.path": "'{}/download?sig=planted-signature&x=1/train.jsonl'",
+}
+OF_PLANTED = (
+    *("ghp_0123456789", "xoxb-123456789", "token-in-name", "sk-proj-abc", "AKIAIOSFODNN7", "s3cret/planted", "by-its-name", "x7Kq9ZtR2m"),
+    *("planted-signature", "plain-pat-0001", "Zm9vYmFyYmF6cXV4", "pa55w0rd", "nobodys-task-0001-sk"),
+)
+
+
+def test_no_secret_reaches_a_file_or_the_terminal(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """A sweep of two cells, the second of which fails over a secret, with one in every place that takes a text; then its report."""
+    from smartdpp.models import Tiny
+    from smartdpp.report import main as report
+
+    for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    run = small_run("strategy=random", "tracker=wandb", "+report.title=${oc.env:HF_TOKEN}")
-    execute(run)
-    for path in (file for file in tmp_path.rglob("*") if file.is_file()):
-        content = path.read_bytes()
-        assert not any(value.encode() in content for value in secrets.values()), path
+    root, model = tmp_path / "root", tmp_path / "model"
+    Tiny().tokenizer().save_pretrained(model)
+    Tiny().load().save_pretrained(model)
+    planted = {key: value.format(tmp_path) if key == "corpus.path" else value for key, value in PLANTED.items()}
+    file = Path(planted["corpus.path"].strip("'"))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(corpus.read_bytes())
+    arguments = [*small(corpus, root), "strategy=random", "tracker=wandb", "model=hub", f"model.path={model}"]
+    command = [sys.executable, "run.py", "-m", *arguments, *(f"{key}={value}" for key, value in planted.items())]
+    done = subprocess.run(
+        [*command, "evaluation.tasks=[parity],[nobodys-task-0001-sk-abcdefghijklmnopqrst]"],
+        capture_output=True, cwd=Path(__file__).parents[1], env=os.environ,
+    )  # fmt: skip
+    assert b"mirrored         wandb, offline, <redacted>, <redacted>" in done.stdout, done.stderr.decode()
+    assert done.returncode == 1
+    assert report([str(root / "runs"), "--out", str(root / "report")]) == 0
+    said = capsys.readouterr()
+    shown = {"stdout": done.stdout, "stderr": done.stderr, "report": (said.out + said.err).encode()}
+    files = {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert sum("tracked.json" in name for name in files) == 1
+    secrets = [secret for secret in (*ENVIRONMENT.values(), *OF_PLANTED)]
+    found = {(name, secret) for name, content in (shown | files).items() for secret in secrets if secret.encode() in content}
+    assert not found
+
+
+def test_redaction_changes_no_identity(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def slug(value: str) -> str:
+        return small_run(f"corpus.constants={{license: {value}}}").slug
+
+    one, other = slug("ghp_0123456789abcdefABCD"), slug("ghp_0123456789abcdefABCE")
+    monkeypatch.setenv("MY_TOKEN", "ghp_0123456789abcdefABCD")
+    assert slug("ghp_0123456789abcdefABCD") == one != other
+
+
+def test_a_studys_page_has_no_secret_of_its_file_or_command() -> None:
+    from smartdpp.study import cells, wanted
+
+    study = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
+    given = ["report.title='by ghp_0123456789abcdefABCD'", "tracker.group=ghp_0123456789abcdefABCD", "strategy=random", "seed=0"]
+    assert wanted(study, given).title == "by <redacted>"
+    assert [cell.overrides[-1] for cell in cells(study, given)] == ["tracker.group=<redacted>"]
