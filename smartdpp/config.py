@@ -7,6 +7,7 @@ a study adds (size, sizes, price, report), which are how it is run. Paths do not
 from __future__ import annotations
 
 import difflib
+import glob
 import importlib
 import inspect
 import os
@@ -35,6 +36,7 @@ from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Qualit
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
 COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
+READING = {"on_bad_row": "refuse", "max_line_mib": 4}  # of a corpus: no part of the identity at these defaults
 PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")  # parameters that may say where files lie; ~ is a home there
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
@@ -173,6 +175,9 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     plain = {key: value for key, value in container(cfg).items() if key not in HOW}
     for group in ("embedding", "probe", "quality", "task_vector"):
         plain[group].pop("processes", None)  # they share the same work
+    for name, usual in READING.items():
+        if plain["corpus"].get(name) == usual:
+            del plain["corpus"][name]  # what every corpus was read with before there was a choice
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
     for group in GROUPS:
@@ -197,11 +202,12 @@ def without_paths(node: dict[str, Any]) -> dict[str, Any]:
     """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter), without
     a name that only repeats such a path, and without the devices that do the work."""
     here = {os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)}
-    here = {value for value in here if Path(value).exists()}
+    here = {value for value in here if Path(value).exists() or (glob.has_magic(value) and glob.glob(value, recursive=True))}
+    lists = {key for key, value in node.items() if key == "path" and isinstance(value, list)}  # of files, whose content counts too
     return {
         key: without_paths(value) if isinstance(value, dict) else value
         for key, value in node.items()
-        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here) and key != "devices"
+        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here) and key not in ("devices", *lists)
     }
 
 

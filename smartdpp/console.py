@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.corpus.notes import said
 from smartdpp.memory import need, too_large
 from smartdpp.price import training
 from smartdpp.redact import redact
@@ -138,10 +139,11 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
         lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
         heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
         overlap = facts["overlap"]["pool_rows"]
+        reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
         return (
             f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
             f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "
-            f"{overlap} pool rows share text with a held-out prompt{lost}"
+            f"{overlap} pool rows share text with a held-out prompt{lost}{reading}"
         )
     if "embedding" in stage:
         return "; ".join([f"{facts['n']} rows x {facts['d']}", *cut(facts)])

@@ -69,7 +69,7 @@ class File:
     """All rows of a file, or a folder of files, of JSON lines: see smartdpp.corpus.jsonl. A prompt alone is enough for an embedding that
     reads prompts, with ``constants`` for the fields the rows lack."""
 
-    path: str
+    path: str | list[str]
     columns: dict[str, str | list[str]] | None = None
     constants: dict[str, str] | None = None
 

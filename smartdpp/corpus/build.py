@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.corpus.notes import noted
 from smartdpp.corpus.overlap import HeldoutIndex
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
@@ -68,7 +69,8 @@ def build(
 
     data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text)
     heldout.parquet   rows of the held-out tasks, same columns and same filters on length
-    dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read
+    dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
+                      otherwise than it stands, or not at all: files, rows, fields (see smartdpp.corpus.notes)
     overlap.jsonl     {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and held-out prompt that share
                       text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows
 
@@ -79,7 +81,8 @@ def build(
     eligible = out / "eligible.parquet"
     losses = Losses()
 
-    seen = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
+    with noted() as notes:
+        seen = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
     if not seen:
         raise InputError("The corpus has no rows.")
     heldout_tasks = set(evaluation.heldout(sorted(seen)))
@@ -96,6 +99,7 @@ def build(
         "examples": {"pool": losses.examples(set(seen) - heldout_tasks), "heldout": losses.examples(heldout_tasks)},
         "lost_tasks": lost,
         "total_read": seen.total(),
+        "reading": notes.record(),
     }
     write_json(out / "dropped.json", dropped)
     _require_rows(seen, pool, heldout_tasks & set(lost), dropped, limits)
@@ -107,6 +111,7 @@ def build(
         "total_read": seen.total(),
         "dropped": {"pool": dropped["pool"], "heldout": dropped["heldout"]},
         "lost_tasks": lost,
+        "reading": notes.facts(),
         "overlap": overlap,
         "seconds": round(time.perf_counter() - began, 3),
     }

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from smartdpp.corpus.hub import Hub
-from smartdpp.corpus.rows import with_ids
+from smartdpp.corpus.rows import check_reading, with_ids
 from smartdpp.errors import InputError
 from smartdpp.types import Row
 
@@ -37,8 +38,11 @@ class Flan2022:
     split: str = "train"
     revisions: dict[str, str] | None = None
     streaming: bool = True
+    on_bad_row: Literal["refuse", "drop"] = "refuse"
+    max_line_mib: float = 4
 
     def __post_init__(self) -> None:
+        check_reading(self.on_bad_row, self.max_line_mib)
         names = list(self.submixtures)
         if not names or len(set(names)) < len(names) or not set(names) <= set(SUBMIXTURES):
             raise InputError(f"corpus.submixtures is {names}: give one or more of {', '.join(SUBMIXTURES)}, each once.")
@@ -70,6 +74,8 @@ class Flan2022:
                 columns=COLUMNS,
                 constants={"source": f"kowndinya23/{name}-submix-4096"},
                 streaming=self.streaming,
+                on_bad_row=self.on_bad_row,
+                max_line_mib=self.max_line_mib,
             )
             for name in self.submixtures
         ]

@@ -1,40 +1,44 @@
-"""A corpus in JSON lines: one file, one gzip, or a folder of either.
+"""A corpus in your own files: JSON lines first of all, and what else `smartdpp.corpus.files` reads.
 
-Each line is an object with ``task``, ``prompt`` and ``response``; ``id``, ``dataset``, ``source``, ``license``, ``template``, ``choices``
-(a list of texts) and ``answer`` are optional. In place of prompt and response a line may hold chat ``messages``
-(see `smartdpp.corpus.rows.from_messages`). Lines are read one at a time. Blank lines are skipped.
+A record is an object with ``task``, ``prompt`` and ``response``; ``id``, ``dataset``, ``source``, ``license``, ``template``, ``choices``
+(a list of texts) and ``answer`` are optional. In place of prompt and response it may hold chat ``messages``
+(see `smartdpp.corpus.rows.from_messages`), or what common datasets call them (see `smartdpp.corpus.rows.recognised`). Rows are read one
+at a time. Blank lines are skipped.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-from smartdpp.corpus.rows import IDENTITY, check_names, content_hash, to_row, with_ids
+from smartdpp.corpus import files
+from smartdpp.corpus.notes import note_file
+from smartdpp.corpus.rows import IDENTITY, BadRow, check_names, check_reading, content_hash, recognised, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.types import Row
-
-SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
 class Jsonl:
-    """``path`` is a file (``.gz`` is unpacked on the fly) or a folder, whose ``.jsonl`` and ``.jsonl.gz`` files are read in sorted order.
+    """``path`` is a file, a folder, whose files are read in sorted order, a glob, or a list of them.
 
     ``columns`` maps our field to the file's where the names differ; ``constants`` gives the value of a field that rows lack
-    (``{task: alpaca, license: cc-by-4.0}``). A row without a source gets its file's name.
+    (``{task: alpaca, license: cc-by-4.0}``). A row without a source gets its file's name. A row that cannot be read ends the reading, or
+    with ``on_bad_row="drop"`` is left out and counted. ``max_line_mib`` bounds a row, and with it memory.
     """
 
-    path: str
+    path: str | list[str]
     columns: dict[str, str | list[str]] | None = None
     constants: dict[str, str] | None = None
+    on_bad_row: Literal["refuse", "drop"] = "refuse"
+    max_line_mib: float = 4
 
     def __post_init__(self) -> None:
         check_names(self.columns, self.constants)
+        check_reading(self.on_bad_row, self.max_line_mib)
 
     def check(self) -> list[str]:
         try:
@@ -44,65 +48,51 @@ class Jsonl:
         return []
 
     def fingerprint(self) -> str:
-        files = self._files()
-        return content_hash(files[0].parent if self._root().is_file() else self._root(), files)
+        found = self._files()
+        root = Path(self.path).expanduser() if isinstance(self.path, str) else None
+        if root and root.exists():
+            return content_hash(found[0].parent if root.is_file() else root, found)
+        return " ".join(content_hash(path.parent, [path]) for path in found)
 
     def rows(self) -> Iterator[Row]:
         return with_ids(self._read)
 
-    def _root(self) -> Path:
-        return Path(self.path).expanduser()
-
     def _files(self) -> list[Path]:
-        root = self._root()
-        if root.is_file():
-            files = [root]
-        elif root.is_dir():
-            files = sorted(path for path in root.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
-            if not files:
-                found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
-                raise InputError(f"corpus.path: the folder {root} holds no .jsonl or .jsonl.gz file (it holds {found}).")
-        else:
-            raise InputError(f"corpus.path: there is no file or folder {root}.")
-        if not any(path.stat().st_size for path in files):
-            raise InputError(f"corpus.path: {root} is empty; expected one JSON object per line with task, prompt and response.")
-        return files
+        return files.find(self.path, self._usable)
+
+    def _usable(self, record: Mapping[str, Any]) -> bool:
+        """Whether a file that begins with this record holds rows."""
+        try:
+            ours = recognised(record, self._columns(), self.columns or {}, self.constants or {}, "")
+        except BadRow:
+            return True  # it is told when it is read
+        names: Collection[str] = {*record, *(self.constants or {})}
+        held = {
+            field: all(name in names for name in ([theirs] if isinstance(theirs, str) else theirs[:1])) or field in names
+            for field, theirs in ours.items()
+        }
+        return held["messages"] or (held["prompt"] and held["response"])
+
+    def _columns(self) -> dict[str, str | list[str]]:
+        return IDENTITY | (self.columns or {})
 
     def _read(self) -> Iterator[tuple[str, Row]]:
-        columns = IDENTITY | (self.columns or {})
         empty = True
+        longest = int(self.max_line_mib * 2**20)
+        read = partial(
+            rows_of,
+            columns=self._columns(),
+            constants=self.constants,
+            mapped=set(self.columns or {}),
+            drop=self.on_bad_row == "drop",
+            longest=longest,
+        )
         for path in self._files():
-            for place, record in _records(path):
+            kind, records = files.opened(path, longest)
+            note_file(kind, path.name)
+            for found in read(records, source=path.name, blank_cells=kind in (files.CSV, files.TSV)):
                 empty = False
-                row = to_row(record, columns, self.constants, place)
-                row["source"] = row["source"] or path.name
-                yield place, row
+                yield found
         if empty:
-            raise InputError(
-                f"corpus.path: {self._root()} holds no rows; expected one JSON object per line with task, prompt and response."
-            )
-
-
-def _records(path: Path) -> Iterator[tuple[str, dict]]:
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                place = f"{path}, line {number}"
-                try:
-                    # utf-8-sig: editors on Windows begin a file with a byte order mark
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    record = json.loads(text) if text.strip() else None
-                except UnicodeDecodeError as error:
-                    raise InputError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
-                except (json.JSONDecodeError, RecursionError) as error:
-                    reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-                    raise InputError(f"{place}: malformed JSON ({reason}). Each line must be one complete JSON object.") from None
-                if not text.strip():
-                    continue
-                if not isinstance(record, dict):
-                    raise InputError(f"{place}: expected a JSON object with task, prompt and response, found a {type(record).__name__}.")
-                yield place, record
-    except (OSError, EOFError, zlib.error) as error:
-        kind = "gzip" if path.suffix == ".gz" else "file"
-        raise InputError(f"{path}: the {kind} cannot be read beyond line {number} ({error}). It may be cut short or damaged.") from None
+            shown = self.path if isinstance(self.path, str) else ", ".join(self.path)
+            raise InputError(f"corpus.path: {shown} holds no rows; expected one JSON object per line with task, prompt and response.")

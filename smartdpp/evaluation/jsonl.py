@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.corpus.jsonl import Jsonl as Rows
+from smartdpp.corpus.rows import WAY_OUT
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, some_left
 from smartdpp.types import Model, Row
@@ -28,7 +29,7 @@ class Jsonl:
     parameters are those of `smartdpp.evaluation.heldout.Heldout` and `smartdpp.corpus.jsonl.Jsonl`.
     """
 
-    path: str
+    path: str | list[str]
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     tasks: list[str] | None = None
@@ -71,7 +72,7 @@ class Jsonl:
                 seen.add(row["task"])
                 if self.tasks is None or row["task"] in self.tasks:
                     yield row
-        known(self.tasks or [], seen, self.path)
+        known(self.tasks or [], seen, self.path if isinstance(self.path, str) else ", ".join(self.path))
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         from smartdpp.evaluation.tasks import unscored
@@ -116,6 +117,7 @@ def _as_evaluation() -> Iterator[None]:
 
 
 def _renamed(message: str) -> str:
+    message = message.replace(WAY_OUT, "")  # what is scored is never left out
     for parameter in ("path", "columns", "constants"):
         message = message.replace(f"corpus.{parameter}", f"evaluation.{parameter}")
     return message

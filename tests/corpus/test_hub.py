@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,7 +42,9 @@ def test_a_dataset_in_the_hubs_layout_with_its_columns_mapped(folder, streaming)
 
 def test_a_dataset_that_is_one_task_gets_its_name(folder):
     assert {row["task"] for row in Hub(str(folder), columns=COLUMNS, constants={"task": "alpaca"}).rows()} == {"alpaca"}
-    with pytest.raises(InputError, match=r"my-dataset \(train\), row 0: the row has no task; its fields are instruction, output, kind"):
+    with pytest.raises(
+        InputError, match=r"train-00000-of-00002.parquet, row 1: the row has no task; its fields are instruction, output, kind"
+    ):
         next(Hub(str(folder), columns=COLUMNS).rows())
 
 
@@ -63,7 +67,7 @@ def test_wrong_columns_split_and_files_are_named(folder):
     for shard in (folder / "data").glob("train-*"):
         shard.write_bytes(b"not parquet")
     for streaming in (True, False):
-        with pytest.raises(InputError, match="cannot read"):
+        with pytest.raises(InputError, match=r"train-00000-of-00002.parquet: cannot be read as parquet"):
             next(Hub(str(folder), columns=COLUMNS, constants={"task": "t"}, streaming=streaming).rows())
 
 
@@ -89,3 +93,49 @@ def test_a_folders_loading_script_is_not_run(folder, tmp_path):
     with pytest.raises(InputError, match="scripts are no longer supported"):
         next(Hub(str(folder), columns=COLUMNS, constants={"task": "t"}).rows())
     assert not (tmp_path / "ran").exists()
+
+
+def test_class_labels_are_names(tmp_path, monkeypatch):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    features = Features(task=ClassLabel(names=["add", "copy"]), prompt=Value("string"), response=Value("string"))
+    table = {"task": [1, 0, 1], "prompt": ["a", "b", "c"], "response": ["x", "y", "z"]}
+    (tmp_path / "d" / "data").mkdir(parents=True)
+    Dataset.from_dict(table, features=features).to_parquet(str(tmp_path / "d" / "data" / "train-0.parquet"))
+    for path in (tmp_path / "d", tmp_path / "d" / "data" / "train-0.parquet"):
+        assert [row["task"] for row in Hub(str(path)).rows()] == ["copy", "add", "copy"]
+
+
+def lines(path, *rows):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_columns_that_begin_with_nulls_or_are_in_one_file_alone(tmp_path):
+    row = {"task": "t", "prompt": "p", "response": "2024-05-01"}
+    lines(tmp_path / "d" / "train-0.jsonl", *[row | {"license": None}] * 3)
+    lines(tmp_path / "d" / "train-1.jsonl", row | {"license": "cc"}, row | {"license": "mit", "extra": 1})
+    found = list(Hub(str(tmp_path / "d")).rows())
+    assert [row["license"] for row in found] == [None, None, None, "cc", "mit"]
+    assert {row["response"] for row in found} == {"2024-05-01"}  # which a guess of types takes for a date
+
+
+def test_cells_of_a_csv_are_text(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.csv").write_text("task,prompt,response\nt,p,0\nt,q,NA\nt,r,007\n")
+    assert [row["response"] for row in Hub(str(tmp_path / "d")).rows()] == ["0", "NA", "007"]
+
+
+def test_slices_and_sums_of_splits(tmp_path):
+    for split, n in (("train", 10), ("test", 3)):
+        lines(tmp_path / "d" / f"{split}.jsonl", *[{"task": "t", "prompt": f"{split} {i}", "response": "r"} for i in range(n)])
+
+    def prompts(split):
+        return [row["prompt"] for row in Hub(str(tmp_path / "d"), split=split).rows()]
+
+    assert prompts("train[:2]") == ["train 0", "train 1"]
+    assert prompts("train[80%:]+test[-1:]") == ["train 8", "train 9", "test 2"]
+    assert prompts("test+train[:1]") == ["test 0", "test 1", "test 2", "train 0"]
+    with pytest.raises(InputError, match=r"corpus.split=train\[:x\]"):
+        prompts("train[:x]")

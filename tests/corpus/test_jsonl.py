@@ -109,13 +109,13 @@ def test_a_byte_order_mark_is_not_content(tmp_path):
         ({"task": "t", "response": "r", "text": "x"}, r"line 2: the row has no prompt; its fields are task, response, text"),
         ({"task": "t", "prompt": "p", "response": None}, r"line 2: the row has no response"),
         ({}, r"line 2: the row has no task and no prompt and no response; its fields are none"),
-        (GOOD | {"prompt": 3}, r"line 2: prompt must be text, found int '3'"),
-        (GOOD | {"response": ["r"]}, r"line 2: response must be text, found list"),
+        (GOOD | {"prompt": True}, r"line 2: prompt must be text, found bool 'True'"),
+        (GOOD | {"response": ["r", "s"]}, r"line 2: response must be text, found list"),
         (GOOD | {"choices": "r"}, r"line 2: choices must be a list of texts, found str"),
         (GOOD | {"choices": [1]}, r"line 2: choices must be a list of texts, found int"),
         (GOOD | {"prompt": "\ud800"}, r"line 2: prompt holds a lone surrogate"),
         ({"task": "t", "messages": [{"role": "user", "content": "hi"}]}, r"line 2: messages hold no assistant turn"),
-        ({"task": "t", "messages": [{"role": "user"}]}, r"line 2: messages must be a list of \{role, content\}"),
+        ({"task": "t", "messages": [{"role": "user"}]}, r"line 2: turn 1 \(user\) has no content; messages must be"),
         ({"task": "t", "messages": "hi"}, r"line 2: messages must be a list"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_is_not_there_is_found_before_any_work(tmp_path):
     (tmp_path / "other" / "data.csv").write_text("a,b")
     assert "there is no file or folder" in Jsonl(str(tmp_path / "missing.jsonl")).check()[0]
     assert "is empty" in Jsonl(str(tmp_path / "empty.jsonl")).check()[0]
-    assert "holds no .jsonl or .jsonl.gz file (it holds data.csv)" in Jsonl(str(tmp_path / "other")).check()[0]
+    assert "holds no file with rows (it holds data.csv)" in Jsonl(str(tmp_path / "other")).check()[0]
     with pytest.raises(InputError, match="holds no rows"):
         rows(write(tmp_path / "blank.jsonl", "\n\n"))
 

@@ -1,0 +1,329 @@
+"""What people have, read as it stands: formats, names of fields, conversations, and what is said of the rest."""
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from smartdpp.corpus.hub import Hub
+from smartdpp.corpus.jsonl import Jsonl
+from smartdpp.corpus.notes import noted, said
+from smartdpp.errors import InputError
+
+ROWS = [{"task": "t", "prompt": "one", "response": "NA"}, {"task": "007", "prompt": "zwei\nZeilen", "response": "1.50"}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def plain(rows):
+    return [{field: row[field] for field in ("task", "prompt", "response")} for row in rows]
+
+
+def rows(path, **parameters):
+    return list(Jsonl(path if isinstance(path, list) else str(path), **parameters).rows())
+
+
+def reading(path, **parameters):
+    with noted() as notes:
+        found = rows(path, **parameters)
+    return found, notes
+
+
+def jsonl(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def packed_zst(content):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+def csv_of(delimiter):
+    cells = [list(ROWS[0]), *([f'"{value}"' for value in row.values()] for row in ROWS)]
+    return "\n".join(delimiter.join(line) for line in cells).encode() + b"\n"
+
+
+WRITERS = {
+    "x.jsonl": lambda path: path.write_bytes(LINES),
+    "x.ndjson": lambda path: path.write_bytes(LINES),
+    "lines.json": lambda path: path.write_bytes(LINES),
+    "x.jsonl.gz": lambda path: path.write_bytes(gzip.compress(LINES)),
+    "x.jsonl.bz2": lambda path: path.write_bytes(bz2.compress(LINES)),
+    "x.jsonl.xz": lambda path: path.write_bytes(lzma.compress(LINES)),
+    "x.jsonl.zst": lambda path: path.write_bytes(packed_zst(LINES)),
+    "array.json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+    "array.json.gz": lambda path: path.write_bytes(gzip.compress(json.dumps(ROWS).encode())),
+    "called.jsonl": lambda path: path.write_text(json.dumps(ROWS)),
+    "wrapped.json": lambda path: path.write_text(json.dumps({"version": 1, "data": ROWS}, indent=1)),
+    "x.csv": lambda path: path.write_bytes(csv_of(",")),
+    "x.csv.gz": lambda path: path.write_bytes(gzip.compress(csv_of(","))),
+    "x.tsv": lambda path: path.write_bytes(b"\xef\xbb\xbf" + csv_of("\t")),
+    "x.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
+    "x.feather": lambda path: pa.feather.write_feather(pa.Table.from_pylist(ROWS), str(path)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_holds_the_same_rows(tmp_path, name):
+    import pyarrow.feather
+
+    assert pyarrow.feather
+    WRITERS[name](tmp_path / name)
+    assert plain(rows(tmp_path / name)) == ROWS
+    assert plain(rows(tmp_path)) == ROWS
+    assert rows(tmp_path)[0]["source"] == name
+
+
+def test_save_to_disk_one_split_of_it_and_a_dictionary_of_splits(tmp_path, monkeypatch):
+    from datasets import Dataset, DatasetDict
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    one, both = tmp_path / "one", tmp_path / "both"
+    Dataset.from_list(ROWS).save_to_disk(str(one))
+    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(str(both))
+    assert plain(rows(one)) == plain(Hub(str(one)).rows()) == plain(rows(both / "train")) == ROWS
+    assert plain(Hub(str(both), split="test").rows()) == ROWS[:1]
+    assert "holds the splits train, test: name one, as corpus.path=" in Jsonl(str(both)).check()[0]
+    with pytest.raises(InputError, match="no split validation; there are train, test"):
+        list(Hub(str(both), split="validation").rows())
+
+
+def test_several_files_a_glob_and_a_folder_of_all_kinds(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jsonl", "b.csv", "c.parquet"):
+        WRITERS[name.replace(name[0], "x", 1)](tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no data")
+    (tmp_path / "in" / "numbers.csv").write_text("epoch,loss\n1,2\n")
+    (tmp_path / "in" / ".hidden.jsonl").write_text("broken")
+    found, notes = reading(tmp_path / "in")
+    assert plain(found) == 3 * ROWS
+    assert notes.facts()["files"] == {"JSON lines": 1, "CSV": 1, "parquet": 1}
+    assert set(notes.passed_over) == {"notes.txt", "numbers.csv", ".hidden.jsonl"}
+    assert "passed over 3 files (.hidden.jsonl, notes.txt, numbers.csv)" in "; ".join(said(notes.facts()))
+    assert plain(rows(f"{tmp_path}/in/[ab].*")) == 2 * ROWS
+    several = [f"{tmp_path}/in/c.parquet", f"{tmp_path}/in/*.jsonl"]
+    assert plain(rows(several)) == 2 * ROWS
+    assert Jsonl(several).fingerprint() != Jsonl(several[:1]).fingerprint()
+    assert "no file matches" in Jsonl(f"{tmp_path}/*.parquet").check()[0]
+    assert "is an empty list" in Jsonl([]).check()[0]
+
+
+def test_what_smartdpp_wrote_below_a_folder_is_not_read_as_its_corpus(tmp_path):
+    WRITERS["x.jsonl"](tmp_path / "x.jsonl")
+    before = [corpus(str(tmp_path)).fingerprint() for corpus in (Jsonl, Hub)]
+    for folder in ("store/mixture/0123456789abcdef", "store/corpus/0123456789abcdef.partial", "runs/random-tfidf-b1-s0-01234567", "report"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "mixture.jsonl").write_bytes(LINES)
+    (tmp_path / "report" / "report.html").touch()
+    (tmp_path / "report" / "results.csv").touch()
+    assert [corpus(str(tmp_path)).fingerprint() for corpus in (Jsonl, Hub)] == before
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_bytes(corpus.read_bytes())
+    first = small_run(f"corpus.path={tmp_path}", "until=corpus")
+    from smartdpp.pipeline import execute
+
+    execute(first)
+    again = small_run(f"corpus.path={tmp_path}", "until=corpus")
+    assert again.slug == first.slug
+    assert again.corpus.finished
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "response"),
+    [
+        ({"instruction": "Add.", "input": "1, 2", "output": "3"}, "Add.\n\n1, 2", "3"),
+        ({"instruction": "Greet.", "input": "", "output": "Hello"}, "Greet.", "Hello"),
+        ({"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada"}, "Who?\n\nAda wrote it.", "Ada"),
+        ({"prompt": "p", "completion": "c"}, "p", "c"),
+        ({"question": "q", "answer": "a"}, "q", "a"),
+        ({"inputs": "i", "targets": "t"}, "i", "t"),
+        ({"prompt": "p", "response": ["r"]}, "p", "r"),
+        ({"prompt": "p", "response": 42}, "p", "42"),
+        ({"conversations": [{"from": "human", "value": "h"}, {"from": "gpt", "value": "g"}]}, "h", "g"),
+        ({"messages": [{"role": "User", "content": "h"}, {"role": "Assistant", "content": "g"}]}, "h", "g"),
+        ({"messages": json.dumps([{"role": "user", "content": "h"}, {"role": "assistant", "content": "g"}])}, "h", "g"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "h"}]}, {"role": "assistant", "content": "g"}]},
+            "h",
+            "g",
+        ),
+        (
+            {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "h"}, {"from": "gpt", "value": "g"}]},
+            "System: s\n\nUser: h",
+            "g",
+        ),
+    ],
+)
+def test_names_that_common_datasets_use(tmp_path, record, prompt, response):
+    [row] = rows(jsonl(tmp_path / "x.jsonl", record), constants={"task": "t"})
+    assert (row["prompt"], row["response"], row["answer"]) == (prompt, response, None)
+
+
+def test_numbers_and_choices(tmp_path):
+    mc = {"task": 3, "prompt": "p", "response": "two", "choices": ["one", "two"]}
+    arc = {**mc, "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "answer": "B"}
+    found, notes = reading(jsonl(tmp_path / "x.jsonl", {**mc, "answer": 1}, arc))
+    assert [(row["task"], row["choices"], row["answer"]) for row in found] == [("3", ["one", "two"], "1"), ("3", ["one", "two"], "two")]
+    assert notes.counts["read_otherwise"]["task is a number, read as its digits"] == 2
+    with pytest.raises(InputError, match=r"line 1: answer 1 is the text of choice 0, and the index of another"):
+        rows(jsonl(tmp_path / "x.jsonl", {**mc, "choices": ["1", "2"], "answer": 1}))
+
+
+def test_super_natural_instructions(tmp_path):
+    task = {
+        "Contributors": ["x"],
+        "Definition": ["Add the numbers."],
+        "Instances": [{"id": "a", "input": "1 2", "output": ["3"]}, {"id": "b", "input": "2 2", "output": ["4", "four"]}],
+    }
+    (tmp_path / "task001_add.json").write_text(json.dumps(task, indent=1))
+    found, notes = reading(tmp_path)
+    assert [(row["id"], row["prompt"], row["response"]) for row in found] == [
+        ("a", "Add the numbers.\n\n1 2", "3"),
+        ("b", "Add the numbers.\n\n2 2", "4"),
+    ]
+    assert {row["task"] for row in found} == {"task001_add"}
+    assert notes.counts["read_otherwise"]["the first of several right answers is taken"] == 1
+
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            {"messages": [*TURNS, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
+            r"turn 3 \(assistant\) has no content, but tool_calls",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, TURNS[1]]}, r"turn 1 \(user\) holds image_url beside text"),
+        ({"messages": [TURNS[0], TURNS[1] | {"weight": 0}]}, "its last assistant turn has weight 0"),
+        ({"messages": TURNS[:1]}, "no assistant turn"),
+        ({"prompt": "p", "response": None}, "the row has no response"),
+        ({"prompt": "p", "response": [{"text": "r"}]}, "A tree of replies"),
+        ({"prompt": "p", "output": "o", "completion": "c"}, "its response could be output or completion: say which with corpus.columns"),
+    ],
+)
+def test_a_row_that_cannot_be_read_ends_the_run_or_is_left_out_and_counted(tmp_path, record, message):
+    good = {"prompt": "p", "response": "r"}
+    path = jsonl(tmp_path / "x.jsonl", good, record, good)
+    with pytest.raises(InputError, match=rf"x.jsonl, line 2: .*{message}.*corpus.on_bad_row=drop leaves such rows out"):
+        rows(path, constants={"task": "t"})
+    found, notes = reading(path, constants={"task": "t"}, on_bad_row="drop")
+    assert len(found) == 2
+    [counted] = notes.record()["rows_left_out"].values()
+    assert counted == {"rows": 1, "first": [f"{path}, line 2"]}
+    with pytest.raises(InputError, match="none of its rows can be read"):
+        rows(jsonl(path, record), constants={"task": "t"}, on_bad_row="drop")
+
+
+def test_malformed_lines_can_be_left_out_too(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(LINES + b'{"task": \n[1]\n"\xff"\n' + LINES)
+    found, notes = reading(path, on_bad_row="drop")
+    assert plain(found) == 2 * ROWS
+    assert notes.facts()["rows_left_out"] == {"malformed JSON": 1, "not UTF-8": 1, "not an object": 1}
+    with pytest.raises(InputError, match=r"corpus.on_bad_row is 'skip': choose refuse"):
+        Jsonl(str(path), on_bad_row="skip")
+
+
+def test_fields_that_are_not_read_are_counted(tmp_path):
+    turns = [TURNS[0], TURNS[1] | {"thinking": "hm", "weight": 0.5}]
+    several = [*TURNS, *TURNS, TURNS[0]]
+    path = jsonl(tmp_path / "x.jsonl", {"messages": turns, "reasoning": "so", "id": "1"}, {"messages": several}, {"messages": TURNS})
+    _, notes = reading(path, constants={"task": "t"})
+    assert notes.facts()["fields_not_read"] == {"reasoning": 1, "thinking of turns": 1, "weight of turns": 1}
+    assert notes.facts()["read_otherwise"] == {
+        "conversations of several turns: earlier ones are pasted into the prompt as text, the last answer is trained on": 1,
+        "turns after the last answer are left out": 1,
+    }
+    assert "fields not read: reasoning (1 row), thinking of turns (1 row)" in "; ".join(said(notes.facts()))
+
+
+def test_notes_reach_the_stage_and_dropped_json(small_run, corpus, tmp_path):
+    from smartdpp.console import describe
+    from smartdpp.pipeline import execute
+
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(
+        corpus.read_bytes() + b'{"task": "add", "prompt": "6*7?", "response": null}\n{"task": "add", "prompt": "6*7?", "response": 42}\n'
+    )
+    run = small_run(f"corpus.path={path}", "corpus.on_bad_row=drop", "until=corpus")
+    execute(run)
+    line = describe("corpus", run.corpus.meta()["facts"])
+    assert "1 row left out as unreadable (1 without response; first places in dropped.json)" in line
+    assert "1 row: response is a number, read as its digits" in line
+    dropped = json.loads((run.corpus.path / "dropped.json").read_text())["reading"]
+    assert dropped["rows_left_out"] == {"without response": {"rows": 1, "first": [f"{path}, line 121"]}}
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.parquet"])
+def test_a_row_longer_than_the_bound_is_refused_by_its_place(tmp_path, name):
+    long = {"task": "t", "prompt": "w" * 200_000, "response": "r"}
+    path = tmp_path / name
+    writers = {
+        "x.jsonl": lambda: jsonl(path, ROWS[0], long, ROWS[0]),
+        "x.json": lambda: path.write_text(json.dumps([ROWS[0], long])),
+        "x.csv": lambda: path.write_text(f"task,prompt,response\nt,p,r\nt,{long['prompt']},r\n"),
+        "x.parquet": lambda: pq.write_table(pa.Table.from_pylist([ROWS[0], long]), path),
+    }
+    writers[name]()
+    assert len(rows(path)) >= 2
+    with pytest.raises(InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"):
+        rows(path, max_line_mib=0.1)
+    if name == "x.jsonl":
+        assert len(rows(path, max_line_mib=0.1, on_bad_row="drop")) == 2
+
+
+def test_csv_cells_and_rows(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,task,prompt,response,license\n01,t,6*7?,42,\n02,t,short\n03,null,q,NA,MIT\n")
+    with pytest.raises(InputError, match=r"x.csv, row 2: 3 cells for 5 columns"):
+        rows(path)
+    found, notes = reading(path, on_bad_row="drop")
+    assert [(row["id"], row["task"], row["response"], row["license"]) for row in found] == [
+        ("01", "t", "42", None),
+        ("03", "null", "NA", "MIT"),
+    ]
+    assert sum(notes.facts()["rows_left_out"].values()) == 1
+    path.write_text("task,prompt,prompt\na,b,c\n")
+    with pytest.raises(InputError, match="names prompt twice"):
+        rows(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.parquet", b"PAR1" + bytes(60), r"x.parquet: cannot be read as parquet"),
+        ("x.arrow", b"\xff\xff\xff\xff", r"x.arrow: cannot be read as arrow"),
+        ("x.json", json.dumps(ROWS)[:-1].encode(), r"x.json: the JSON array is cut short after item 2, line 1"),
+        ("x.json", b'[{"task": "t" "prompt"}]', r"x.json, item 1 \(line 1\): malformed JSON"),
+        ("x.json", b'{"task":\n', r"x.json: malformed JSON"),
+        ("x.jsonl.zst", b"00000000: 2e20", r"x.jsonl.zst, line 1: malformed JSON .*is called .zst but is not packed so"),
+        ("x.xlsx", b"PK\x03\x04\xff\xfe", r"x.xlsx, line 1: not UTF-8 .*none of .jsonl, .ndjson"),
+        ("x.jsonl.xz", lzma.compress(LINES * 99)[:-30], r"x.jsonl.xz: the .xz cannot be read beyond line \d+"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        rows(tmp_path / name)
+
+
+def test_a_json_array_is_read_item_by_item(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([ROWS[0] | {"prompt": f"{i} é [{{,"} for i in range(5000)], indent=1) + "\n")
+    found = iter(Jsonl(str(path)).rows())
+    assert next(found)["prompt"].startswith("0")
+    assert [row["prompt"] for row in found] == [f"{i} é [{{," for i in range(1, 5000)]
+    assert Path(path).stat().st_size > 1 << 18
