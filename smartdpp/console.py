@@ -166,7 +166,8 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
         )
     if facts.get("ldd") is not None:
         return _distance(facts)
-    return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se"))
+    told = [name for name, value in facts.items() if isinstance(value, (int, float)) and not name.endswith("_se") and name != "truncated"]
+    return "; ".join([", ".join(f"{name} {facts[name]:.4g}" for name in told), *not_evaluated(facts)])
 
 
 def _distance(facts: dict[str, Any]) -> str:
@@ -184,6 +185,21 @@ def _distance(facts: dict[str, Any]) -> str:
 def cut(facts: dict[str, Any]) -> list[str]:
     """A sentence on what an embedding did not read, if anything."""
     return [f"{facts['cut_rows']} rows were cut, by {facts['cut_tokens']} tokens in all"] if facts.get("cut_rows") else []
+
+
+def not_evaluated(facts: dict[str, Any]) -> list[str]:
+    """Sentences on the documents that an evaluation passed over or cut to fit the model's context, and on tasks that have none left."""
+    said = []
+    if passed_over := facts.get("passed_over"):
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in passed_over.items())
+        said.append(f"{sum(passed_over.values())} documents were passed over ({reasons})")
+    if truncated := facts.get("truncated"):
+        said.append(f"{truncated} documents were cut to fit the model's context")
+    if lost := facts.get("lost_tasks"):
+        said.append(
+            f"no document is left of {', '.join(map(one_line, lost[:5]))}" + (f" and {len(lost) - 5} more tasks" if len(lost) > 5 else "")
+        )
+    return said
 
 
 def plan(run: Run) -> None:

@@ -118,7 +118,7 @@ def artifacts(run: Path) -> dict[str, Path]:
 
 def main_metric(results: pd.DataFrame) -> str:
     """The metric that the figures show: loss, or the first of the others that was scored."""
-    return next(metric for metric in METRICS if metric in results)
+    return next((metric for metric in METRICS if metric in results), None) or str(results["score_metric"].iloc[0])
 
 
 def labels(table: pd.DataFrame, names: list[str]) -> list[str]:

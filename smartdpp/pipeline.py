@@ -51,7 +51,7 @@ VERSION = {
     "mixture": 1,
     "diversity": 2,
     "adapter": 2,
-    "scores": 1,
+    "scores": 2,
 }
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
 
@@ -219,9 +219,10 @@ LAST = {"corpus": "corpus", "embedding": "embedding", "mixture": "diversity", "a
 def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
     """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own groups among them."""
     run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
-    _check_measure(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget))
     if run.corpus.finished:
         _check_pool(run)
+    else:
+        _refuse([*_measure_problems(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget)), *_document_problems(run)])
     return run
 
 
@@ -329,23 +330,41 @@ def _round(this: Round) -> dict[str, Callable[[Run, Path], dict[str, Any]]]:
 
 
 def _check_pool(run: Run) -> None:
-    """What only the corpus tells, before anything that takes long: whether the budget is there, and the query of a targeted selection."""
+    """What only the corpus tells, before anything that takes long: whether the budget is there, the documents of the evaluation, and the
+    query of a targeted selection. InputError lists all that is wrong."""
     n = run.corpus.meta()["facts"]["n_pool"]
     size = run.parts.strategy.size(n, run.cfg.budget)
-    if size > n:
-        raise InputError(f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus")
-    _check_measure(run, size)
+    problems = [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"] if size > n else []
+    problems += [*_measure_problems(run, size), *_document_problems(run)]
     if isinstance(run.parts.strategy, Targeted):
-        run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+        try:
+            run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+        except InputError as error:
+            problems.append(str(error))
+    _refuse(problems)
 
 
-def _check_measure(run: Run, size: int) -> None:
+def _document_problems(run: Run) -> list[str]:
+    """What the evaluation would refuse, before any model works; nothing where no score is asked for, or the base model has its own."""
+    if run.cfg.until in ("corpus", "embedding", "mixture") or run.base.finished:
+        return []
+    known = run.corpus.finished  # its tokenizer was used then, so the model is on this machine
+    return run.parts.evaluation.check_documents(run_rows(run, "heldout") if known else None, run.parts.model if known else None)
+
+
+def _measure_problems(run: Run, size: int) -> list[str]:
     """A distance cannot be read at more examples than the mixture of this ``size`` has."""
     measure, where = run.parts.diversity, "diversity"
     if isinstance(measure, AllMeasures):
         measure, where = measure.log_det, "diversity.log_det"
     if run.trains and isinstance(measure, LogDetDistance) and (measure.n or 0) > size:
-        raise InputError(f"{where}.n={measure.n}: the mixture holds {size} examples; choose at most {size}, or null for the largest")
+        return [f"{where}.n={measure.n}: the mixture holds {size} examples; choose at most {size}, or null for the largest"]
+    return []
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _corpus(run: Run, out: Path) -> dict[str, Any]:
@@ -442,6 +461,8 @@ def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
+    from smartdpp.evaluation.rows import evaluated
+
     try:
         run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
     except NotFinite as error:
@@ -455,4 +476,4 @@ def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:
         from smartdpp.query import refuse_scored
 
         refuse_scored(run.query.here(), (sample["id"] for sample in read_samples(out / "samples.jsonl")))
-    return read_json(out / "scores.json")["mean"]
+    return evaluated(read_json(out / "scores.json"))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.evaluation.scores import METRICS, main_metric
 from smartdpp.store import read_json, write_json
 
 if TYPE_CHECKING:
     from smartdpp.pipeline import Run
 
-METRICS = ("loss", "bits_per_byte", "exact_match", "rouge_l", "accuracy")
+__all__ = ["METRICS", "write"]
 
 
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
@@ -31,16 +32,20 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
     row["mixture_content"] = content(read(run.mixture.here()))  # the same in runs that trained on the same rows in the same order
     samples = {which: read_samples(folder / "samples.jsonl") for which, folder in at.items()}
-    for metric in METRICS:
-        if metric in tuned["mean"]:
-            row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}
-            for which, name in (("base", f"{metric}_base"), ("tuned", metric)):
-                mean = mean_interval(samples[which], metric)
-                row |= {f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
-            change = paired(samples["base"], samples["tuned"], metric)
-            row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
+    main = main_metric(tuned["mean"])
+    metrics = list(dict.fromkeys([main, *(metric for metric in METRICS if metric in tuned["mean"])]))
+    for metric in metrics:
+        row |= {f"{metric}_base": base["mean"][metric], metric: tuned["mean"][metric]}
+        for which, name in (("base", f"{metric}_base"), ("tuned", metric)):
+            mean = mean_interval(samples[which], metric)
+            row |= {f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
+        change = paired(samples["base"], samples["tuned"], metric)
+        row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
     for task, scores in tuned["tasks"].items():
-        row |= {f"{metric}/{task}": scores[metric] for metric in METRICS if metric in scores}
+        row |= {f"{metric}/{task}": scores[metric] for metric in metrics if metric in scores}
+    evaluated = run.scores.meta()["facts"]
+    row |= {"documents": tuned["mean"]["n"], "documents_passed_over": sum(evaluated["passed_over"].values())}
+    row |= {"documents_truncated": evaluated["truncated"], "tasks_without_documents": len(evaluated["lost_tasks"])}
     if run.trains:
         training = run.adapter.meta()["facts"]
         row["mean_response_tokens"] = training["response_tokens"] / training["rows"]
@@ -53,7 +58,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
             f"made_in/{name}": meta["seconds"],
             f"peak_gib/{name}": meta["peak_gib"],
         }
-    row["score"] = tuned["mean"].get("loss", next(iter(tuned["mean"].values())))
+    row |= {"score": tuned["mean"][main], "score_metric": main}
     row |= {name: run.scores.meta()[name] for name in ("commit", "uncommitted", "machine")}
     write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})
     return row

@@ -6,14 +6,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smartdpp.console import cut, describe
+from smartdpp.console import cut, describe, not_evaluated
 from smartdpp.gather import artifacts as places
 from smartdpp.mixture import read_tasks
 from smartdpp.remote import META, file, shown
+from smartdpp.result import METRICS
 from smartdpp.store import read_json
 from smartdpp.visible import one_line
 
-LABELS = {"loss": "loss (nats/token)", "exact_match": "exact match", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
+
+class Labels(dict[str, str]):
+    """What metrics are called; one of lm-eval's own by its name there."""
+
+    def __missing__(self, metric: str) -> str:
+        return metric.replace("_", " ")
+
+
+LABELS = Labels({"loss": "loss (nats/token)", "bits_per_byte": "bits per byte", "exact_match": "exact match", "rouge_l": "ROUGE-L"})
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
 
 
@@ -25,6 +34,8 @@ def show(run: Path) -> None:
     artifacts = places(run)
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
     console.print(_scores(row, artifacts))
+    for said in not_evaluated(read_json(file(artifacts["base scores"] / META))["facts"]):
+        console.print(f"held-out documents: {said}")
     if row["n"]:
         console.print(_mixture(row, artifacts))
         console.print(_diversity(row))
@@ -40,7 +51,7 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
     base = read_json(file(artifacts["base scores"] / "scores.json"))
     tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
-    metrics = [metric for metric in LABELS if metric in tuned["mean"]]
+    metrics = [m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])] or [row["score_metric"]]
     table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
     table.add_column("task")
     table.add_column("n", justify="right")

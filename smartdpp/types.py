@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -154,7 +154,16 @@ class Recipe(Protocol):
 
 
 class Evaluation(Protocol):
+    from_corpus: ClassVar[bool]  # whether its documents are the corpus's held-out rows
+
     def check(self) -> list[str]: ...
+    def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
+        """Every problem that the documents tell without a model's weights, each as one sentence.
+
+        ``heldout`` and ``model`` (its tokenizer and configuration) are None where the corpus has not been made yet.
+        """
+        ...
+
     def fingerprint(self) -> str: ...
     def split(self) -> dict[str, Any]:
         """The parameters that decide what is held out; with the fingerprint they go into the corpus artifact's key, the rest does not."""

@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
 from smartdpp.config import without_paths
 from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.mixture import content, read
-from smartdpp.pipeline import Run, _evaluate, execute
+from smartdpp.pipeline import Run, _evaluate, execute, prepare
+from smartdpp.report import main as report
 from smartdpp.store import read_json
 from smartdpp.study import state
 
@@ -104,6 +107,68 @@ def test_the_budget_is_refused_before_embedding(small_run: Callable[..., Run]) -
     assert "97" in (run.path / "error.txt").read_text()
     with pytest.raises(InputError, match="96"):  # once the pool is known, the check itself refuses
         small_run("budget=97", "until=plan")
+
+
+def test_documents_that_are_passed_over_are_in_every_record(
+    small_run: Callable[..., Run], tmp_path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["a short one", "x" * 2500, "another"]
+    rows = [{"task": "mine", "prompt": text, "response": "yes", "choices": ["yes", "no"]} for text in texts]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = ["evaluation=jsonl", f"evaluation.path={tmp_path / 'own.jsonl'}", "evaluation.tasks=null", "evaluation.generate=false"]
+    run = small_run("strategy=random", *own)
+    with caplog.at_level("INFO", "smartdpp"):
+        execute(run)
+    said = "1 documents were passed over (1 too long)"
+    assert run.base.meta()["facts"]["passed_over"] == run.scores.meta()["facts"]["passed_over"] == {"too_long": 1}
+    row = read_json(run.path / "result.json")
+    assert [row[name] for name in ("documents", "documents_passed_over", "documents_truncated", "tasks_without_documents")] == [2, 1, 0, 0]
+    printed = capsys.readouterr().out
+    assert f"held-out documents: {said}" in printed
+    assert said in (run.path / "run.log").read_text()
+    assert report([str(run.path)]) == 0
+    assert "1 held-out documents were passed over" in capsys.readouterr().out
+
+    rows[2] |= {"answer": "perhaps"}
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"own.jsonl, line 3: .*answer 'perhaps' is none of its 2 choices"):
+        small_run("strategy=random", *own, "until=plan")
+    assert not small_run("strategy=random", *own, "until=mixture").done, "who asks for no score is not asked for answers"
+
+
+def test_a_metric_of_lm_evals_own_is_the_score_and_has_a_report(
+    configure: Callable[..., DictConfig], tmp_path, capsys: pytest.CaptureFixture
+) -> None:
+    quiz = """
+task: normed
+dataset_path: json
+dataset_kwargs: {data_files: {test: quiz.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: ["yes", "certainly not"]
+doc_to_target: label
+metric_list:
+  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
+"""
+    (tmp_path / "mine.yaml").write_text(quiz)
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps({"question": f"is {i} odd?", "label": i % 2}) + "\n" for i in range(3)))
+    lm_eval = {
+        "_target_": "smartdpp.evaluation.harness.Harness",
+        "tasks": ["normed"],
+        "include_path": str(tmp_path),
+        "data_dir": str(tmp_path),
+    }
+    cfg = configure("strategy=random")
+    cfg.evaluation = lm_eval
+    run = prepare(cfg, HydraConfig.get().runtime.choices)
+    score = execute(run)
+    row = read_json(run.path / "result.json")
+    assert (row["score_metric"], row["documents"]) == ("acc_norm", 3)
+    assert score == row["score"] == row["acc_norm"] == row["acc_norm/normed"] <= 1
+    assert "acc norm" in capsys.readouterr().out
+    assert report([str(run.path)]) == 0
+    assert "acc norm" in capsys.readouterr().out
 
 
 def test_more_tasks_than_there_are(small_run: Callable[..., Run]) -> None:

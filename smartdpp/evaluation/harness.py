@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     from smartdpp.evaluation.scores import Sample
 
@@ -33,9 +34,12 @@ class Harness:
     ``org/name`` is read from ``data_dir/org/name``, and a task's own data files from there too; nothing is fetched then.
 
     Prompts are lm-eval's text; a model with the chat format reads them as one user turn. What is longer than the model's context is cut
-    from the left, lm-eval's rule, and counted under ``truncated``. Metrics that are no mean over documents have no place in a paired
-    comparison: they are left out and named under ``left_out``.
+    from the left, lm-eval's rule, and counted under ``truncated``. Metrics that are no mean over documents, or lower where better, have no
+    place in a paired comparison: they are left out and named under ``left_out``. A task of perplexity (``loglikelihood_rolling``) reads
+    whole documents, in windows, and has the loss and the bits per byte of ours beside lm-eval's perplexities.
     """
+
+    from_corpus: ClassVar[bool] = False
 
     tasks: list[str]
     num_fewshot: int | None = None
@@ -80,6 +84,20 @@ class Harness:
     def documents(self) -> Iterator[Row]:
         return iter(())
 
+    def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
+        """Loads the tasks with their data, as lm-eval does it, and looks at every document's texts: once in a process."""
+        key = f"{self} {self.fingerprint()}"
+        if key not in checked:
+            from smartdpp.evaluation.language_model import quiet
+
+            with quiet():
+                try:
+                    tasks = self._load()
+                    checked[key] = [problem for name, task in sorted(tasks.items()) for problem in _task_problems(name, task, self.limit)]
+                except InputError as error:
+                    checked[key] = [str(error)]
+        return checked[key]
+
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from lm_eval.evaluator import evaluate
 
@@ -89,6 +107,7 @@ class Harness:
         with quiet():
             tasks = self._load()
             lm = load(model, adapter, self.batch_size)
+            means, left_out = {name: _means(task) for name, task in tasks.items()}, _all_left_out(tasks)
             finished = finished_samples(out)
             done: list[Sample] = []
             for name, task in sorted(tasks.items()):
@@ -96,36 +115,31 @@ class Harness:
                 samples = finished.get(name, [])
                 if [sample["id"] for sample in samples] != [str(i) for i in range(n)]:
                     print(f"evaluating {name}: {n} documents", flush=True)
+                    task.aggregation = _counted(task)  # type: ignore[method-assign]
                     found = evaluate(lm, {"tasks": {name: task}}, limit=self.limit, bootstrap_iters=0)
-                    samples = _samples(lm, name, found["samples"][name], _means(task))
+                    samples = _samples(lm, name, found["samples"][name], task, means[name])
                     write_samples(out / SAMPLES, done + samples)
                 done += samples
         truncated = {name: n for name in sorted(tasks) if (n := sum(s["truncated"] for s in done if s["task"] == name))}
-        if truncated:
-            total = sum(truncated.values())
-            print(f"evaluation: {total} documents of {len(truncated)} tasks were cut to fit the model's context", flush=True)
-        left_out = {name: rest for name, task in sorted(tasks.items()) if (rest := sorted(set(task.aggregation()) - _means(task)))}
         how = {"limit": self.limit, "batch_size": self.batch_size, "num_fewshot": self.num_fewshot, "seed": self.seed}
         write_scores(out, done, settings=settings(lm) | how, truncated=truncated, left_out=left_out)
 
     def _load(self) -> dict[str, Task]:
-        """lm-eval's task objects by name, with their data. InputError if a name is unknown or the data is out of reach."""
+        """lm-eval's tasks by name, with their data. InputError if a name is unknown, a definition is wrong or the data is missing."""
         import datasets
         from lm_eval.tasks import TaskManager
 
-        include = str(_folder(self.include_path)) if self.include_path else None
-        manager = TaskManager(include_path=include, include_defaults=False)
+        include = _folder(self.include_path) if self.include_path else None
+        manager = TaskManager(include_path=str(include) if include else None, include_defaults=False)
         if not set(self.tasks) <= set(manager.all_tasks):
-            manager = TaskManager(include_path=include)  # reads all of lm-eval's definitions: about 15 s
+            _refuse_broken(self.tasks, include)
+            manager = TaskManager(include_path=str(include) if include else None)  # reads all of lm-eval's definitions: about 15 s
         known(self.tasks, manager.all_tasks, "lm-eval")
         place = contextlib.chdir(_folder(self.data_dir)) if self.data_dir else contextlib.nullcontext()
         offline, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE or bool(self.data_dir)
         try:
             with place:
-                tasks = manager.load(list(self.tasks))["tasks"]
-        except (OSError, ValueError) as error:
-            source = f"in evaluation.data_dir={self.data_dir}" if self.data_dir else "on the hub (evaluation.data_dir=FOLDER reads a copy)"
-            raise InputError(f"evaluation.tasks={','.join(self.tasks)}: the data was not found {source}: {error}") from error
+                tasks = {name: task for wanted in self.tasks for name, task in self._loaded(manager, wanted).items()}
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
         for name, task in tasks.items():
@@ -138,12 +152,100 @@ class Harness:
             task.set_fewshot_seed(self.seed)
         return tasks
 
+    def _loaded(self, manager: TaskManager, name: str) -> dict[str, Task]:
+        """The tasks of one name. What goes wrong in a definition, or in reading its data, is lm-eval's or the definition's own error."""
+        try:
+            return dict(manager.load([name])["tasks"])
+        except Exception as error:
+            if not isinstance(error, OSError) and "BuilderConfig" not in str(error):  # which is a set's name
+                raise InputError(
+                    f"evaluation.tasks={name}: lm-eval cannot make this task{_where(manager, name)}: {_line(error)}"
+                ) from error
+            source = f"in evaluation.data_dir={self.data_dir}" if self.data_dir else "on the hub (evaluation.data_dir=FOLDER reads a copy)"
+            raise InputError(f"evaluation.tasks={name}: the data was not found {source}: {_line(error)}") from error
 
-def _samples(lm: HFLM, name: str, examples: list[dict[str, Any]], means: set[str]) -> list[Sample]:
+
+checked: dict[str, list[str]] = {}  # by component and content: loading takes long, and a sweep's cells share it
+ROLLING = "loglikelihood_rolling"
+ROLLING_METRICS = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+SHOWN = 3  # wrong documents of a task; the rest are counted
+
+
+def _task_problems(name: str, task: Task, limit: int | None) -> list[str]:
+    """What would stop the task, or make its scores wrong without a word, found by making its texts without a model."""
+    if not len(task.eval_docs):
+        return [f"evaluation.tasks: {name} has no document"]
+    if not _means(task) and task.OUTPUT_TYPE != ROLLING:
+        left = ", ".join(sorted(_left_out(task))) or "none"
+        return [
+            f"evaluation.tasks: {name} has no metric that is a mean over documents and higher where better, for a paired comparison "
+            f"(it has {left})"
+        ]
+    problems = []
+    docs = task.eval_docs
+    for i in range(len(docs) if limit is None else min(limit, len(docs))):
+        try:
+            wrong = _document_problem(task, docs[i])
+        except Exception as error:  # of a template or a function of the definition
+            wrong = f"its texts cannot be made: {_line(error)}"
+        if wrong:
+            problems.append(f"evaluation.tasks: {name}, document {i}: {wrong}")
+    if shots := task.config.num_fewshot:
+        try:
+            task.fewshot_context(docs[0], shots)
+        except Exception as error:
+            problems.append(f"evaluation.num_fewshot={shots}: the shots of {name} cannot be made: {_line(error)}; set a smaller number")
+    if len(problems) > SHOWN:
+        problems[SHOWN - 1 :] = [f"{problems[SHOWN - 1]}; {len(problems) - SHOWN} more documents of {name} are wrong"]
+    return problems
+
+
+def _document_problem(task: Task, doc: Any) -> str | None:
+    """A text that is missing, or a right answer that is none of the choices: lm-eval would score it 0 and say nothing."""
+    text, target = task.doc_to_text(doc), task.doc_to_target(doc)
+    if task.OUTPUT_TYPE == ROLLING:
+        return None if isinstance(target, str) and target else "its text is empty"
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return None
+    choices = task.doc_to_choice(doc)
+    right = text if task.multiple_input else target
+    for one in right if isinstance(right, list) else [right]:
+        fits = 0 <= one < len(choices) if isinstance(one, int) else one in choices
+        if not fits:
+            return f"its answer {one!r} is none of its {len(choices)} choices ({', '.join(map(str, choices))}) nor the index of one"
+    return None
+
+
+def _refuse_broken(names: list[str], include: Path | None) -> None:
+    """InputError for a file of ``include`` that mentions one of these tasks and cannot be read: lm-eval passes over it in silence."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for path in sorted(include.rglob("*.yaml")) if include else []:
+        if any(_word(name).search(path.read_bytes()) for name in names):
+            try:
+                load_yaml(path, resolve_func=False)
+            except Exception as error:
+                raise InputError(f"evaluation.include_path: {path} cannot be read: {_line(error)}") from error
+
+
+def _where(manager: TaskManager, name: str) -> str:
+    entry = manager.task_index.get(name)
+    return f" from {entry.yaml_path}" if entry and entry.yaml_path else ""
+
+
+def _line(error: Exception) -> str:
+    """A library's error in one line, with its kind where the message alone would be cryptic."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _samples(lm: HFLM, name: str, examples: list[dict[str, Any]], task: Task, means: set[str]) -> list[Sample]:
     """One sample per document. A task with several answer filters has its metrics once per filter, as ``metric,filter``."""
     several = len({example["filter"] for example in examples}) > 1
     samples: dict[int, Sample] = {}
     for example in examples:
+        if task.OUTPUT_TYPE == ROLLING:
+            samples[example["doc_id"]] = _rolling(lm, name, task, example)
+            continue
         choice = isinstance(example["filtered_resps"][0], tuple | list)  # (log-likelihood, whether it is the greedy one) per choice
         sample = samples.setdefault(
             example["doc_id"],
@@ -163,19 +265,46 @@ def _samples(lm: HFLM, name: str, examples: list[dict[str, Any]], means: set[str
     return [samples[doc_id] for doc_id in sorted(samples)]
 
 
+def _rolling(lm: HFLM, name: str, task: Task, example: dict[str, Any]) -> Sample:
+    """A document read from its first token to its last, whatever its length. A definition may count words and bytes in its own way."""
+    text = str(example["target"])
+    counted = {metric: example[metric][1] for metric in ROLLING_METRICS if metric in example}
+    return {
+        "task": name,
+        "id": str(example["doc_id"]),
+        "nll": -float(example["filtered_resps"][0]),
+        "tokens": len(lm.tok_encode(text, add_special_tokens=False)),
+        "bytes": counted.get("byte_perplexity") or counted.get("bits_per_byte") or len(text.encode()),
+        "words": counted.get("word_perplexity") or len(re.split(r"\s+", text)),
+        "generation": None,
+        "target": text,
+        "choice_logprobs": None,
+        "truncated": False,
+    }
+
+
 def _too_long(lm: HFLM, context: str, continuation: str | dict[str, Any] = "") -> bool:
+    """Whether lm-eval cuts it: by the tokens that the model is given, a chat's frame among them."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     if isinstance(continuation, dict):
-        return len(lm.tok_encode(context)) > lm.max_length - normalize_gen_kwargs(continuation, lm.max_gen_toks)["max_gen_toks"]
-    return len(lm.tok_encode(context + continuation)) > lm.max_length + 1
+        room = normalize_gen_kwargs(continuation, lm.max_gen_toks)["max_gen_toks"]
+        return lm.tok_batch_encode([context])[0].shape[1] > lm.max_length - room
+    if not context:
+        return 1 + len(lm.tok_encode(continuation)) > lm.max_length + 1
+    return sum(map(len, lm._encode_pair(context, continuation))) > lm.max_length + 1
 
 
 def _means(task: Task) -> set[str]:
-    """The task's metrics that are the mean of one number per document."""
+    """The task's metrics that are the mean of one number per document, more of it being better."""
     from lm_eval.api.metrics import mean, nanmean
 
-    return {metric for metric, aggregate in task.aggregation().items() if aggregate in (mean, nanmean)}
+    better = task.higher_is_better()
+    return {metric for metric, aggregate in task.aggregation().items() if aggregate in (mean, nanmean) and better.get(metric) is not False}
+
+
+def _left_out(task: Task) -> set[str]:
+    return set(task.aggregation()) - _means(task) - set(ROLLING_METRICS if task.OUTPUT_TYPE == ROLLING else ())
 
 
 def _mentioned(name: str, include_path: str | None) -> bool:
@@ -183,8 +312,22 @@ def _mentioned(name: str, include_path: str | None) -> bool:
     package = find_spec("lm_eval")
     folders = [Path(folder) / "tasks" for folder in package.submodule_search_locations or []] if package else []
     folders += [_folder(include_path)] if include_path else []
-    word = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])".encode())
+    word = _word(name)
     return any(word.search(path.read_bytes()) for folder in folders for path in folder.rglob("*.yaml"))
+
+
+def _all_left_out(tasks: dict[str, Task]) -> dict[str, list[str]]:
+    return {name: rest for name, task in sorted(tasks.items()) if (rest := sorted(_left_out(task)))}
+
+
+def _counted(task: Task) -> Callable[[], dict[str, Any]]:
+    """In place of the task's aggregation: scores are made from the samples, and lm-eval's own may overflow (a perplexity of long words)."""
+    counts = dict.fromkeys(task.aggregation(), len)
+    return lambda: counts
+
+
+def _word(name: str) -> re.Pattern[bytes]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])".encode())
 
 
 def _folder(path: str) -> Path:

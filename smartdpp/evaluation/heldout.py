@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class Heldout:
     after its first words (a blank line: a base model has not learned to end) or after ``max_new_tokens``. ``generate=False`` measures the
     loss alone, in about half the time.
     """
+
+    from_corpus: ClassVar[bool] = True
 
     tasks: list[str] | None = None
     num_tasks: int = 8
@@ -68,6 +70,12 @@ class Heldout:
 
     def documents(self) -> Iterator[Row]:
         return iter(())
+
+    def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
+        from smartdpp.evaluation.rows import row_problems
+
+        how = {"limit": self.limit, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
+        return [] if heldout is None else row_problems(_by_task(heldout.to_pylist()), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from smartdpp.evaluation.rows import evaluate_rows

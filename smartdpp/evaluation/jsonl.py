@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartdpp.corpus.jsonl import Jsonl as Rows
-from smartdpp.corpus.rows import WAY_OUT
+from smartdpp.corpus.rows import WAY_OUT, with_ids
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, some_left
+from smartdpp.evaluation.tasks import right_choice
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SHOWN = 5  # wrong rows; the rest are counted
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Jsonl:
     Each prompt is preceded by ``num_fewshot`` solved rows of its task. Tasks that are in the corpus too leave the pool. The other
     parameters are those of `smartdpp.evaluation.heldout.Heldout` and `smartdpp.corpus.jsonl.Jsonl`.
     """
+
+    from_corpus: ClassVar[bool] = False
 
     path: str | list[str]
     columns: dict[str, str | list[str]] = field(default_factory=dict)
@@ -66,13 +71,53 @@ class Jsonl:
 
     def documents(self) -> Iterator[Row]:
         """The file's rows, or those of ``tasks``. InputError names the line that cannot be read, or a task that is not there."""
+        return (row for _, row in self._placed())
+
+    def _placed(self) -> Iterator[tuple[str, Row]]:
+        """The documents, each with its file and line."""
         seen: set[str] = set()
+        place = ""
+
+        def read() -> Iterator[tuple[str, Row]]:
+            nonlocal place
+            for place, row in self._rows()._read():  # noqa: UP028  # place is read below, before the next row is
+                yield place, row
+
         with _as_evaluation():
-            for row in self._rows().rows():
+            for row in with_ids(read):
                 seen.add(row["task"])
                 if self.tasks is None or row["task"] in self.tasks:
-                    yield row
+                    yield place, row
         known(self.tasks or [], seen, self.path if isinstance(self.path, str) else ", ".join(self.path))
+
+    def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
+        """A wrong answer is told with its file and line, also in rows that ``limit`` leaves out."""
+        from smartdpp.evaluation.rows import row_problems
+
+        tasks: dict[str, list[Row]] = {}
+        wrong = []
+        try:
+            for place, row in self._placed():
+                tasks.setdefault(row["task"], []).append(row)
+                try:
+                    right_choice(row)
+                except InputError as error:
+                    wrong.append(f"{place}: {error}")
+        except InputError as error:
+            return [str(error)]
+        if wrong:
+            more = f"; {len(wrong) - SHOWN} more rows have such an answer" if len(wrong) > SHOWN else ""
+            return [*wrong[: SHOWN - 1], *(one + more for one in wrong[SHOWN - 1 : SHOWN])]
+        return row_problems(
+            tasks,
+            model,
+            limit=self.limit,
+            max_new_tokens=self.max_new_tokens,
+            generate=self.generate,
+            seed=self.seed,
+            max_tokens=self.max_tokens,
+            num_fewshot=self.num_fewshot,
+        )
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         from smartdpp.evaluation.tasks import unscored

@@ -47,6 +47,19 @@ def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
     return language_model(weights, model.tokenizer(), model.format, batch_size)
 
 
+def context(model: Model) -> int | None:
+    """How many tokens the model reads at once, by the rule of lm-eval and without its weights; None where it cannot be told."""
+    from lm_eval.models.utils import resolve_max_length
+    from transformers import AutoConfig
+
+    tokenizer = model.tokenizer()
+    try:
+        config = AutoConfig.from_pretrained(tokenizer.name_or_path)
+    except (OSError, ValueError):  # not here, or of a kind that comes with code
+        return None
+    return resolve_max_length(config, tokenizer)
+
+
 def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fmt: str, batch_size: int) -> HFLM:
     """Wraps loaded weights. The class is defined here because its base takes seconds to import."""
     import torch
@@ -55,6 +68,7 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
     class LanguageModel(HFLM):
         progress: tqdm | None = None
+        special_tokens = True  # those that the tokenizer puts around a text
 
         @torch.inference_mode()
         def answer(self, requests: list[Instance]) -> list[Answer]:
@@ -85,9 +99,16 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         def tok_encode(
             self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
         ) -> list[int]:
-            special = True if add_special_tokens is None else add_special_tokens
+            special = self.special_tokens if add_special_tokens is None else add_special_tokens
             ids = tokenizer(string, add_special_tokens=special, split_special_tokens=True)["input_ids"]
             return ids[-left_truncate_len:] if left_truncate_len else ids
+
+        def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+            self.special_tokens = False  # lm-eval's window begins with one of its own
+            try:
+                return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+            finally:
+                self.special_tokens = True
 
         def tok_batch_encode(
             self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ def evaluate_rows(
     """Writes ``samples.jsonl`` and, last, ``scores.json``.
 
     Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that is empty, or longer than
-    ``max_tokens`` or the model's context, is passed over and counted under ``excluded``. InputError if nothing is left at all.
+    ``max_tokens`` or the model's context, is passed over and counted under ``excluded``; tasks that lost every document so are named under
+    ``lost_tasks``. InputError if nothing is left at all.
     """
     from lm_eval.evaluator import evaluate
     from tqdm import tqdm
@@ -47,7 +49,8 @@ def evaluate_rows(
     generation = {"max_new_tokens": max_new_tokens, "stop": stop} if generate else None
     with quiet():
         lm = load(model, adapter, batch_size)
-        chosen, excluded = _fitting(model, tasks, lm.max_length, limit, max_tokens, max_new_tokens if generate else 0, num_fewshot, seed)
+        room = max_new_tokens if generate else 0
+        chosen, excluded = fitting(model, tasks, lm.max_length, limit, max_tokens, room, num_fewshot, seed)
         finished = finished_samples(out)
         done: list[Sample] = []
         with tqdm(total=sum(map(len, chosen.values())), unit="document", desc="evaluating") as lm.progress:
@@ -68,6 +71,7 @@ def evaluate_rows(
         | {"limit": limit, "batch_size": batch_size, "max_tokens": max_tokens, "num_fewshot": num_fewshot, "seed": seed}
         | (generation or {"max_new_tokens": None, "stop": None}),
         excluded=excluded,
+        lost_tasks=[name for name in sorted(tasks) if name not in chosen],
         tokens=sum(sample["prompt_tokens"] + sample["tokens"] for sample in done),
     )
 
@@ -81,7 +85,12 @@ def finished_samples(out: Path) -> dict[str, list[Sample]]:
 
 
 def write_scores(out: Path, samples: list[Sample], **facts: Any) -> None:
-    """``scores.json``, the last file. ``facts`` are what else a reader of the numbers must know."""
+    """``scores.json``, the last file. ``facts`` are what else a reader of the numbers must know; some have a default.
+
+    ``excluded`` counts the documents of a task that were passed over, by reason, ``truncated`` those that were cut to fit, ``lost_tasks``
+    names the tasks without any document, ``left_out`` the metrics of a task that cannot be compared.
+    """
+    facts = {"excluded": {}, "truncated": {}, "lost_tasks": [], "left_out": {}} | facts
     write_samples(out / SAMPLES, samples)
     by_task: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -90,16 +99,36 @@ def write_scores(out: Path, samples: list[Sample], **facts: Any) -> None:
     write_json(out / SCORES, {"tasks": scores, "mean": mean_scores(scores), **facts})
 
 
+def evaluated(scores: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a finished evaluation, from its ``scores.json``: the means over tasks, and what was not evaluated or not whole."""
+    passed_over: dict[str, int] = {}
+    for reasons in scores["excluded"].values():
+        for reason, n in reasons.items():
+            passed_over[reason] = passed_over.get(reason, 0) + n
+    missing = {"passed_over": passed_over, "truncated": sum(scores["truncated"].values()), "lost_tasks": scores["lost_tasks"]}
+    return scores["mean"] | missing
+
+
 def settings(lm: HFLM) -> dict[str, Any]:
     """What else the numbers depend on."""
     dtype = str(lm.model.dtype).removeprefix("torch.")
     return {"lm_eval": version("lm_eval"), "device": device_name(), "dtype": dtype, "context": lm.max_length}
 
 
-def _fitting(
-    model: Model, tasks: dict[str, list[Row]], context: int, limit: int, max_tokens: int | None, room: int, num_fewshot: int, seed: int
+def fitting(
+    model: Model,
+    tasks: dict[str, list[Row]],
+    context: int | None,
+    limit: int,
+    max_tokens: int | None,
+    room: int,
+    num_fewshot: int,
+    seed: int,
 ) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]]]:
-    """The documents to evaluate by task, and why and how often others were passed over. ``room`` is kept free for the generation."""
+    """The documents to evaluate by task, and why and how often others were passed over. ``room`` is kept free for the generation.
+
+    ``context`` None: not known yet, so no document is too long for it. InputError if nothing is left at all.
+    """
     from smartdpp.encode import encode
 
     tokenizer = model.tokenizer()
@@ -110,7 +139,7 @@ def _fitting(
         n_prompt = encoded[0].n_prompt
         if n_prompt == 0 or not row["response"]:
             return "empty_prompt" if n_prompt == 0 else "empty_response"
-        too_long = max(n_prompt + room, *(len(ids) for ids, _ in encoded)) > context
+        too_long = context is not None and max(n_prompt + room, *(len(ids) for ids, _ in encoded)) > context
         return "too_long" if too_long or (max_tokens is not None and len(encoded[0].ids) > max_tokens) else None
 
     chosen: dict[str, list[Row]] = {}
@@ -124,12 +153,41 @@ def _fitting(
                 reasons[reason] = reasons.get(reason, 0) + 1
             else:
                 chosen.setdefault(name, []).append(row)
-    bound = f"too long: over {context} tokens of context" + (f" or evaluation.max_tokens={max_tokens}" if max_tokens else "")
-    if excluded:
-        n = sum(sum(reasons.values()) for reasons in excluded.values())
-        print(f"evaluation: {n} documents of {len(excluded)} tasks were passed over, empty or {bound}", flush=True)
-    if lost := [name for name in sorted(tasks) if name not in chosen]:
-        print(f"evaluation: no document is left of {', '.join(lost)}", flush=True)
     if not chosen:
-        raise InputError(f"evaluation: each of the {sum(map(len, tasks.values()))} held-out documents is empty or {bound}")
+        limits = ([f"over {context} tokens of context"] if context else []) + (
+            [f"evaluation.max_tokens={max_tokens}"] if max_tokens else []
+        )
+        raise InputError(
+            f"evaluation: each of the {sum(map(len, tasks.values()))} held-out documents is empty or too long: {' or '.join(limits)}; "
+            "give shorter ones, or a model that reads more"
+        )
     return chosen, excluded
+
+
+def row_problems(
+    tasks: dict[str, list[Row]],
+    model: Model | None,
+    *,
+    limit: int,
+    max_new_tokens: int,
+    generate: bool,
+    seed: int,
+    max_tokens: int | None = None,
+    num_fewshot: int = 0,
+) -> list[str]:
+    """What `evaluate_rows` would refuse, found without a model's weights; without ``model``, all but what does not fit its context."""
+    from smartdpp.evaluation.language_model import context
+
+    problems = [] if tasks else ["evaluation: there is no held-out document: hold out tasks that the corpus has"]
+    for _, rows in sorted(tasks.items()):
+        try:
+            for row in islice(documents(rows, num_fewshot, seed), limit):
+                right_choice(row)
+        except InputError as error:
+            problems.append(str(error))
+    if model is not None and not problems:
+        try:
+            fitting(model, tasks, context(model), limit, max_tokens, max_new_tokens if generate else 0, num_fewshot, seed)
+        except InputError as error:
+            problems.append(str(error))
+    return problems

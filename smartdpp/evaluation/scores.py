@@ -6,7 +6,10 @@ exact_match    share of generations equal to the response, both stripped of surr
 rouge_l        mean ROUGE-L F1 of generation and response (Lin 2004; rouge_score, no stemming; it reads Latin letters and digits only)
 accuracy       share of documents whose right choice has the highest total log-likelihood; the first wins a tie
 
-Any other number in a sample is a metric of lm-eval's own and is averaged over documents. Standard errors are over documents; for the two
+word_perplexity, byte_perplexity    exp of nats per word and per byte of a document that is scored from its first token on (lm-eval's
+               loglikelihood_rolling); its loss and bits per byte are of the whole document too
+
+Any other number in a sample is a metric of lm-eval's own and is averaged over documents. Standard errors are over documents; for the
 ratios by linearisation (Cochran, Sampling Techniques, ch. 6). One document has no standard error: null.
 """
 
@@ -25,8 +28,10 @@ from smartdpp.store import write_text
 
 Sample = dict[str, Any]
 
+METRICS = ("loss", "bits_per_byte", "exact_match", "rouge_l", "accuracy")  # ours, the main one first
 RATIOS = {"loss": ("tokens", 1.0), "bits_per_byte": ("bytes", 1 / math.log(2))}
-FACTS = {"task", "id", "nll", "tokens", "bytes", "prompt_tokens", "generation", "target", "choice_logprobs", "truncated"}
+PERPLEXITIES = {"word_perplexity": "words", "byte_perplexity": "bytes"}  # of rolling documents, which alone have words
+FACTS = {"task", "id", "nll", "tokens", "bytes", "words", "prompt_tokens", "generation", "target", "choice_logprobs", "truncated"}
 
 
 def metrics(samples: Iterable[Sample]) -> list[str]:
@@ -35,13 +40,18 @@ def metrics(samples: Iterable[Sample]) -> list[str]:
     for sample in samples:
         if sample.get("nll") is not None:
             seen.update(dict.fromkeys(RATIOS))
+        if sample.get("words") is not None:
+            seen.update(dict.fromkeys(PERPLEXITIES))
         seen.update(dict.fromkeys(name for name, value in sample.items() if name not in FACTS and value is not None))
     return sorted(seen, key=lambda name: name not in RATIOS)
 
 
 def terms(samples: list[Sample], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numerators and denominators, float64[n] each: the metric is the ratio of their sums. Samples without it count 0 in both."""
-    if metric in RATIOS:
+    """Numerators and denominators, float64[n] each: the metric is the ratio of their sums, of a perplexity its logarithm. Samples without
+    it count 0 in both."""
+    if metric in PERPLEXITIES:
+        pairs = [(sample["nll"], sample[PERPLEXITIES[metric]]) if sample.get("words") is not None else (0, 0) for sample in samples]
+    elif metric in RATIOS:
         size, scale = RATIOS[metric]
         pairs = [(sample["nll"] * scale, sample[size]) if sample.get("nll") is not None else (0, 0) for sample in samples]
     else:
@@ -51,16 +61,26 @@ def terms(samples: list[Sample], metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def task_scores(samples: list[Sample]) -> dict[str, Any]:
-    """n documents, and for each metric its estimate and ``<metric>_se``."""
+    """n documents, and for each metric its estimate and ``<metric>_se``; None for what no number holds."""
     scores: dict[str, Any] = {"n": len(samples)}
     for metric in metrics(samples):
         numerator, denominator = terms(samples, metric)
         n, total = np.count_nonzero(denominator), denominator.sum()
         estimate = numerator.sum() / total
         residual = numerator - estimate * denominator
-        scores[metric] = float(estimate)
-        scores[f"{metric}_se"] = float(np.sqrt(n / (n - 1) * (residual**2).sum()) / total) if n > 1 else None
+        error = np.sqrt(n / (n - 1) * (residual**2).sum()) / total if n > 1 else None
+        if metric in PERPLEXITIES:
+            with np.errstate(over="ignore"):
+                estimate = np.exp(estimate)
+            error = None if error is None else estimate * error  # to first order
+        scores[metric] = float(estimate) if np.isfinite(estimate) else None
+        scores[f"{metric}_se"] = None if error is None or not np.isfinite(error) else float(error)
     return scores
+
+
+def main_metric(mean: dict[str, Any]) -> str:
+    """The metric that a run's score is: the first of ours that was measured, else the first of lm-eval's own."""
+    return next(name for name in (*METRICS, *mean) if name in mean and name != "n" and not name.endswith("_se"))
 
 
 def mean_scores(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -69,7 +89,7 @@ def mean_scores(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for metric in dict.fromkeys(name.removesuffix("_se") for scores in tasks.values() for name in scores if name.endswith("_se")):
         values = [scores[metric] for scores in tasks.values() if metric in scores]
         errors = [scores[f"{metric}_se"] for scores in tasks.values() if metric in scores]
-        mean[metric] = float(np.mean(values))
+        mean[metric] = None if None in values else float(np.mean(values))
         mean[f"{metric}_se"] = None if None in errors else float(np.sqrt(np.sum(np.square(errors))) / len(errors))
     return mean
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.evaluation.scores import main_metric
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import BLUE, GREY, ORANGE, SHOWN_TASKS, panels, style
 from smartdpp.gather import LOSSES, artifacts
 from smartdpp.mixture import read_tasks
 from smartdpp.remote import file
-from smartdpp.result import METRICS
 from smartdpp.store import read_json
 from smartdpp.summary import LABELS
 from smartdpp.visible import one_line
@@ -66,7 +66,7 @@ def _task_shares(tasks: pd.DataFrame) -> Drawing:
 
 def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
     """Two scores.json: what finetuning did to every held-out task."""
-    metric = next(name for name in METRICS if name in tuned["mean"])
+    metric = main_metric(tuned["mean"])
     tasks = [task for task in tuned["tasks"] if metric in tuned["tasks"][task] and metric in base["tasks"][task]]
     tasks.sort(key=lambda task: base["tasks"][task][metric], reverse=True)
     names = [f"{one_line(task)} (n = {tuned['tasks'][task]['n']})" for task in tasks] + ["mean over tasks"]
@@ -105,7 +105,8 @@ def _diversity_curve(measured: dict[str, Any]) -> Drawing:
     ax.set_xlim(1, max(2, len(curve)))
     ax.set_xlabel("n, examples in greedy order")
     ax.set_ylabel("log determinant distance\n(nats per example)")
-    title = f"Diversity: {measured['kept']} of {measured['size']} examples kept; lower is more diverse"
+    kept = f"at least {n}" if measured["kept"] is None else measured["kept"]  # greedy stopped at n
+    title = f"Diversity: {kept} of {measured['size']} examples kept; lower is more diverse"
     ax.set_title(title)
     ax.margins(y=0.18)
     return Drawing("diversity", f"{title}. The log determinant distance is {value:.3f} nats per example at n = {n}.", figure)

@@ -11,6 +11,12 @@ from smartdpp.report.numbers import best_first, columns, described, mean, metric
 from smartdpp.study import Paper
 from smartdpp.summary import LABELS
 
+NOT_EVALUATED = {
+    "documents_passed_over": "held-out documents were passed over, empty or longer than the model reads",
+    "documents_truncated": "held-out documents were cut to fit the model's context",
+    "tasks_without_documents": "held-out tasks have no document left",
+}
+
 
 def section(results: Results, paper: Paper | None = None) -> Section:
     import pandas as pd
@@ -65,6 +71,9 @@ def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
         + (f" ({results.documents} documents)" if results.documents else "")
         + "; ± is the 95 % t interval over seeds, left out where all seeds agree."
     ]
+    for column, what in NOT_EVALUATED.items():
+        if column in results.table and (most := results.table[column].max()) > 0:
+            notes.append(f"{most:.0f} {what}.")
     if len(sizes) and sizes.min() == 1:
         notes.append("One seed: no interval.")
     if len(sizes) and (sizes == 2).any():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.gather import plain
+from smartdpp.gather import main_metric, plain
 from smartdpp.intervals import t_interval
 from smartdpp.result import METRICS
 
@@ -39,7 +39,8 @@ def heading(name: str) -> str:
 def metrics(table: pd.DataFrame) -> list[str]:
     """The metrics shown. Bits per byte say the same as the loss unless models with different tokenizers are compared."""
     several = "model" in table and table["model"].nunique() > 1
-    return [metric for metric in METRICS if metric in table and (several or metric != "bits_per_byte" or "loss" not in table)]
+    ours = [metric for metric in METRICS if metric in table and (several or metric != "bits_per_byte" or "loss" not in table)]
+    return ours or [main_metric(table)]
 
 
 def columns(results: Results) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation.harness import Harness
-from smartdpp.evaluation.scores import read_samples
+from smartdpp.evaluation.scores import main_metric, read_samples
+
+from .lively import Lively
 
 QUIZ = """
 task: local_quiz
@@ -35,6 +38,21 @@ doc_to_target: question
 generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
 metric_list:
   - {metric: exact_match, aggregation: mean, higher_is_better: true}
+"""
+
+
+READ = """
+task: local_read
+dataset_path: json
+dataset_kwargs: {data_files: {test: quiz.jsonl}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: question
+metric_list:
+  - metric: word_perplexity
+  - metric: byte_perplexity
+  - metric: bits_per_byte
 """
 
 
@@ -138,3 +156,101 @@ def test_the_fingerprint_is_the_folders_content(folder):
     assert harness(folder, "local_quiz").fingerprint() == before
     (folder / "data" / "quiz.jsonl").write_text("{}\n")
     assert harness(folder, "local_quiz").fingerprint() != before
+
+
+def define(folder, text, **changes):
+    """A definition like QUIZ's with other lines, each under a new name, so that nothing is remembered of another test's."""
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (folder / "tasks" / "quiz.yaml").write_text(text)
+    return harness(folder, "local_quiz")
+
+
+def test_whole_documents_have_a_loss_and_lm_evals_perplexities(folder, model):
+    from lm_eval.evaluator import evaluate
+
+    from smartdpp.evaluation.language_model import load
+
+    (folder / "tasks" / "read.yaml").write_text(READ)
+    texts = ["one two three", "a  b\tc", "pétales rouges", "x y " * 2000]  # the last is longer than the context
+    (folder / "data" / "quiz.jsonl").write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    component = harness(folder, "local_read")
+    assert component.check_documents(None, model) == []
+    component.evaluate(model, None, None, folder)
+    scores, samples = json.loads((folder / "scores.json").read_text()), read_samples(folder / "samples.jsonl")
+    theirs = evaluate(load(model, None, 8), {"tasks": component._load()}, bootstrap_iters=0)["results"]["local_read"]
+    ours = scores["tasks"]["local_read"]
+    for metric in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+        assert ours[metric] == pytest.approx(theirs[f"{metric},none"], rel=1e-5)
+    tokenizer = model.tokenizer()
+    tokens = [len(tokenizer(sample["target"], split_special_tokens=True, add_special_tokens=False)["input_ids"]) for sample in samples]
+    assert ours["loss"] == pytest.approx(sum(sample["nll"] for sample in samples) / sum(tokens))
+    assert (scores["left_out"], scores["truncated"]) == ({}, {}), "a document longer than the context is read in windows"
+    assert main_metric(scores["mean"]) == "loss"
+
+
+def test_a_perplexity_that_no_number_holds_is_null(folder, model):
+    (folder / "tasks" / "read.yaml").write_text(READ)
+    harness(folder, "local_read").evaluate(model, None, None, folder)  # a word of 3,000 letters is among them
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["mean"]["word_perplexity"] is scores["tasks"]["local_read"]["word_perplexity_se"] is None
+    assert scores["mean"]["loss"] > 0
+
+
+def test_what_is_wrong_with_a_definition_is_said_before_any_model(folder):
+    (problem,) = define(folder, QUIZ, **{"{{question}}\\nAnswer:": "{{nosuch}}"}).check_documents(None, None)
+    assert problem.startswith("evaluation.tasks=local_quiz: lm-eval cannot make this task from ")
+    assert problem.endswith("quiz.yaml: UndefinedError: 'nosuch' is undefined")
+    (problem,) = define(folder, QUIZ, **{"quiz.jsonl": "none.jsonl"}).check_documents(None, None)
+    assert f"the data was not found in evaluation.data_dir={folder / 'data'}" in problem
+    assert "none.jsonl" in problem
+    (problem,) = define(folder, QUIZ, **{"metric: acc, aggregation: mean": "metric: mcc, aggregation: matthews_corrcoef"}).check_documents(
+        None, None
+    )
+    assert "local_quiz has no metric that is a mean over documents" in problem
+    assert "mcc" in problem
+    (problem,) = define(folder, QUIZ, **{"test_split: test": "test_split: tset"}).check_documents(None, None)
+    assert "lm-eval cannot make this task" in problem
+    assert "tset" in problem
+    (problem,) = define(folder, "include: gone.yaml\n" + QUIZ).check_documents(None, None)
+    assert problem.startswith(f"evaluation.include_path: {folder / 'tasks' / 'quiz.yaml'} cannot be read: FileNotFoundError")
+    (problem,) = define(folder, QUIZ + "  bad: [").check_documents(None, None)
+    assert "quiz.yaml cannot be read: ParserError" in problem
+
+
+def test_every_document_is_looked_at_before_any_model(folder):
+    rows = [{"question": f"{i}?", "label": label} for i, label in enumerate([0, 1, 2, -1, 5, 7])] + [{"question": None, "label": 0}]
+    (folder / "data" / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = harness(folder, "local_quiz").check_documents(None, None)
+    assert problems[0] == "evaluation.tasks: local_quiz, document 2: its answer 2 is none of its 2 choices (yes, no) nor the index of one"
+    assert problems[2].endswith("; 1 more documents of local_quiz are wrong")
+    assert harness(folder, "local_quiz", limit=2).check_documents(None, None) == []
+    (problem,) = harness(folder, "local_quiz", limit=2, num_fewshot=50).check_documents(None, None)
+    assert problem.startswith("evaluation.num_fewshot=50: the shots of local_quiz cannot be made")
+
+
+def test_a_set_without_documents_is_refused(folder):
+    (folder / "data" / "quiz.jsonl").write_text("")
+    assert len(harness(folder, "local_quiz").check_documents(None, None)) == 1
+
+
+def test_a_task_of_the_hub_without_the_hub_is_refused_before_any_model(folder, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    hub = define(
+        folder, QUIZ, **{"dataset_path: json": "dataset_path: nobody/nothing", "dataset_kwargs: {data_files: {test: quiz.jsonl}}": ""}
+    )
+    (problem,) = replace(hub, data_dir=None).check_documents(None, None)
+    assert "the data was not found on the hub (evaluation.data_dir=FOLDER reads a copy)" in problem
+    (problem,) = hub.check_documents(None, None)
+    assert "the data was not found in evaluation.data_dir" in problem
+
+
+def test_a_chat_s_frame_counts_where_a_document_is_cut(folder):
+    text = "x" * (2048 - len("\nAnswer:") - len(" yes"))
+    (folder / "data" / "quiz.jsonl").write_text(json.dumps({"question": text, "label": 0}) + "\n")
+    for fmt, cut in (("plain", {}), ("chat", {"local_quiz": 1})):
+        (folder / fmt).mkdir()
+        harness(folder, "local_quiz").evaluate(Lively(format=fmt), None, None, folder / fmt)
+        assert json.loads((folder / fmt / "scores.json").read_text())["truncated"] == cut

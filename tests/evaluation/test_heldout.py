@@ -44,3 +44,14 @@ def test_rows_of_the_table_are_evaluated(model, tmp_path):
     rows = [row(task, i, f"{task} {i}?", str(i)) for task in ("gcd", "maze") for i in range(5)]
     Heldout(limit=3, max_new_tokens=4).evaluate(model, None, pa.Table.from_pylist(rows), tmp_path)
     assert {task: s["n"] for task, s in json.loads((tmp_path / "scores.json").read_text())["tasks"].items()} == {"gcd": 3, "maze": 3}
+
+
+def test_documents_are_checked_once_the_corpus_is_there(model):
+    assert Heldout(tasks=["t"]).check_documents(None, None) == []
+    rows = [row("t", 0, "Is 1 odd?", "yes", choices=["yes", "no"]), row("t", 1, "Is 2 odd?", "nope", choices=["yes", "no"])]
+    (problem,) = Heldout(tasks=["t"]).check_documents(pa.Table.from_pylist(rows), model)
+    assert problem.startswith("row 't/1' of task 't': answer 'nope' is none of its 2 choices")
+    (problem,) = Heldout(tasks=["t"], max_new_tokens=4096).check_documents(pa.Table.from_pylist(rows[:1]), model)
+    assert "each of the 1 held-out documents is empty or too long: over 2048 tokens of context" in problem
+    (problem,) = Heldout(tasks=["t"]).check_documents(pa.Table.from_pylist(rows[:0]), model)
+    assert "there is no held-out document" in problem

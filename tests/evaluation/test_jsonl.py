@@ -56,3 +56,33 @@ def test_errors_speak_of_the_evaluation(tmp_path):
         Jsonl("x", columns={"nonsense": "y"})
     with pytest.raises(InputError, match=r"evaluation\.num_fewshot is -1"):
         Jsonl("x", num_fewshot=-1)
+
+
+def test_a_wrong_answer_is_told_with_its_line_before_any_model(tmp_path):
+    rows = [row("quiz", i, f"Is {i} even?", "yes", choices=["yes", "no"], answer="maybe" if i in (2, 4) else "yes") for i in range(6)]
+    file = tmp_path / "heldout.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    problems = Jsonl(str(file), limit=1).check_documents(None, None)
+    assert len(problems) == 2
+    assert problems[0].startswith(f"{file}, line 3: row 'quiz/2' of task 'quiz': answer 'maybe' is none of its 2 choices")
+    for r in rows:
+        r["answer"] = "maybe"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    problems = Jsonl(str(file)).check_documents(None, None)
+    assert len(problems) == 5
+    assert problems[-1].endswith("; 1 more rows have such an answer")
+
+
+def test_shots_and_lengths_are_checked_before_any_model(path, model):
+    assert Jsonl(path, num_fewshot=3).check_documents(None, model) == []
+    problems = Jsonl(path, num_fewshot=5).check_documents(None, None)
+    assert problems == [f"evaluation.num_fewshot=5: task 'echo' has 3 other prompts than row '{_first(problems)}''s; set it to 3 or less"]
+    (problem,) = Jsonl(path, max_tokens=2).check_documents(None, model)
+    assert "each of the 10 held-out documents is empty or too long: over 2048 tokens of context or evaluation.max_tokens=2" in problem
+    assert Jsonl(path, max_tokens=2).check_documents(None, None) == [], "without a model nothing is said of tokens"
+    (problem,) = Jsonl(path, tasks=["ecko"]).check_documents(None, None)
+    assert "no task ecko; did you mean echo" in problem
+
+
+def _first(problems):
+    return problems[0].split("row '")[1].split("'")[0]

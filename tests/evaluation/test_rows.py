@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from smartdpp.console import describe
 from smartdpp.encode import encode
 from smartdpp.errors import InputError
-from smartdpp.evaluation.rows import evaluate_rows
+from smartdpp.evaluation.rows import evaluate_rows, evaluated
 from smartdpp.evaluation.scores import read_samples
 
 from .lively import Lively, row
@@ -104,16 +105,18 @@ def test_text_reaches_the_model_as_it_is(text, fmt, tmp_path):
             assert not set(ids[:-1]) & set(model.tokenizer().all_special_ids)
 
 
-def test_documents_that_do_not_fit_are_counted_and_an_emptied_task_is_named(model, tmp_path, capsys):
+def test_documents_that_do_not_fit_are_counted_and_an_emptied_task_is_named(model, tmp_path):
     long = [row("long", i, "x" * 3000, "y") for i in range(2)]
     mixed = [row("mixed", 0, "short", "y"), row("mixed", 1, "z" * 100, "y"), row("mixed", 2, "short", ""), row("mixed", 3, "", "y")]
     evaluate_rows(model, None, {"long": long, "mixed": mixed}, tmp_path, **HOW, max_tokens=50)
     found = scores(tmp_path)
     assert found["excluded"] == {"long": {"too_long": 2}, "mixed": {"too_long": 1, "empty_response": 1, "empty_prompt": 1}}
     assert list(found["tasks"]) == ["mixed"]
-    printed = capsys.readouterr().out
-    assert "5 documents of 2 tasks were passed over" in printed
-    assert "no document is left of long" in printed
+    facts = evaluated(found)
+    assert facts["passed_over"] == {"too_long": 3, "empty_response": 1, "empty_prompt": 1}
+    assert (facts["n"], facts["truncated"], facts["lost_tasks"]) == (1, 0, ["long"])
+    said = describe("base scores", facts)
+    assert "5 documents were passed over (3 too long, 1 empty response, 1 empty prompt); no document is left of long" in said
     with pytest.raises(InputError, match="each of the 2 held-out documents"):
         evaluate_rows(model, None, {"long": long}, tmp_path, **HOW)
 
