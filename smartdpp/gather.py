@@ -1,7 +1,8 @@
 """Finished runs gathered into one table, with what tells them apart.
 
-The table holds what the runs' result.json hold, and three things that need more than one run: the settings in which the runs differ, seeds
-aside; a label made of them; and the log determinant distance read at one n, without which it does not compare.
+The table holds what the runs' result.json hold (``mixture_content`` always), and three things that need more than one run: the settings
+in which the runs differ, seeds aside; a label made of them; and the log determinant distance read at one n, without which it does not
+compare.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def collect(runs: list[Path]) -> Results:
     if table.empty:
         return Results(table, [], pd.DataFrame(), {}, None, [], [])
     configs = [_config(run) for run in runs]
+    table["mixture_content"] = [_mixture(run, row) for run, row in zip(runs, rows, strict=True)]
     differing = settings(configs, rows)
     table = pd.concat([table, differing[[name for name in differing if name not in table]]], axis=1)
     names = [name for name in differing if name not in ("strategy", "budget")]
@@ -114,6 +116,11 @@ def artifacts(run: Path) -> dict[str, Path]:
     store = run.absolute().parent.parent / "store"
     listed = read_json(run / "artifacts.json") if (run / "artifacts.json").is_file() else {}
     return {name: store / Path(path).parent.name / Path(path).name for name, path in listed.items()}
+
+
+def _mixture(run: Path, row: dict[str, Any]) -> str:
+    """The same for runs that trained on the same rows. Older runs do not say: of theirs, those with one artifact for their mixture."""
+    return row.get("mixture_content") or artifacts(run).get("mixture", run).name
 
 
 def main_metric(results: pd.DataFrame) -> str:

@@ -70,19 +70,66 @@ def test_differences_are_paired_by_seed(sweep: Path) -> None:
     (sweep / "runs" / "random-2" / "result.json").unlink()  # this seed has no pair now
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     (row,) = lines(section(report(sweep / "out"), "Against random"))
-    assert (row["pairs"], row["± over seeds"], row["reading"]) == ("2", "0.000", "no claim from 2 seeds")
+    assert (row["pairs"], row["± over seeds"], row["reading"]) == ("2", "0.000", "no claim from 2 seeds: it needs 5")
     assert row["Δ loss (nats/token)"].startswith("-0.200 ± ")
-    assert "One or two seeds carry no claim." in report(sweep / "out")
+    assert "A claim needs 5 seeds: from fewer, differences and their intervals are shown and nothing is claimed." in report(sweep / "out")
 
 
 @pytest.mark.parametrize(("shift", "reading"), [(-0.3, "better"), (0.3, "worse"), (0.0, "no difference shown")])
-def test_three_pairs_are_read_by_their_interval(tmp_path: Path, shift: float, reading: str) -> None:
-    for seed, noise in enumerate((-0.02, 0.0, 0.03)):
+def test_five_pairs_are_read_by_their_interval(tmp_path: Path, shift: float, reading: str) -> None:
+    for seed, noise in enumerate((-0.02, 0.0, 0.03, 0.01, -0.01)):
         finished_run(tmp_path, f"r{seed}", strategy="random", seed=seed, loss=2.0)
         finished_run(tmp_path, f"s{seed}", seed=seed, loss=2.0 + shift + noise)
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     (row,) = lines(section(report(tmp_path / "out"), "Against random"))
-    assert (row["pairs"], row["reading"]) == ("3", reading)
+    assert (row["pairs"], row["reading"]) == ("5", reading)
+
+
+def test_four_pairs_are_no_claim_however_well_they_agree(tmp_path: Path) -> None:
+    for seed in range(4):
+        finished_run(tmp_path, f"r{seed}", strategy="random", seed=seed, loss=2.0)
+        finished_run(tmp_path, f"s{seed}", seed=seed, loss=1.0 + seed / 1000)
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    (row,) = lines(section(report(tmp_path / "out"), "Against random"))
+    assert (row["p"], row["p (Holm)"], row["reading"]) == ("", "", "no claim from 4 seeds: it needs 5")
+    assert row["Δ loss (nats/token)"].startswith("-0.998 ± ")
+    assert "Fewer than 5 seeds" in section(report(tmp_path / "out"), "Results")
+
+
+def test_ways_that_chose_the_same_mixtures_are_one_comparison(tmp_path: Path) -> None:
+    """facility and graph_cut chose alike, and same chose as random does: two comparisons are left of four ways."""
+    rng = np.random.default_rng(0)
+    losses = {"random": 2.0, "facility": 1.9, "graph_cut": 1.9, "dpp": 1.95, "same": 2.0}
+    for seed in range(5):
+        noise = rng.normal(0, 0.03, 3)
+        for name, loss in losses.items():
+            chosen = {"graph_cut": "facility", "same": "random"}.get(name, name)
+            own = noise[["random", "facility", "dpp"].index(chosen)]
+            finished_run(tmp_path, f"{name}-{seed}", strategy=name, seed=seed, loss=loss + own, mixture_content=f"{chosen}{seed}")
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    text = section(report(tmp_path / "out"), "Against random")
+    rows = {row["strategy"]: row for row in lines(text)}
+    assert rows["same"]["reading"] == "the same mixtures as random, no comparison"
+    assert rows["same"]["p"] == ""
+    assert {**rows["facility"], "strategy": ""} == {**rows["graph_cut"], "strategy": ""}
+    assert float(rows["facility"]["p (Holm)"]) == pytest.approx(2 * float(rows["facility"]["p"]), rel=0.1)
+    assert "1 of these ways chose the same mixtures as another one here, and count once." in text
+    assert "corrected for all 2 comparisons" in text
+    assert "How much a way varies over seeds is estimated from all ways" not in text  # two are too few for that
+
+
+def test_ways_tell_of_each_others_variance_over_seeds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.05, (4, 5))
+    noise[3] = noise[0] + [0.01, -0.01, 0.01, -0.01, 0]  # agrees with the baseline's by luck
+    for name, own in zip(("random", "smart", "dpp", "lucky"), noise, strict=True):
+        for seed in range(5):
+            finished_run(tmp_path, f"{name}-{seed}", strategy=name, seed=seed, loss=2.0 + own[seed])
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    text = section(report(tmp_path / "out"), "Against random")
+    rows = {row["strategy"]: row for row in lines(text)}
+    assert float(rows["lucky"]["± over seeds"]) > 1.15 * 0.0124  # which is its t interval alone
+    assert "How much a way varies over seeds is estimated from all ways that are compared with the same runs" in text
 
 
 def test_the_full_pool_is_compared_at_every_budget(tmp_path: Path) -> None:
@@ -310,7 +357,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(sweep: Path) -> None:
 
 
 def test_differences_are_paired_by_document_and_corrected_for_their_number(tmp_path: Path) -> None:
-    for seed, noise in enumerate((-0.01, 0.0, 0.02)):
+    for seed, noise in enumerate((-0.01, 0.0, 0.02, 0.01, -0.005)):
         finished_run(tmp_path, f"r{seed}", strategy="random", seed=seed, loss=2.0)
         for name, shift in (("smart", -0.3), ("dpp", -0.035)):
             finished_run(tmp_path, f"{name}{seed}", strategy=name, seed=seed, loss=2.0 + shift + noise)
@@ -327,7 +374,7 @@ def test_differences_are_paired_by_document_and_corrected_for_their_number(tmp_p
 
 def test_a_study_of_one_strategy_compares_with_its_first_setting(tmp_path: Path) -> None:
     for num_tasks in (4, 8):
-        for seed in range(3):
+        for seed in range(5):
             finished_run(
                 tmp_path, f"m{num_tasks}-{seed}", seed=seed, loss=2 + num_tasks / 10, config={"strategy": {"num_tasks": num_tasks}}
             )
@@ -349,7 +396,7 @@ def test_a_baseline_in_several_settings_is_paired_like_with_like(tmp_path: Path)
 
 def test_two_baselines_are_compared_with_each_other_once(tmp_path: Path) -> None:
     for strategy, loss in (("smart", 2.0), ("random", 2.3), ("equal", 2.2)):
-        for seed in range(3):
+        for seed in range(5):
             finished_run(tmp_path, f"{strategy}-{seed}", strategy=strategy, seed=seed, loss=loss + seed / 100)
     write_report(tmp_path / "runs", tmp_path / "out", baseline=("random", "equal"))
     text = report(tmp_path / "out")
@@ -362,7 +409,7 @@ def test_a_training_read_in_several_ways_is_compared_once(tmp_path: Path) -> Non
     """How diversity is measured changes no score: it makes panels, not comparisons, which Holm's correction would count."""
     for strategy, loss in (("smart", 2.0), ("dpp", 2.1), ("random", 2.2)):
         for gamma in (1, 10):
-            for seed in range(3):
+            for seed in range(5):
                 name, config = f"{strategy}-g{gamma}-s{seed}", {"diversity": {"gamma": gamma}}
                 finished_run(
                     tmp_path, name, strategy=strategy, seed=seed, loss=loss + 0.01 * seed**2, curve=(0.1, 0.2 / gamma), config=config
@@ -374,7 +421,7 @@ def test_a_training_read_in_several_ways_is_compared_once(tmp_path: Path) -> Non
     assert [row["strategy"] for row in lines(against)] == ["smart", "dpp"]
     assert "corrected for all 2 comparisons" in against
     assert "Dot plot of loss (nats/token) for 3 ways of choosing" in text
-    assert "18 runs" in section(text, "Diversity against performance")
+    assert "30 runs" in section(text, "Diversity against performance")
     assert "for each of 3 ways of choosing; 2 panels" in section(text, "Diversity against performance")
     assert len(lines(section(text, "Cost"))) == 3
 

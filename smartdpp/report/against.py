@@ -1,4 +1,7 @@
-"""Against a baseline: paired by seed and by document, with intervals, and corrected for how many comparisons there are."""
+"""Against a baseline: paired by seed and by document, with intervals, and corrected for how many comparisons there are.
+
+What is compared are mixtures. Two ways that chose the same ones are one comparison, and a way that chose the baseline's is none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from smartdpp.evaluation.scores import RATIOS
 from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
 from smartdpp.gather import LOSSES, SEEDS, Results, artifacts, labels, of_strategy, plain, short
-from smartdpp.intervals import Difference, holm, influence, paired_difference
+from smartdpp.intervals import CLAIM, FEWEST_WAYS, Difference, Spread, holm, influence, moderated, paired_difference
 from smartdpp.remote import file
 from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics
@@ -22,7 +25,6 @@ from smartdpp.summary import LABELS
 if TYPE_CHECKING:
     import pandas as pd
 
-CLAIM = 3  # pairs of runs below which a difference is no claim
 SHOWN = 40  # rows of the figure; above, the largest budget's alone
 
 
@@ -32,17 +34,22 @@ def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[
     found: dict[str, list[dict[str, Any]] | str] = {}
     for name in baselines:
         found[name] = _compare(results, name, [before for before, compared in found.items() if not isinstance(compared, str)])
-    sizes = [0 if isinstance(compared, str) else len(compared) for compared in found.values()]
-    differences = [line["difference"] for compared in found.values() if not isinstance(compared, str) for line in compared]
-    p = [difference.p if difference.seeds >= CLAIM else np.nan for difference in differences]
-    adjusted = np.split(holm(p), np.cumsum(sizes)[:-1])
+    lines = [line for compared in found.values() if not isinstance(compared, str) for line in compared]
+    family = {line["same"]: line["difference"].p for line in reversed(lines) if _counts(line)}
+    family = {same: p for same, p in family.items() if np.isfinite(p)}
+    adjusted = dict(zip(family, holm(list(family.values())), strict=True))
     sections = []
-    for (baseline, compared), p_holm in zip(found.items(), adjusted, strict=True):
+    for baseline, compared in found.items():
         if isinstance(compared, str):
             sections += [Section(_title(baseline), (Text(compared),))] if compared else []
             continue
-        sections.append(_section(results, compared[0]["baseline"], compared, p_holm, int(np.isfinite(p).sum()), looks))
+        p_holm = np.array([adjusted.get(line["same"], np.nan) if _counts(line) else np.nan for line in compared])
+        sections.append(_section(results, compared[0]["baseline"], compared, p_holm, len(family), looks))
     return sections
+
+
+def _counts(line: dict[str, Any]) -> bool:
+    return not line["itself"] and line["difference"].seeds >= CLAIM
 
 
 def _title(baseline: str) -> str:
@@ -83,16 +90,46 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
     keys = ["budget", *shared, *SEEDS]
     if base["budget"].isna().all():  # and a baseline without one with every budget
         keys = keys[1:]
-    pairs = others.merge(base[[*keys, "run", *shown]], on=keys, suffixes=("", "_of_baseline"))
+    pairs = others.merge(base[[*keys, "run", "mixture_content", *shown]], on=keys, suffixes=("", "_of_baseline"))
     if pairs.empty:
         return f"No finished run shares its seed with one of {baseline} yet."
     by = columns(results)
     documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)))
-    return [
-        {"baseline": against, "by": values, "group": group, "difference": _difference(group, shown[0], documents)}
-        | {metric: _difference(group, metric, None) for metric in shown[1:]}
+    lines = [
+        {"baseline": against, "by": values, "group": group, "same": _same(group, results.context), "itself": _itself(group)}
+        | {"panel": tuple(plain(group[name].iloc[0]) for name in ("budget", *shared))}
         for values, group in best_first(pairs, by, shown[0])
     ]
+    spreads = _spreads(lines, shown[0])
+    return [
+        line
+        | {"difference": _difference(line["group"], shown[0], documents, spreads.get((line["panel"], line["same"])))}
+        | {metric: _difference(line["group"], metric, None) for metric in shown[1:]}
+        for line in lines
+    ]
+
+
+def _same(group: pd.DataFrame, context: list[str]) -> tuple[Any, ...]:
+    """What a comparison is of: the seeds, and the mixtures of both sides under them. Equal for two ways that chose the same ones."""
+    pairs = group[[*SEEDS, "mixture_content", "mixture_content_of_baseline"]].itertuples(index=False, name=None)
+    return (*(plain(group[name].iloc[0]) for name in context), tuple(sorted(pairs)))
+
+
+def _itself(group: pd.DataFrame) -> bool:
+    return bool((group["mixture_content"] == group["mixture_content_of_baseline"]).all())
+
+
+def _spreads(lines: list[dict[str, Any]], metric: str) -> dict[Any, Spread | None]:
+    """How each comparison varies over seeds, steadied by the others with the same runs of the baseline (``moderated``)."""
+    panels: dict[Any, dict[Any, dict[Any, float]]] = {}
+    for line in lines:
+        if not line["itself"]:
+            differences = (line["group"][metric] - line["group"][f"{metric}_of_baseline"]).dropna()
+            seeds = line["group"].loc[differences.index, SEEDS].itertuples(index=False, name=None)
+            panels.setdefault(line["panel"], {}).setdefault(line["same"], dict(zip(seeds, differences.tolist(), strict=True)))
+    return {
+        (panel, same): spread for panel, ways in panels.items() for same, spread in zip(ways, moderated(list(ways.values())), strict=True)
+    }
 
 
 class _Documents:
@@ -131,7 +168,7 @@ def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
     return influence(keys, scale * np.where(has, value, 0.0), np.where(has, size, 0.0))
 
 
-def _difference(group: pd.DataFrame, metric: str, documents: _Documents | None) -> Difference | None:
+def _difference(group: pd.DataFrame, metric: str, documents: _Documents | None, spread: Spread | None = None) -> Difference | None:
     both = group[group[metric].notna() & group[f"{metric}_of_baseline"].notna()]
     if both.empty:
         return None
@@ -139,7 +176,7 @@ def _difference(group: pd.DataFrame, metric: str, documents: _Documents | None) 
         [documents.differences(a, b, metric) for a, b in zip(both["run"], both["run_of_baseline"], strict=True)] if documents else []
     )
     complete = by_document if all(by_document) else []
-    return paired_difference((both[metric] - both[f"{metric}_of_baseline"]).tolist(), complete)
+    return paired_difference((both[metric] - both[f"{metric}_of_baseline"]).tolist(), complete, spread)
 
 
 def _section(results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: np.ndarray, family: int, looks: Looks) -> Section:
@@ -149,22 +186,56 @@ def _section(results: Results, baseline: str, compared: list[dict[str, Any]], p_
     records = []
     for line, adjusted in zip(compared, p_holm, strict=True):
         found: Difference = line["difference"]
-        record = described(by, line["by"]) | {"pairs": str(found.seeds), f"Δ {LABELS[shown[0]]}": _signed(found.mean, found.half)}
+        record = described(by, line["by"]) | {"pairs": str(found.seeds)}
+        if line["itself"]:
+            records.append(record | {"reading": f"the same mixtures as {baseline}, no comparison"})
+            continue
+        record |= {f"Δ {LABELS[shown[0]]}": _signed(found.mean, found.half)}
         record |= {"± over seeds": _half(found.half_seeds), "± over documents": _half(found.half_documents)}
-        record |= {"p": _p(found.p), "p (Holm)": _p(adjusted), "reading": _reading(found, adjusted, shown[0])}
+        record |= {
+            "p": _p(found.p if found.seeds >= CLAIM else np.nan),
+            "p (Holm)": _p(adjusted),
+            "reading": _reading(found, adjusted, shown[0]),
+        }
         others = {f"Δ {LABELS[metric]}": line[metric] for metric in shown[1:]}
         records.append(record | {name: _signed(d.mean, d.half) for name, d in others.items() if d})
-    documents = max(line["difference"].documents for line in compared)
+    frame = pd.DataFrame(records).fillna("")
+    frame = frame[[name for name in frame if name != "reading"] + ["reading"]]
+    texts = [Text(note)] if (note := _note(compared, baseline, family, shown)) else []
+    if not (apart := [(line, p) for line, p in zip(compared, p_holm, strict=True) if not line["itself"]]):
+        return Section(_title(baseline), (Table(frame), *texts))
+    picture = _picture(results, baseline, [line for line, _ in apart], [p for _, p in apart], shown[0], looks)
+    return Section(_title(baseline), (picture, Table(frame), *texts))
+
+
+def _note(compared: list[dict[str, Any]], baseline: str, family: int, shown: list[str]) -> str:
+    """What the columns are and what the readings follow from."""
+    apart = [line for line in compared if not line["itself"]]
+    if not apart:
+        return ""
+    documents, fewest = max(line["difference"].documents for line in apart), min(line["difference"].seeds for line in apart)
     note = f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {LABELS[shown[0]]}: ± is the 95 % t interval over seeds"
     note += f" and the {documents} documents together, both paired; beside it each alone. " if documents else "; no samples were found. "
+    ways: dict[Any, set[Any]] = {}
+    for line in apart:
+        ways.setdefault(line["panel"], set()).add(line["same"])
+    if max(map(len, ways.values())) >= FEWEST_WAYS:
+        note += "How much a way varies over seeds is estimated from all ways that are compared with the same runs, never below its own. "
+    if repeated := len(apart) - sum(map(len, ways.values())):
+        note += f"{repeated} of these ways chose the same mixtures as another one here, and count once. "
     note += f"p (Holm): corrected for all {family} comparisons with baselines here; the reading goes by it, at 0.05. " if family else ""
     note += "The other differences: over seeds alone, not corrected. " if len(shown) > 1 else ""
-    note += "One or two seeds carry no claim." if min(line["difference"].seeds for line in compared) < CLAIM else ""
-    picture = _picture(results, baseline, compared, p_holm, shown[0], looks)
-    return Section(_title(baseline), (picture, Table(pd.DataFrame(records).fillna("")), Text(note.strip())))
+    note += (
+        f"A claim needs {CLAIM} seeds: from fewer, differences and their intervals are shown and nothing is claimed."
+        if fewest < CLAIM
+        else ""
+    )
+    return note.strip()
 
 
-def _picture(results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: np.ndarray, metric: str, looks: Looks) -> Picture:
+def _picture(
+    results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: Sequence[float], metric: str, looks: Looks
+) -> Picture:
     import pandas as pd
 
     several = results.table["budget"].nunique() > 1
@@ -202,7 +273,7 @@ def _p(p: float) -> str:
 
 def _reading(found: Difference, p_holm: float, metric: str) -> str:
     if found.seeds < CLAIM:
-        return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+        return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}: it needs {CLAIM}"
     if not p_holm < 0.05 or found.mean == 0:
         return "no difference shown"
     return "better" if (found.mean < 0) == (metric in LOSSES) else "worse"

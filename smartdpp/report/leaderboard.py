@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from smartdpp.gather import Results, main_metric
+from smartdpp.intervals import CLAIM
 from smartdpp.report import paper as papers
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
@@ -76,8 +77,8 @@ def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
             notes.append(f"{most:.0f} {what}.")
     if len(sizes) and sizes.min() == 1:
         notes.append("One seed: no interval.")
-    if len(sizes) and (sizes == 2).any():
-        notes.append("Two seeds: the interval is wide and carries no claim.")
+    if len(sizes) and ((sizes > 1) & (sizes < CLAIM)).any():
+        notes.append(f"Fewer than {CLAIM} seeds: the interval is shown and carries no claim.")
     if "ldd" in results.table:
         notes.append(
             "LDD is the log determinant distance, lower is more diverse; it is read at one n within a budget and compares only there."
