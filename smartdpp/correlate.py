@@ -1,12 +1,18 @@
-"""Does diversity predict performance? Correlations over runs, with intervals, for every measure that the runs logged.
+"""Does diversity predict performance? Correlations over mixtures, with intervals, for every measure that the runs logged.
 
-Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number of examples. For each
-measure: Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % bootstrap intervals over runs; the partial correlation given other logged
-columns, mean response length to begin with, which explains much of such correlations; and the range of r with any one run left out.
+Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number of examples. Runs that
+trained on one mixture are one point, the mean of their outcomes: a deterministic strategy chooses the same under every seed, and its seeds
+tell of the training alone. For each measure: Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % intervals over mixtures; the partial
+correlation given other logged columns, mean response length to begin with, which explains much of such correlations; and the range of r
+with any one mixture left out.
 
-Runs of one strategy resemble each other, so one unusual strategy can make a correlation, and many seeds make it look certain. Two more
-numbers tell: the range of r with any one strategy left out, and r within strategies, each run taken as its distance from the mean of its
-strategy's runs.
+An interval goes as far as the wider of two on each side: Fisher's z, which keeps its level where nothing is related, whatever the
+distributions; and percentiles of resampled mixtures, without which it would be too narrow where unusual mixtures make the correlation.
+Both were simulated: experiments/results/benchmarks/intervals.md.
+
+Mixtures of one strategy resemble each other, so one unusual strategy can make a correlation, and many of its mixtures make it look
+certain. Two more numbers tell: the range of r with any one strategy left out, and r within strategies, each mixture taken as its distance
+from the mean of its strategy's.
 """
 
 from __future__ import annotations
@@ -38,8 +44,8 @@ MEASURES = {  # column of a run's row: how it is called, and whether more of it 
     "diversity_task_entropy": ("task entropy", True),
     LENGTH: ("mean response length (for comparison)", None),
 }
-FEWEST = 6  # runs below which nothing is said
-FIRM = 20  # runs below which bootstrap intervals are known to be too narrow
+FEWEST = 6  # mixtures below which nothing is said
+FIRM = 20  # mixtures below which one or two decide
 UNDEFINED = 0.05  # share of resamples without a correlation from which on there is no interval
 RESAMPLES = 2000
 BLOCK = 2**22  # pairs of pairs at a time in Kendall's τ
@@ -50,7 +56,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A correlation and its 95 % bootstrap interval; nan where there is none."""
+    """A correlation and its 95 % interval; nan where there is none."""
 
     value: float
     low: float
@@ -109,19 +115,33 @@ def _product_moment(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(scale > 1e-300, (x * y).sum(1) / np.maximum(scale, 1e-300), np.nan)
 
 
-def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray) -> Estimate:
-    """The statistic of variables float64[v, n], with the interval over ``draws`` int[B, n], resamples of the n runs."""
+def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray, lost: int = 0) -> Estimate:
+    """The statistic of variables float64[v, n] with its interval: the wider, on each side, of Fisher's z and of percentiles over ``draws``
+    int[B, n], resamples of the n mixtures.
+
+    lost: degrees of freedom that went into the values before (means of strategies, variables that are given).
+    """
     value = float(statistic(variables[None])[0])
     resampled = statistic(variables[:, draws].transpose(1, 0, 2))
     defined = resampled[~np.isnan(resampled)]
-    if np.isnan(value) or len(defined) < (1 - UNDEFINED) * len(draws):
+    n = variables.shape[1] - lost
+    if np.isnan(value) or len(defined) < (1 - UNDEFINED) * len(draws) or n < 4:
         return Estimate(value, np.nan, np.nan)
     low, high = np.percentile(defined, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
+    error = 1.96 * _error_of_z(statistic, value, n)
+    z = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    return Estimate(value, float(min(low, np.tanh(z - error))), float(max(high, np.tanh(z + error))))
+
+
+def _error_of_z(statistic: Statistic, value: float, n: int) -> float:
+    """The standard error of artanh: Fisher's; for ρ with Bonett and Wright's (2000) factor; for τ Fieller, Hartley and Pearson's (1957)."""
+    if statistic is kendall and n > 4:
+        return float(np.sqrt(0.437 / (n - 4)))
+    return float(np.sqrt((1 + value**2 / 2 if statistic is spearman else 1) / (n - 3)))
 
 
 def leave_one_out(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None) -> tuple[float, float]:
-    """The least and the largest r of x and y, float64[n], without any one of the groups int[n]; by default, without any one run."""
+    """The least and the largest r of x and y, float64[n], without any one of the groups int[n]; by default, without any one value."""
     group = np.arange(len(x)) if group is None else group
     r = np.array([pearson(np.stack([x[others], y[others]])[None])[0] for g in np.unique(group) if (others := group != g).any()])
     return (float(np.nanmin(r)), float(np.nanmax(r))) if len(r) > 1 and not np.isnan(r).all() else (np.nan, np.nan)
@@ -152,13 +172,13 @@ def rank_measures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n, pearson, spearman, kendall (Estimates), one
-    Estimate for each of ``given`` under ``given <columns>``, leave_one_out (low, high); and by strategy, where there are at least three
-    and some has several runs, within (an Estimate of r) and leave_one_strategy_out (low, high).
+    """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n (mixtures), runs, pearson, spearman, kendall
+    (Estimates), one Estimate for each of ``given`` under ``given <columns>``, leave_one_out (low, high); and by strategy, where there are
+    at least three and some has several mixtures, within (an Estimate of r) and leave_one_strategy_out (low, high).
 
-    table: one line a run; its column ``label`` names the strategy. A measure's runs are those that have it; a measure with fewer than
-    FEWEST runs, or the same for all of them, is left out, and a given column that is missing or the same for all (or is the measure) has
-    an empty Estimate.
+    table: one line a run; its column ``label`` names the strategy, ``mixture_content`` the mixture. A measure's runs are those that have
+    it; a measure with fewer than FEWEST mixtures, or the same for all of them, is left out, and a given column that is missing or the same
+    for all (or is the measure) has an empty Estimate.
     """
     import pandas as pd
 
@@ -166,26 +186,34 @@ def rank_measures(
     for measure in measures:
         if measure not in table:
             continue
-        runs = table[table[measure].notna() & table[outcome].notna()]
+        known = table[table[measure].notna() & table[outcome].notna()]
+        runs = by_mixture(known, [measure, outcome, *(c for columns in given for c in columns if c in known)])
         n = len(runs)
-        if n < FEWEST or runs[measure].nunique() == 1 or runs[outcome].nunique() == 1:
+        if n < FEWEST or known[measure].nunique() == 1 or known[outcome].nunique() == 1:  # asked before means are taken, which round
             continue
-        draws = np.random.default_rng([seed, n]).integers(n, size=(resamples, n))  # the same for all measures of the same runs
+        draws = np.random.default_rng([seed, n]).integers(n, size=(resamples, n))  # the same for all measures of the same mixtures
         pair = runs[[measure, outcome]].to_numpy(float).T
-        line: dict[str, Any] = {"measure": measure, "n": n}
+        line: dict[str, Any] = {"measure": measure, "n": n, "runs": len(known)}
         line |= {s.__name__: estimate(s, pair, draws) for s in (pearson, spearman, kendall)}
         for columns in given:
             usable = n > len(columns) + 3 and all(
-                c in runs and c != measure and runs[c].notna().all() and runs[c].nunique() > 1 for c in columns
+                c in known and c != measure and known[c].notna().all() and known[c].nunique() > 1 for c in columns
             )
-            found = estimate(partial, runs[[measure, outcome, *columns]].to_numpy(float).T, draws) if usable else Estimate(*[np.nan] * 3)
-            line[f"given {', '.join(columns)}"] = found
+            given_too = runs[[measure, outcome, *columns]].to_numpy(float).T if usable else pair
+            line[f"given {', '.join(columns)}"] = estimate(partial, given_too, draws, len(columns)) if usable else Estimate(*[np.nan] * 3)
         strategy = pd.factorize(runs["label"])[0]
-        several = 3 <= strategy.max() + 1 < n
-        line["within"] = estimate(pearson, within_groups(pair, strategy), draws) if several else Estimate(*[np.nan] * 3)
+        strategies = int(strategy.max()) + 1
+        several = 3 <= strategies < n
+        line["within"] = estimate(pearson, within_groups(pair, strategy), draws, strategies - 1) if several else Estimate(*[np.nan] * 3)
         line["leave_one_strategy_out"] = leave_one_out(pair[0], pair[1], strategy) if several else (np.nan, np.nan)
         lines.append(line | {"leave_one_out": leave_one_out(pair[0], pair[1])})
     return pd.DataFrame(sorted(lines, key=lambda line: -abs(line["pearson"].value)))
+
+
+def by_mixture(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Each mixture once, with the means of the columns over the runs that trained on it, and the label of its first."""
+    means = {name: (name, "mean") for name in dict.fromkeys(columns)}
+    return runs.groupby("mixture_content", sort=False).agg(label=("label", "first"), **means).reset_index()
 
 
 @dataclass(frozen=True)
@@ -207,13 +235,14 @@ def within_budgets(results: Results, outcome: str, given: Sequence[Sequence[str]
         return
     context = ["budget", *(name for name in results.settings if not of_strategy(name))]
     for values, runs in table[table["ldd"].notna()].groupby(context, dropna=False, sort=False):
-        n = len(runs)
+        n = runs["mixture_content"].nunique()
         ranking = rank_measures(runs, outcome, given=given)
         warning = ""
+        said = f"n = {n} mixture{'s' if n > 1 else ''}" + (f" ({len(runs)} runs)" if len(runs) > n else "")
         if n < FEWEST:
-            warning = f"n = {n}, too few runs to say anything."
+            warning = f"{said}, too few to say anything."
         elif ranking.empty or runs["ldd"].nunique() == 1 or runs[outcome].nunique() == 1:
-            warning = f"all {n} runs have the same value, so there is no correlation."
+            warning = f"all {n} mixtures have the same value, so there is no correlation."
         elif n < FIRM:
-            warning = f"n = {n} runs are few: below {FIRM}, bootstrap intervals are too narrow, so read these as hints."
+            warning = f"{said} are few: below {FIRM} one or two of them decide, so read these as hints."
         yield Group(dict(zip(context, values, strict=True)), runs, ranking, warning)

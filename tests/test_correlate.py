@@ -1,4 +1,4 @@
-"""Correlations are scipy's, their intervals come from resampled runs, and nothing is said where there is nothing to say."""
+"""Correlations are scipy's, mixtures are what they count, and nothing is said where there is nothing to say."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,19 @@ import pytest
 from scipy import stats
 from synthetic_runs import finished_run
 
-from smartdpp.correlate import LENGTH, estimate, kendall, leave_one_out, partial, pearson, rank_measures, reading, spearman, within_budgets
+from smartdpp.correlate import (
+    FEWEST,
+    LENGTH,
+    estimate,
+    kendall,
+    leave_one_out,
+    partial,
+    pearson,
+    rank_measures,
+    reading,
+    spearman,
+    within_budgets,
+)
 from smartdpp.gather import collect
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -43,14 +55,33 @@ def test_the_partial_correlation_is_that_of_residuals(xyz):
         assert partial(variables[None])[0] == pytest.approx(stats.pearsonr(x, y).statistic)
 
 
-def test_the_interval_covers_the_true_correlation_about_as_often_as_it_says():
+@pytest.mark.parametrize("n", [8, 40])
+def test_the_interval_covers_the_true_correlation_about_as_often_as_it_says(n):
     rng, covered = np.random.default_rng(0), 0
-    draws = rng.integers(40, size=(300, 40))
+    draws = rng.integers(n, size=(300, n))
     for _ in range(200):
-        x = rng.normal(size=40)
-        found = estimate(pearson, np.stack([x, 0.6 * x + 0.8 * rng.normal(size=40)]), draws)
+        x = rng.normal(size=n)
+        found = estimate(pearson, np.stack([x, 0.6 * x + 0.8 * rng.normal(size=n)]), draws)
         covered += found.low <= 0.6 <= found.high
-    assert 0.88 <= covered / 200 <= 0.98
+    assert 0.93 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("statistic", [pearson, spearman, kendall, partial], ids=["r", "rho", "tau", "partial"])
+def test_where_nothing_is_related_few_intervals_say_otherwise(statistic):
+    rng, shown = np.random.default_rng(1), 0
+    draws = rng.integers(8, size=(200, 8))
+    for _ in range(200):
+        found = estimate(statistic, np.exp(rng.normal(size=(3, 8))), draws, lost=int(statistic is partial))
+        shown += not found.low <= 0 <= found.high
+    assert shown / 200 <= 0.06
+
+
+def test_the_interval_is_the_wider_of_fishers_and_the_percentiles():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=30)
+    few = estimate(pearson, np.stack([x, x + rng.normal(size=30)]), np.tile(np.arange(30), (10, 1)))  # resamples without any spread
+    z, error = np.arctanh(few.value), 1.96 / np.sqrt(27)
+    assert (few.low, few.high) == pytest.approx((np.tanh(z - error), np.tanh(z + error)), abs=1e-6)
 
 
 def test_leaving_one_out_finds_the_run_that_carries_the_correlation():
@@ -67,6 +98,7 @@ def table_of(n, seed=0):
     return pd.DataFrame(
         {
             "label": "random",
+            "mixture_content": [f"m{i}" for i in range(n)],
             "loss": loss,
             "ldd": loss + 0.3 * rng.normal(size=n),
             "diversity_vendi": -loss + rng.normal(size=n),
@@ -96,7 +128,10 @@ def test_a_correlation_that_one_unusual_strategy_makes_is_shown_as_that():
     rng = np.random.default_rng(0)
     strategy = np.repeat(["smart", "dpp", "random", "few_tasks"], 5)
     far = 10.0 * (strategy == "few_tasks")  # narrow and bad; the others differ by chance alone
-    table = pd.DataFrame({"label": strategy, "loss": far + rng.normal(size=20), "ldd": far + rng.normal(size=20)})
+    mixtures = [f"m{i}" for i in range(20)]
+    table = pd.DataFrame(
+        {"label": strategy, "mixture_content": mixtures, "loss": far + rng.normal(size=20), "ldd": far + rng.normal(size=20)}
+    )
     line = rank_measures(table, "loss").iloc[0]
     low, high = line["leave_one_strategy_out"]
     assert line["leave_one_out"][0] > 0.9
@@ -136,6 +171,51 @@ def test_runs_are_compared_within_a_budget_with_a_warning_where_they_are_few(tmp
     assert [(group.where["budget"], len(group.runs)) for group in groups] == [(40, 8), (80, 3)]
     assert groups[0].ranking.iloc[0]["measure"] == "ldd"
     assert groups[0].ranking.iloc[0]["pearson"].value == pytest.approx(1)
-    assert "n = 8 runs are few" in groups[0].warning
+    assert "n = 8 mixtures are few" in groups[0].warning
     assert groups[1].ranking.empty
-    assert groups[1].warning == "n = 3, too few runs to say anything."
+    assert groups[1].warning == "n = 3 mixtures, too few to say anything."
+
+
+def seeds_of(mixtures, seeds, rng):
+    """Runs of deterministic strategies: every seed of one trains on the same mixture; nothing is related."""
+    table = pd.DataFrame({"ldd": rng.normal(size=mixtures), "own": rng.normal(size=mixtures)})
+    table = table.assign(label=[f"s{i}" for i in range(mixtures)], mixture_content=[f"m{i}" for i in range(mixtures)])
+    table = table.loc[table.index.repeat(seeds)].reset_index(drop=True)
+    return table.assign(loss=table["own"] + 0.3 * rng.normal(size=len(table)))
+
+
+def test_the_seeds_of_one_mixture_are_one_point():
+    table = seeds_of(7, 5, np.random.default_rng(0))
+    line = rank_measures(table, "loss", ["ldd"]).iloc[0]
+    assert (line["n"], line["runs"]) == (7, 35)
+    means = table.groupby("mixture_content")[["ldd", "loss"]].mean()
+    assert line["pearson"].value == pytest.approx(stats.pearsonr(means["ldd"], means["loss"]).statistic)
+    each = [stats.pearsonr(*means.drop(m).to_numpy().T).statistic for m in means.index]
+    assert line["leave_one_out"] == pytest.approx((min(each), max(each)))
+    assert rank_measures(seeds_of(FEWEST - 1, 5, np.random.default_rng(0)), "loss").empty
+
+
+def test_seeds_do_not_make_a_correlation_where_nothing_is_related():
+    rng, readings = np.random.default_rng(0), []
+    for _ in range(100):
+        readings.append(reading("ldd", rank_measures(seeds_of(7, 5, rng), "loss", ["ldd"], (), 200).iloc[0]["pearson"], True))
+    assert sum(said != "nothing shown" for said in readings) <= 8  # resampling runs: 43
+
+
+def test_a_measure_that_is_the_same_for_all_is_no_predictor_however_means_round():
+    table = seeds_of(7, 3, np.random.default_rng(0)).assign(diversity_radius=0.1).drop(index=[0, 4])
+    assert list(rank_measures(table, "loss", ["ldd", "diversity_radius"])["measure"]) == ["ldd"]
+
+
+def test_warnings_count_mixtures(tmp_path):
+    rng = np.random.default_rng(0)
+    for mixture in range(5):
+        d = rng.random()
+        for seed in range(4):
+            loss = 2 + rng.random()
+            finished_run(
+                tmp_path, f"r{mixture}-{seed}", strategy=f"s{mixture}", seed=seed, loss=loss, curve=(d,), mixture_content=f"{mixture}"
+            )
+    (group,) = within_budgets(collect(sorted((tmp_path / "runs").iterdir())), "loss")
+    assert group.ranking.empty
+    assert group.warning == "n = 5 mixtures (20 runs), too few to say anything."

@@ -157,11 +157,11 @@ def test_correlations_need_six_runs_in_a_budget(sweep: Path) -> None:
         "log determinant distance"
     ]
     table = pd.read_csv(sweep / "out" / "results.csv")
-    assert (row["n runs"], row["n strategies"]) == ("6", "2")
+    assert (row["n mixtures"], row["n runs"], row["n strategies"]) == ("6", "6", "2")
     assert row["Pearson r"].startswith(f"{pearsonr(table['ldd'], table['loss']).statistic:+.2f}")
     (sweep / "runs" / "smart-0" / "result.json").unlink()
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    assert "n = 5, too few runs to say anything." in section(report(sweep / "out"), "Diversity against performance")
+    assert "n = 5 mixtures, too few to say anything." in section(report(sweep / "out"), "Diversity against performance")
 
 
 def test_the_partial_correlation_is_the_textbook_one(sweep: Path) -> None:

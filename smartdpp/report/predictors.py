@@ -35,17 +35,18 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
         records += [where | _predictor(line, group.runs, metric, controls) for line in group.ranking.to_dict("records")]
     if not records and not warnings:
         return []
-    blocks: list[Block] = [Text(f"Every measure against {LABELS[metric]}, one point a run, within a budget; the best predictor first.")]
+    blocks: list[Block] = [Text(f"Every measure against {LABELS[metric]}, one point a mixture, within a budget; the best predictor first.")]
     if records:
         blocks += [
             Table(pd.DataFrame(records).fillna("")),
             Text(
                 "LDD and copies: lower is more diverse; the other measures: higher. The last column reads the sign of r: whether more "
-                f"diverse runs have the better {metric.replace('_', ' ')}. Brackets: 95 % bootstrap intervals over runs, percentiles of "
-                f"{RESAMPLES} resamples. Runs of one strategy are not independent of each other, which makes them narrower than they "
-                "should be; and of many measures the best one looks better than it is. Left out: the range of r when any one run, or any "
-                "one strategy with all its runs, is. Within strategies: r of the runs' distances to their strategy's mean, which no "
-                "unusual strategy makes."
+                f"diverse mixtures have the better {metric.replace('_', ' ')}, where the interval of r is clear of zero. Runs that trained "
+                "on one mixture are one point, the mean of their scores. Brackets: 95 % intervals over mixtures, on each side the wider of "
+                f"Fisher's z and the percentiles of {RESAMPLES} resamples. Mixtures of one strategy are not independent of each other, "
+                "which makes them narrower than they should be; and of many measures the best one looks better than it is. Left out: the "
+                "range of r when any one mixture, or any one strategy with all its mixtures, is. Within strategies: r of the mixtures' "
+                "distances to their strategy's mean, which no unusual strategy makes."
             ),
         ]
     return [Section("Diversity against performance", (*blocks, *(Text(warning) for warning in warnings)))]
@@ -55,7 +56,8 @@ def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: 
     names = {LENGTH: "mean response length"}
     return {
         "measure": MEASURES[line["measure"]][0],
-        "n runs": str(line["n"]),
+        "n mixtures": str(line["n"]),
+        "n runs": str(line["runs"]),
         "n strategies": str(runs.loc[runs[line["measure"]].notna(), "label"].nunique()),
         "Pearson r": str(line["pearson"]),
         "Spearman ρ": str(line["spearman"]),
@@ -64,7 +66,7 @@ def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: 
             f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(line[f"given {', '.join(columns)}"])
             for columns in controls
         },
-        "r, one run left out": _range(*line["leave_one_out"]),
+        "r, one mixture left out": _range(*line["leave_one_out"]),
         "r, one strategy left out": _range(*line["leave_one_strategy_out"]),
         "r within strategies": str(line["within"]),
         "more diverse is": reading(line["measure"], line["pearson"], metric in LOSSES),
