@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.dtypes import StringDType
 
 from smartdpp.store import write_text
 from smartdpp.types import Pool, Selection
@@ -36,13 +37,13 @@ def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[
     tasks = pc.dictionary_encode(rows["task"]).combine_chunks()
     template, names = rows["template"], tasks.dictionary.to_pylist()
     return Pool(
-        ids=np.asarray(rows["id"].to_pylist()),
+        ids=np.asarray(rows["id"].to_pylist(), dtype=StringDType()),  # of no fixed width: memory does not follow the longest
         X=X,
         task=tasks.indices.to_numpy().astype(np.int64),
         names=names,
         cost=rows["n_tokens"].to_numpy().astype(np.int64),
         quality=quality,
-        template=None if template.null_count == len(rows) else np.asarray(template.fill_null("").to_pylist()),
+        template=None if template.null_count == len(rows) else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
         task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
     )
 

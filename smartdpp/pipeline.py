@@ -442,7 +442,7 @@ def _diversity(run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.embedding.shards import load
 
     chosen, probe = np.load(run.mixture.here() / "rows.npy", allow_pickle=False), load(run.probe.here())
-    task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist())
+    task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist(), dtype=np.dtypes.StringDType())
     measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
     write_json(out / "diversity.json", measured)
     return {name: value for name, value in measured.items() if value is None or isinstance(value, (int, float))}

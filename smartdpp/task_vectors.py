@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.dtypes import StringDType
 
 from smartdpp import shards
 from smartdpp.errors import InputError
@@ -113,7 +114,7 @@ def _lists(examples: pa.Table) -> dict[str, Any]:
 
 def sample(rows: pa.Table, k: int, seed: int) -> dict[str, np.ndarray]:
     """Up to k rows (int64) of every task by name, in order of first appearance: drawn from the task's rows sorted by id."""
-    tasks, ids = np.asarray(rows["task"].to_pylist()), np.asarray(rows["id"].to_pylist())
+    tasks, ids = (np.asarray(rows[name].to_pylist(), dtype=StringDType()) for name in ("task", "id"))  # of no fixed width
     by_id = np.argsort(ids, kind="stable")
     order = by_id[np.argsort(tasks[by_id], kind="stable")]
     names, starts = np.unique(tasks[order], return_index=True)

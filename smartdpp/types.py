@@ -31,7 +31,7 @@ Row = dict[str, Any]
 class Pool:
     """What a strategy may look at. Row i of every array is the same example."""
 
-    ids: np.ndarray  # str[n], distinct
+    ids: np.ndarray  # str[n], distinct, of any width: numpy.dtypes.StringDType
     X: np.ndarray  # float32[n, d], possibly memory-mapped
     task: np.ndarray  # int64[n], an index into names
     names: list[str]  # M task names

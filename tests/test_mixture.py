@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,23 @@ def test_a_mixtures_content_is_its_prompts_and_responses_in_order() -> None:
     assert mixture.content(ROWS.take([1, 0, 2, 3])) != mixture.content(ROWS)
     shifted = pa.table({"prompt": ["ab"], "response": ["c"]}), pa.table({"prompt": ["a"], "response": ["bc"]})
     assert mixture.content(shifted[0]) != mixture.content(shifted[1])
+
+
+def test_memory_does_not_follow_the_longest_id() -> None:
+    import tracemalloc
+
+    from smartdpp.strategies.canonical import by_id
+    from smartdpp.task_vectors import sample
+
+    n = 300
+    ids = [f"{(i * 7919) % n}é" for i in range(n - 1)] + ["w" * 100_000]
+    rows = pa.table({"id": ids, "task": ["t"] * n, "template": [None] * n, "n_tokens": [3] * n})
+    tracemalloc.start()
+    pool = mixture.pool(rows, np.zeros((n, 1), np.float32), np.ones(n))
+    order = by_id(pool)
+    drawn = sample(rows, 5, 0)["t"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [ids[i] for i in order] == sorted(ids)
+    assert drawn.tolist() == np.random.default_rng([0, zlib.crc32(b"t")]).permutation(np.argsort(np.array(ids)))[:5].tolist()
+    assert peak < 20e6  # an array of fixed width takes 120 MB
