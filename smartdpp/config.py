@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from smartdpp import place, remote
+from smartdpp.anatomy import misfits
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.launch import too_many
@@ -127,6 +128,7 @@ def check(cfg: DictConfig) -> Parts:
             problems += parts[group].check()
             if (group == "recipe" or shards_here) and getattr(parts[group], "parallel", "") != "fsdp":  # which has its own, stricter check
                 problems += too_many(group, plain[group].get("processes", 1))
+    problems += misfits(parts, plain)
     if isinstance(strategy := parts.get("strategy"), Targeted):
         problems += strategy.query.check()
     if isinstance(strategy, Reselect) and "embedding" in parts:

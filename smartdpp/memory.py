@@ -3,7 +3,8 @@
 All formulas are here. They count what grows with the rows, their dimensions, the budget or the model; LIBRARIES stands for what a stage
 may have to import first. Selection and diversity are linear in the pool but for two things: facility location keeps a kernel, or what is
 left of it, of 2 GiB each at most; a log determinant on vmf or rbf keeps a number for every row and pick. Those of training and scoring
-are of a Llama-like network. "About" is meant: a statement should be reached, and not exceeded.
+count a model's own parameters (smartdpp.anatomy) and what a Llama-like network of its sizes keeps. "About" is meant: a statement should be
+reached, and not exceeded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.anatomy import anatomy
 from smartdpp.corpus.build import ROW_GROUP
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
@@ -23,7 +25,6 @@ from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.evaluation.language_model import WINDOW
 from smartdpp.finetune import Finetune
 from smartdpp.functions import FacilityLocation, LogDet
-from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.signals.likelihood import CHUNK
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.dpp_sample import SMALL, DppSample
@@ -64,15 +65,21 @@ class Network:
     keys: int  # numbers of a token's key: as many as of its value
     vocabulary: int
     tied: bool
+    counted: int | None = None  # parameters, where the model itself was asked; else those of one like Llama
+    widths: int | None = None  # likewise, the inputs and outputs of all linear layers but the last
 
     @property
     def parameters(self) -> int:
+        if self.counted is not None:
+            return self.counted
         layer = 2 * self.hidden * (self.hidden + self.keys) + 3 * self.hidden * self.inner + 2 * self.hidden
         return self.layers * layer + self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
 
     @property
     def linear(self) -> int:
         """Inputs and outputs of all linear layers but the last: what an adapter of rank one has weights for."""
+        if self.widths is not None:
+            return self.widths
         return self.layers * (6 * self.hidden + 2 * self.keys + 3 * (self.hidden + self.inner))
 
     @property
@@ -82,34 +89,17 @@ class Network:
 
 
 def network(model: Any) -> Network | None:
-    """The sizes of a model whose configuration is on this machine; None for another, and for one that is not like Llama."""
-    match model:
-        case Finetuned():
-            return network(model.base)
-        case Tiny():
-            file: Any = model.path() / "config.json"
-        case SmolLM2():
-            from smartdpp.place import cache_dir
-
-            file = cache_dir() / "models" / f"{model.name}-{model.sha256[:8]}" / "config.json"
-        case Hub():
-            file = _config_file(model.path, model.revision)
-        case _:
-            return None
-    if (config := _config(file)) is None:
+    """The sizes of a model whose configuration is on this machine; None for another."""
+    found = anatomy(model)
+    if found is None or not found.layers:
         return None
-    try:
-        heads = config["num_attention_heads"]
-        keys = config["hidden_size"] // heads * config.get("num_key_value_heads", heads)
-        sizes = (config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], keys, config["vocab_size"])
-    except KeyError:
-        return None
-    return Network(*sizes, tied=config.get("tie_word_embeddings", False))
+    sizes = (found.layers, found.hidden, found.inner, found.keys, found.vocabulary)
+    return Network(*sizes, tied=found.tied, counted=found.parameters, widths=found.widths)
 
 
 def _encoder_config(encoder: MiniLM | Sentence) -> dict[str, Any] | None:
     """What an encoder of BERT's kind says of itself, where it is on this machine."""
-    config = _config(_config_file((encoder.packaged() if isinstance(encoder, MiniLM) else encoder).model, None))
+    config = _config(_config_file((encoder.packaged() if isinstance(encoder, MiniLM) else encoder).model))
     needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings")
     return config if config and all(name in config for name in needed) else None
 
@@ -120,12 +110,12 @@ def _config(file: Any) -> dict[str, Any] | None:
     return json.loads(Path(file).read_text(encoding="utf-8")) if here else None
 
 
-def _config_file(model: str, revision: str | None) -> Any:
+def _config_file(model: str) -> Any:
     """Of a folder or, fetched before, of a hub's model."""
     from huggingface_hub import try_to_load_from_cache
 
     here = Path(model).expanduser() / "config.json"
-    return here if here.is_file() else try_to_load_from_cache(model, "config.json", revision=revision)
+    return here if here.is_file() else try_to_load_from_cache(model, "config.json")
 
 
 def features(n: int, d: int, itemsize: int) -> float:

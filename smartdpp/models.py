@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.assets import cache_dir, converted
+from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,10 +84,11 @@ class Hub:
     trust_remote_code: bool = False
 
     def check(self) -> list[str]:
-        looks_local = self.path.startswith((".", "/", "~"))
-        if looks_local and not (Path(self.path).expanduser() / "config.json").is_file():
-            return [f"model.path={self.path}: no config.json there; give a folder made by save_pretrained, or a hub name like org/model"]
-        return []
+        from smartdpp.anatomy import model_problems
+
+        if self.path.startswith((".", "/", "~")) and self.folder() is None:
+            return [f"model.path={self.path}: there is no such folder; give one made by save_pretrained, or a hub name like org/model"]
+        return model_problems(self)
 
     def fingerprint(self) -> str:
         """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty where it is not known."""
@@ -106,7 +108,14 @@ class Hub:
     def load(self, **kwargs: Any) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(**self.source(), use_safetensors=True, **kwargs)
+        model, loading = AutoModelForCausalLM.from_pretrained(**self.source(), use_safetensors=True, output_loading_info=True, **kwargs)
+        if missing := sorted(loading["missing_keys"]):
+            raise InputError(
+                f"model.path={self.path}: {len(missing)} tensors are not among its weights, first {missing[0]}, and would be random: give "
+                "the whole model, made for causal language modelling"
+            )
+        refuse_not_finite(model, f"model.path={self.path}")
+        return model
 
     def source(self) -> dict[str, Any]:
         """What ``from_pretrained`` wants to know: on the hub, the very commit that the fingerprint names."""
@@ -149,6 +158,18 @@ class Finetuned:
 
         model = load_finetuned(self.base, Path(self.adapter), **kwargs)
         return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def refuse_not_finite(model: PreTrainedModel, where: str) -> None:
+    """InputError names the first tensor that holds NaN or an infinity. One read of all weights."""
+    import torch
+
+    for name, weights in model.named_parameters():
+        if weights.is_floating_point() and not weights.is_meta and weights.numel() and not torch.isfinite(weights.detach().abs().amax()):
+            bad = int((~torch.isfinite(weights.detach())).sum())
+            raise InputError(
+                f"{where}: {bad} of {weights.numel()} weights in {name} are NaN or infinite: the model is damaged, copy it again"
+            )
 
 
 def load_finetuned(model: Any, adapter: Path | None, **kwargs: Any) -> PreTrainedModel:

@@ -20,6 +20,8 @@ from smartdpp.pipeline import Run, execute
 
 GIB = 2**30
 LLAMA2_7B = {
+    "model_type": "llama",
+    "tie_word_embeddings": False,
     "num_hidden_layers": 32,
     "hidden_size": 4096,
     "intermediate_size": 11008,
