@@ -64,13 +64,14 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
     table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))
     table.add_row("change, paired", "", *(_interval(row, f"{metric}_change", "+.3f") for metric in metrics))
-    table.caption = "[95 % interval]: bootstrap over documents within tasks; it holds for these tasks, and for one seed"
+    table.caption = "[95 % interval]: over documents within tasks, by bootstrap t; it holds for these tasks, and for one seed"
     table.caption_justify = "left"
     return table
 
 
 def _interval(row: dict[str, Any], name: str, form: str) -> str:
-    return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
 def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:

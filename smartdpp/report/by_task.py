@@ -33,13 +33,16 @@ def section(results: Results) -> list[Section]:
 
 def change(results: Results) -> list[Section]:
     """What one run alone can say: its own paired interval over documents."""
+    import pandas as pd
+
     row, lines = results.table.iloc[0], []
     for metric in metrics(results.table):
         names = [f"{metric}_change", f"{metric}_change_low", f"{metric}_change_high"]
-        if row["n"] and all(name in row and row[name] is not None for name in names):
-            centre, low, high = (row[name] for name in names)
-            lines.append(Text(f"{LABELS[metric]}: {centre:+.3f} ({low:+.3f} to {high:+.3f})"))
+        if row["n"] and pd.notna(row.get(names[0])):
+            centre, low, high = (row.get(name) for name in names)
+            interval = "" if pd.isna(low) or pd.isna(high) else f" ({low:+.3f} to {high:+.3f})"
+            lines.append(Text(f"{LABELS[metric]}: {centre:+.3f}{interval}"))
     if not lines:
         return []
-    note = Text("95 % intervals by paired bootstrap over documents within tasks; they hold for these tasks and this seed.")
+    note = Text("95 % intervals by paired bootstrap t over documents within tasks; they hold for these tasks and this seed.")
     return [Section("Finetuned against base", (*lines, note))]
