@@ -178,7 +178,7 @@ def _distance(facts: dict[str, Any]) -> str:
     whole = f"untruncated {untruncated:.3f}" if untruncated is not None else "untruncated unknown"
     return (
         f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} ({spread}; lower is more diverse); "
-        f"{share}, {whole}, exact duplicates {facts['duplicate_share']:.1%}"
+        f"{share}, {whole}, copies {facts['duplicate_share']:.1%}"
     )
 
 

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from smartdpp.diversity import LogDetDistance, NoMeasure, log_det_distance, uniform_sphere
 from smartdpp.diversity.references import greedy_gains
+from smartdpp.diversity.rows import copies
 from smartdpp.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -116,6 +117,29 @@ def test_copies_are_dropped_counted_and_clamped():
     np.testing.assert_allclose(result.log_gains[:30], without.log_gains, atol=1e-9)
     assert (result.log_gains[30:] == CLAMPED).all()
     assert result.untruncated - result.value > 10  # ten of forty steps at 46 nats
+
+
+@pytest.mark.parametrize("kernel", ["vmf", "linear", "rbf"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_copy_is_what_the_kernel_takes_for_one(kernel, dtype):
+    distinct = np.random.default_rng(0).normal(size=(30, 16)).astype(dtype)
+    scaled = distinct[:6] * np.array([2, 3, 0.1, 1e3, 7, 1 / 3], dtype=dtype)[:, None]  # in float32 rounded, too
+    result = log_det_distance(np.concatenate([distinct, scaled, distinct[6:10], -distinct[10:12]]), kernel=kernel, n=5, whole=False)
+    assert result.duplicate_share == (4 if kernel == "rbf" else 10) / 42
+
+
+def test_copies_leaves_one_of_each_and_marks_no_neighbour():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(200, 3))
+    near = X[:50] + 1e-4 * rng.normal(size=(50, 3))  # close, but not copies
+    rows = np.concatenate([X, near, np.repeat(X[:20], 5, axis=0) * rng.uniform(0.5, 2, size=(100, 1))])[rng.permutation(350)]
+    repeated = copies(rows, normalised=True)
+    assert repeated.sum() == 100
+    left = rows[~repeated] / np.linalg.norm(rows[~repeated], axis=1, keepdims=True)
+    assert len(np.unique(left.round(9), axis=0)) == 250
+    assert not copies(rows, normalised=False).any()
+    assert copies(np.ones((5, 2), dtype=np.float16), normalised=True).sum() == 4
+    assert copies(np.array([[1.0], [2.0], [-1.0]]), normalised=True).sum() == 1
 
 
 def test_copies_weigh_the_same_in_any_order():

@@ -58,9 +58,7 @@ def figure(found: Comparison) -> Figure:
 
     kept, words, ranks = bottom.subplots(1, 3, sharey=True, width_ratios=(1, 1, 2.2))
     kept.barh(y, 100 * table["kept_share"], height=0.62, color=BLUE, label="kept")
-    kept.plot(
-        100 * table["duplicate_share"], y, linestyle="", marker="|", markersize=15, markeredgewidth=3, color=ORANGE, label="exact copies"
-    )
+    kept.plot(100 * table["duplicate_share"], y, linestyle="", marker="|", markersize=15, markeredgewidth=3, color=ORANGE, label="copies")
     kept.set_yticks(y, names)
     kept.set_ylim(len(names) - 0.4, -0.6)
     kept.set_xlim(0, 100)

@@ -11,7 +11,8 @@ its value is read at a stated n: compare sets at one n only.
 
 Exact copies have d² = 0, of which floating point leaves noise. Greedy stops there (d² < 1e-10), as it has run out of directions.
 For the undropped value each such pick counts as d² = 1e-20, the authors' clamp: -46.05 nats, whatever the noise was. Dropping
-makes LDD blind to copies, so their share is a number of its own.
+makes LDD blind to copies, so their share is a number of its own. A copy is a row that the kernel cannot tell from another
+one: for kernels on normalised rows also one of another length.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.diversity.references import Kernel, Reference, greedy_gains, name, reference_gains
+from smartdpp.diversity.rows import copies
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP, STOP
@@ -45,7 +47,7 @@ class LogDetResult:
     kept: int  # of these with Δ >= truncate; where all_kept_known is False, at least so many of N
     all_kept_known: bool  # whether every row was picked, or greedy came below truncate: then no further pick is kept
     size: int  # N
-    duplicate_share: float  # rows that repeat an earlier row exactly, of N
+    duplicate_share: float  # rows that are another one's copy to the kernel, of N: on normalised rows whatever their lengths
     kernel: Kernel
     gamma: float
     truncate: float
@@ -142,7 +144,7 @@ def log_det_distance(
         kept=kept,
         all_kept_known=all_kept_known,
         size=size,
-        duplicate_share=1 - len(np.unique(X, axis=0)) / size,
+        duplicate_share=float(copies(X, normalised=kernel != "rbf").sum()) / size,
         kernel=kernel,
         gamma=gamma,
         truncate=truncate,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smartdpp.diversity.rows import blocks, unit
+from smartdpp.diversity.rows import blocks, copies, unit
 from smartdpp.errors import InputError
 
 
@@ -39,7 +39,7 @@ def novelsum(X: np.ndarray, *, pool: np.ndarray | None = None, alpha: float = 1.
 
 def density(X: np.ndarray, pool: np.ndarray, beta: float, k: int) -> np.ndarray:
     """float64[n]: ρ of unit rows X among the distinct unit rows ``pool``. The nearest, the row itself as a rule, does not count."""
-    pool = np.unique(pool, axis=0)
+    pool = pool[~copies(pool, normalised=True)]
     k = min(k, len(pool) - 1)
     if k == 0:
         return np.full(len(X), 1e-9**-beta)

@@ -1,4 +1,4 @@
-"""Rows on the unit sphere, checked once, and the blocks that keep any n x n table out of memory."""
+"""Rows on the unit sphere, checked once; which of them are copies; and the blocks that keep any n x n table out of memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from smartdpp.errors import InputError
 
 WHOLE_BYTES = 2**30  # the largest float64 copy that is made; a larger one is float32
 BLOCK_BYTES = 2**26  # of one block of pairwise values
+ROUNDING = 1e-6  # two unit vectors that are no further apart are one, as far as float32 can tell
 
 
 def checked(X: np.ndarray, name: str = "X") -> np.ndarray:
@@ -35,6 +36,34 @@ def unit(X: np.ndarray, name: str = "X") -> np.ndarray:
         raise InputError(f"{name}: cosines need rows that are not zero; {zero.size} of {len(X)} are, the first is row {zero[0]}.")
     X /= norm
     return X
+
+
+def copies(X: np.ndarray, normalised: bool) -> np.ndarray:
+    """bool[n]: which rows of X (n, d) repeat another row that is not marked, so that as many are left as there are distinct ones.
+
+    normalised: whether rows are compared by their direction, as kernels on L2-normalised rows see them: a row and its double are copies, to
+    within rounding. Otherwise they are compared exactly. InputError as ``unit`` where a direction is asked for and there is none.
+    """
+    if not normalised:
+        X = np.asarray(X)
+        repeated = np.ones(len(X), dtype=bool)
+        repeated[np.unique(X, axis=0, return_index=True)[1]] = False
+        return repeated
+    X = unit(X)
+    # copies lie within ROUNDING of each other on any line: only rows that do are compared in all dimensions
+    line = np.asarray(np.random.default_rng(0).normal(size=X.shape[1]), dtype=X.dtype)
+    along, reach = X @ line, 2 * ROUNDING * np.linalg.norm(line)
+    order = np.argsort(along, kind="stable")
+    along, repeated = along[order], np.zeros(len(X), dtype=bool)
+    lag, at = 1, np.arange(1, len(X))
+    while len(at := at[along[at] - along[at - lag] <= reach]):
+        for b in blocks(len(at), X.shape[1]):
+            piece = at[b]
+            apart = np.linalg.norm(X[order[piece]] - X[order[piece - lag]], axis=1)
+            repeated[order[piece[apart <= ROUNDING]]] = True
+        lag += 1
+        at = at[~repeated[order[at]] & (at >= lag)]
+    return repeated
 
 
 def blocks(n: int, width: int) -> Iterator[slice]:

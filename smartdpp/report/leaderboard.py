@@ -83,5 +83,5 @@ def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
         notes.append(
             "LDD is the log determinant distance, lower is more diverse; it is read at one n within a budget and compares only there."
         )
-        notes.append("kept: picks above the truncation, of the mixture; copies: rows that repeat an earlier one exactly.")
+        notes.append("kept: picks above the truncation, of the mixture; copies: rows that are another one's to the kernel.")
     return notes
