@@ -30,6 +30,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from smartdpp import console, remote, summary, tracked
+from smartdpp.anatomy import anatomy
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
 from smartdpp.errors import Diverged, InputError, NotFinite
@@ -348,8 +349,9 @@ def _document_problems(run: Run) -> list[str]:
     """What the evaluation would refuse, before any model works; nothing where no score is asked for, or the base model has its own."""
     if run.cfg.until in ("corpus", "embedding", "mixture") or run.base.finished:
         return []
-    known = run.corpus.finished  # its tokenizer was used then, so the model is on this machine
-    return run.parts.evaluation.check_documents(run_rows(run, "heldout") if known else None, run.parts.model if known else None)
+    made, model = run.corpus.finished, run.parts.model
+    here = made or anatomy(model) is not None  # a corpus is made with the model's tokenizer
+    return run.parts.evaluation.check_documents(run_rows(run, "heldout") if made else None, model if here else None)
 
 
 def _measure_problems(run: Run, size: int) -> list[str]:

@@ -160,7 +160,8 @@ class Evaluation(Protocol):
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """Every problem that the documents tell without a model's weights, each as one sentence.
 
-        ``heldout`` and ``model`` (its tokenizer and configuration) are None where the corpus has not been made yet.
+        ``heldout`` is None where the corpus has not been made yet: nothing that takes a tokenizer is looked at then. ``model`` is None
+        where it is not on this machine: the plan may be one for another, so nothing that is on the hub has to be here.
         """
         ...
 

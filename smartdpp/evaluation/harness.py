@@ -86,6 +86,8 @@ class Harness:
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """Loads the tasks with their data, as lm-eval does it, and looks at every document's texts: once in a process."""
+        if model is None and self.data_dir is None:
+            return []
         key = f"{self} {self.fingerprint()}"
         if key not in checked:
             from smartdpp.evaluation.language_model import quiet

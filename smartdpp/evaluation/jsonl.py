@@ -110,7 +110,7 @@ class Jsonl:
             return [*wrong[: SHOWN - 1], *(one + more for one in wrong[SHOWN - 1 : SHOWN])]
         return row_problems(
             tasks,
-            model,
+            None if heldout is None else model,
             limit=self.limit,
             max_new_tokens=self.max_new_tokens,
             generate=self.generate,

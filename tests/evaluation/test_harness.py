@@ -241,8 +241,9 @@ def test_a_task_of_the_hub_without_the_hub_is_refused_before_any_model(folder, m
     hub = define(
         folder, QUIZ, **{"dataset_path: json": "dataset_path: nobody/nothing", "dataset_kwargs: {data_files: {test: quiz.jsonl}}": ""}
     )
-    (problem,) = replace(hub, data_dir=None).check_documents(None, None)
+    (problem,) = replace(hub, data_dir=None).check_documents(None, Lively())
     assert "the data was not found on the hub (evaluation.data_dir=FOLDER reads a copy)" in problem
+    assert replace(hub, data_dir=None).check_documents(None, None) == [], "a plan for a machine that has the model needs no hub on this one"
     (problem,) = hub.check_documents(None, None)
     assert "the data was not found in evaluation.data_dir" in problem
 

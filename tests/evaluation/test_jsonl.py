@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
+import pyarrow as pa
 import pytest
 
 from smartdpp.errors import InputError
@@ -74,12 +75,13 @@ def test_a_wrong_answer_is_told_with_its_line_before_any_model(tmp_path):
 
 
 def test_shots_and_lengths_are_checked_before_any_model(path, model):
-    assert Jsonl(path, num_fewshot=3).check_documents(None, model) == []
+    heldout = pa.table({"task": []})  # the corpus is made
+    assert Jsonl(path, num_fewshot=3).check_documents(heldout, model) == []
     problems = Jsonl(path, num_fewshot=5).check_documents(None, None)
     assert problems == [f"evaluation.num_fewshot=5: task 'echo' has 3 other prompts than row '{_first(problems)}''s; set it to 3 or less"]
-    (problem,) = Jsonl(path, max_tokens=2).check_documents(None, model)
+    (problem,) = Jsonl(path, max_tokens=2).check_documents(heldout, model)
     assert "each of the 10 held-out documents is empty or too long: over 2048 tokens of context or evaluation.max_tokens=2" in problem
-    assert Jsonl(path, max_tokens=2).check_documents(None, None) == [], "without a model nothing is said of tokens"
+    assert Jsonl(path, max_tokens=2).check_documents(None, model) == [], "without a tokenizer nothing is said of tokens"
     (problem,) = Jsonl(path, tasks=["ecko"]).check_documents(None, None)
     assert "no task ecko; did you mean echo" in problem
 
