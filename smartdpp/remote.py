@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from smartdpp import disk
+from smartdpp.disk import META
 from smartdpp.errors import InputError
 from smartdpp.place import cache_dir
 
 log = logging.getLogger(__name__)
 
-META, RESULT, ERROR = "meta.json", "result.json", "error.txt"  # the last file of an artifact, that of a run, and what a failed run leaves
+RESULT, ERROR = "result.json", "error.txt"  # the last file of a run, as META is of an artifact, and what a failed run leaves
 TRACKED = "tracked.json"  # where a finished run was mirrored to
 OF_A_RUN = (RESULT, ERROR, TRACKED, "artifacts.json", ".hydra/config.yaml")  # what others read of one
 AT_TOP = "%2F"  # stands for the first slash of file:///data, which has no host
@@ -116,7 +118,10 @@ def whole(artifact: Path) -> Path:
     here.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(here.with_name(f".{here.name}.fetch.lock")):
         if (here / META).is_file():
-            return here
+            if (damage := disk.damage(here)) is None:
+                return here
+            log.warning("%s is damaged (%s): it is fetched again", here, damage)
+            shutil.rmtree(here)
         arriving = here.with_name(here.name + ".arriving")
         shutil.rmtree(arriving, ignore_errors=True)
         with reached(where):
@@ -127,7 +132,8 @@ def whole(artifact: Path) -> Path:
                     raise InputError(f"{where} holds {name!r}, which would be written outside its folder: it is not to be trusted")
                 (arriving / name).parent.mkdir(parents=True, exist_ok=True)
             fs.get([f"{at}/{name}" for name in names], [str(arriving / name) for name in names])
-        arriving.rename(here)
+        disk.sync_tree(arriving)
+        disk.rename(arriving, here)
     return here
 
 
@@ -146,7 +152,8 @@ def file(path: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             arriving = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
             fs.get_file(at, str(arriving))
-        arriving.replace(copy)
+        disk.sync(arriving)
+        disk.rename(arriving, copy)
     return copy
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,7 +27,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from smartdpp import lease, remote
+from smartdpp import disk, lease, remote
+from smartdpp.disk import file_hash as file_hash
 from smartdpp.energy import gpu_watt_hours
 from smartdpp.errors import InputError
 from smartdpp.redact import redacted
@@ -65,11 +67,41 @@ class Artifact:
 
     @property
     def finished(self) -> bool:
-        return remote.exists(self.path / META)
+        return finished(self.path)
 
     def here(self) -> Path:
-        """The finished directory, to read from: ``path``, with its files fetched first where another machine made them."""
-        return remote.whole(self.path)
+        """The finished directory, to read from: ``path``, with its files fetched first where another machine made them.
+
+        InputError if a file's content is no longer what was written; read once a process for that.
+        """
+        folder = remote.whole(self.path)
+        damage = disk.damage(folder, whole=True) if has_record(folder) else None
+        if damage and remote.address(self.path):  # it may be that of the copy here
+            shutil.rmtree(folder)
+            folder = remote.whole(self.path)
+            damage = disk.damage(folder, whole=True)
+        self._refuse(damage, folder)
+        return folder
+
+    def file(self, name: str) -> Path:
+        """One file of the finished directory, to read from, as ``here``."""
+        path, record = remote.file(self.path / name), self.meta().get("files") or {}
+        if name not in record or not path.is_file():
+            return path
+        damage = next(disk.changed(path.parent, {name: record[name]}), None)
+        if damage and remote.address(self.path):
+            path.unlink()
+            path = remote.file(self.here() / name)
+            damage = None
+        self._refuse(damage, path.parent)
+        return path
+
+    def _refuse(self, damage: str | None, folder: Path) -> None:
+        if damage:
+            raise InputError(
+                f"{remote.shown(folder)}: {damage}. Its disk or a copy has damaged it: `python -m smartdpp.store verify "
+                f"{remote.shown(self.root)}` removes what is damaged, and the same command then makes it again"
+            )
 
     def meta(self) -> dict[str, Any]:
         return read_json(remote.file(self.path / META))
@@ -82,21 +114,87 @@ class Artifact:
 
 
 def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
-    """Makes ``path`` a finished directory, once, whoever asks: True if it already was."""
-    if remote.exists(path / META):
+    """Makes ``path`` a finished directory, once, whoever asks: True if it already was. A damaged one is told, removed and made again."""
+    if finished(path):
         return True
     with disk_errors(path), lock(path) as still_held:
-        if remote.exists(path / META):
+        if finished(path):
             return True
-        if not (path / META).is_file():  # it is where a sending was interrupted
-            partial = path.with_name(path.name + ".partial")
-            partial.mkdir(parents=True, exist_ok=True)
-            write_json(partial / META, build(partial))
-            partial.rename(path)
+        if remote.address(path) is None or disk.damage(path):  # else it is where a sending was interrupted
+            _clear(path)
+            _build(path, build)
         if not still_held():
             raise InputError(f"another machine took over {remote.shown(path)}, as nothing was heard of this one; give the command again")
         remote.send(path)
         return False
+
+
+def finished(path: Path) -> bool:
+    """Whether this directory was published and, where it is a folder of this machine, holds files of the sizes recorded."""
+    if remote.address(path) is not None:
+        return remote.exists(path / META)
+    return (path / META).is_file() and disk.damage(path) is None
+
+
+def has_record(folder: Path) -> bool:
+    """Whether the files' sizes and hashes were recorded when it was made, as they are since there are records."""
+    meta = disk.read_object(folder / META)
+    return isinstance(meta, str) or "files" in meta
+
+
+def _build(path: Path, build: Callable[[Path], dict[str, Any]]) -> None:
+    partial, aside = path.with_name(path.name + ".partial"), path.with_name(path.name + ".aside")
+    if partial.exists() and not partial.is_dir():
+        partial.unlink()
+    disk.make_folder(partial)
+    record = _built(build, partial, aside)
+    disk.sync_tree(partial)
+    write_json(partial / META, record | {"files": disk.recorded(partial)})
+    disk.rename(partial, path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) -> dict[str, Any]:
+    """The build's record. What an interrupted build has left may be damaged, or of another version, in ways that no check knows: if the
+    build fails on it before it has written anything, it is tried once more without; and if it fails then too, all is as it was."""
+    left = _state(partial)
+    try:
+        return build(partial)
+    except (InputError, Busy, MemoryError):
+        raise
+    except Exception as error:
+        if not left or _state(partial) != left or (isinstance(error, OSError) and error.errno in DISK_ERRORS):
+            raise
+        said = f"{type(error).__name__}: {error}"
+        log.warning("what an interrupted build left in %s cannot be gone on from (%s): starting afresh", remote.shown(partial), said)
+    shutil.rmtree(aside, ignore_errors=True)
+    partial.rename(aside)
+    partial.mkdir()
+    try:
+        return build(partial)
+    except Exception:
+        shutil.rmtree(partial)
+        aside.rename(partial)
+        raise
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path in folder.rglob("*") if path.is_file() and (stat := path.stat())}
+
+
+def _clear(path: Path) -> None:
+    """Removes what lies where a finished directory belongs and is none."""
+    if not path.exists():
+        return
+    log.warning("%s is damaged (%s): it is made again", remote.shown(path), disk.damage(path) or "no folder")
+    remove(path)
+
+
+def remove(path: Path) -> None:
+    """A finished directory, or what lies in its place; its name is free at once, whatever a kill leaves of it."""
+    gone = path.with_name(f".{path.name}.removed-{os.getpid()}")
+    path.rename(gone)
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
 
 
 @contextmanager
@@ -231,18 +329,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    disk.write_bytes(path, text.encode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+if __name__ == "__main__":
+    from smartdpp.verify import main
+
+    sys.exit(main())
