@@ -98,10 +98,21 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def recorded(folder: Path) -> Record:
+def close_folder(folder: Path, record: dict[str, Any] | None = None, *, hashes: bool = True) -> None:
+    """Puts all of a folder on the disk, then meta.json with what each file is: whoever finds that finds all."""
+    sync_tree(folder)
+    content = {**(record or {}), "files": recorded(folder, hashes=hashes)}
+    write_bytes(folder / META, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def recorded(folder: Path, *, hashes: bool = True) -> Record:
     """Size and sha256 of each file below, but for meta.json: by path in the folder."""
+
+    def of(path: Path) -> dict[str, Any]:
+        return {"bytes": path.stat().st_size} | ({"sha256": file_hash(path)} if hashes else {})
+
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / META)
-    return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files}
+    return {path.relative_to(folder).as_posix(): of(path) for path in files}
 
 
 def damage(folder: Path, *, whole: bool = False) -> str | None:
@@ -115,7 +126,7 @@ def damage(folder: Path, *, whole: bool = False) -> str | None:
     files = meta.get("files")
     if files is None:
         return next(seems_cut(folder), None) if whole else None
-    if not isinstance(files, dict):
+    if not (isinstance(files, dict) and all(isinstance(entry, dict) and "bytes" in entry for entry in files.values())):
         return f"{META} holds no record of files"
     for name, expected in files.items():
         try:

@@ -11,6 +11,7 @@ whether every process holds the whole model (ddp) or its part of it (fsdp).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from smartdpp import disk
 from smartdpp.dealing import Deal, loader, order
 from smartdpp.encode import encode
 from smartdpp.errors import Diverged, InputError, NotFinite
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}  # for a process whose share of a step is no row: adds zero to the loss
 
@@ -148,6 +151,7 @@ def train(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, 
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_loss_bar())
     trainer.add_callback(_finite(recipe))
+    trainer.add_callback(_complete())
     if trainer.args.world_size != recipe.processes:
         raise AssertionError(f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}")
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
@@ -401,10 +405,30 @@ def _diverged(recipe: Finetune, what: str, learning_rate: float) -> Diverged:
     )
 
 
+def _complete() -> Any:
+    from accelerate import PartialState
+    from transformers import TrainerCallback
+
+    class Complete(TrainerCallback):
+        """A checkpoint counts once all of it is on the disk, which a file of its own says, with the sizes of the others."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            PartialState().wait_for_everyone()  # each process writes a file of its own
+            if state.is_world_process_zero:
+                disk.close_folder(Path(args.output_dir) / f"checkpoint-{state.global_step}", hashes=False)  # of tens of GB, now and then
+
+    return Complete()
+
+
 def _last_complete(checkpoints: Path) -> str | None:
-    """The newest checkpoint whose last file, the trainer's state, was written before the interruption."""
-    found = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
-    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+    """The newest checkpoint that was on the disk before the interruption and is what it was; others are told and removed."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for path in found:
+        if (damage := disk.damage(path)) is None:
+            return str(path)
+        log.warning("%s is not complete (%s): training goes on from the one before it, or from the beginning", path, damage)
+        shutil.rmtree(path, ignore_errors=True)  # each process of the training comes by
+    return None
 
 
 def _launch(recipe: Finetune, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None) -> dict[str, Any]:

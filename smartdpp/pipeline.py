@@ -29,7 +29,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from smartdpp import console, remote, summary, tracked
+from smartdpp import console, disk, remote, summary, tracked
 from smartdpp.anatomy import anatomy
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
@@ -245,7 +245,7 @@ def execute(run: Run, *, wait: bool = True) -> float | None:
 def _execute(run: Run, held: Callable[[], bool]) -> float | None:
     from smartdpp import result
 
-    if run.cfg.until == "end" and (run.path / "result.json").is_file() and all(a.finished for a in run.stages().values()):
+    if run.cfg.until == "end" and _concluded(run.path) and all(a.finished for a in run.stages().values()):
         log.info("%s: finished before", run.slug)
         if tracked.missing(run.path, run.parts.tracker) or (run.path / "error.txt").is_file():
             with remote.sent_back(run.path, held):
@@ -273,6 +273,19 @@ def _execute(run: Run, held: Callable[[], bool]) -> float | None:
         (run.path / "error.txt").unlink(missing_ok=True)
     summary.show(run.path)
     return row["score"]
+
+
+def _concluded(run: Path) -> bool:
+    """Whether the run's closing files are there and can be read; damaged ones are told, and written again."""
+    if not (run / "result.json").is_file():
+        return False
+    found = [disk.read_object(run / name) for name in ("result.json", "artifacts.json")]
+    said = [one for one in found if isinstance(one, str)]
+    if not said and not {"run", "score", "n"} <= found[0].keys():  # type: ignore[union-attr]
+        said = ["result.json lacks a run's keys"]
+    for one in said:
+        log.warning("%s: %s; it is written again", run, one)
+    return not said
 
 
 def _describe(run: Run) -> None:
@@ -401,7 +414,7 @@ def run_rows(run: Run, part: str = "data", columns: list[str] | None = None, wit
     """The pool (``data``) or the held-out rows (``heldout``): pyarrow table, of these columns or all but some."""
     from smartdpp.corpus.build import read
 
-    return read(remote.file(run.corpus.path / f"{part}.parquet"), columns, without)
+    return read(run.corpus.file(f"{part}.parquet"), columns, without)
 
 
 def _signals(name: str, run: Run, out: Path) -> dict[str, Any]:
@@ -436,7 +449,7 @@ def _mixture(this: Round, run: Run, out: Path) -> dict[str, Any]:
         raise AssertionError(
             f"the strategy returned {len(selection)} rows, {len(np.unique(selection.index))} distinct, for a budget of {expected}"
         )
-    chosen = take(remote.file(run.corpus.path / "data.parquet"), selection.index)
+    chosen = take(run.corpus.file("data.parquet"), selection.index)
     return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
 
 

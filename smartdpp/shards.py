@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from smartdpp import disk
 from smartdpp.errors import InputError
 from smartdpp.launch import as_config, launch, rank, refusals
 from smartdpp.runtime import current
@@ -30,6 +31,7 @@ from smartdpp.store import read_json, write_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
 SHARD = 256  # rows
 TABLE, DRAFT, JOB = "rows.arrow", ".rows.arrow", "job.json"
 
@@ -50,7 +52,7 @@ def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, pr
     """
     manifest = _manifest(rows, out, shard)
     starts = range(0, len(rows), shard)
-    missing = [start for start in starts if not _file(out, start).is_file()]
+    missing = [start for start in starts if not _whole(_file(out, start), min(shard, len(rows) - start))]
     began = time.perf_counter()
     if missing and (rows_per_task := current().rows_per_task):
         _send(work, rows, out.absolute(), name, shard, missing, max(1, rows_per_task // shard))
@@ -60,12 +62,12 @@ def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, pr
         _launch(work, rows, out, name, shard, missing, processes)
     seconds = time.perf_counter() - began
     first = np.load(_file(out, 0), mmap_mode="r", allow_pickle=False)
-    X = np.lib.format.open_memmap(out / "X.npy", mode="w+", dtype=first.dtype, shape=(len(rows), first.shape[1]))
+    X = new_map(out / "X.npy", first.dtype, (len(rows), first.shape[1]))
     for start in starts:
         X[start : start + shard] = np.load(_file(out, start), allow_pickle=False)
     X.flush()
     write_json(out / "manifest.json", manifest | {"d": X.shape[1], "dtype": str(X.dtype)})
-    for left in (*out.glob("shard-*"), out / TABLE, out / DRAFT, out / JOB):  # also what an interrupted run left
+    for left in (*out.glob("shard-*"), *out.glob(".shard-*"), out / TABLE, out / DRAFT, out / JOB):  # also what an interrupted run left
         left.unlink(missing_ok=True)
     made = sum(min(shard, len(rows) - start) for start in missing)
     facts = {"n": len(rows), "d": X.shape[1], "dtype": str(X.dtype), "resumed_rows": len(rows) - made}
@@ -82,11 +84,37 @@ def _manifest(rows: pa.Table, out: Path, shard: int) -> dict[str, Any]:
     ids = hashlib.sha256("\n".join(rows["id"].to_pylist()).encode()).hexdigest()
     manifest = {"rows": len(rows), "shard": shard, "ids": ids}
     path = out / "manifest.json"
-    if not path.is_file() or not manifest.items() <= read_json(path).items():
-        for stale in out.glob("shard-*"):
-            stale.unlink()
+    found = disk.read_object(path)
+    if isinstance(found, str) or not manifest.items() <= found.items():
+        stale = list(out.glob("shard-*"))
+        if stale and isinstance(found, str):
+            log.warning("%s: %s, so the %d shards beside it are made again", out, found, len(stale))
+        for shard_file in stale:
+            shard_file.unlink()
         write_json(path, manifest)
     return manifest
+
+
+def _whole(path: Path, rows: int) -> bool:
+    """Whether an earlier process left this shard. One that is cut is told and removed."""
+    if not path.is_file():
+        return False
+    try:
+        if len(np.load(path, mmap_mode="r", allow_pickle=False)) == rows:
+            return True
+    except (ValueError, OSError, EOFError, TypeError):
+        pass
+    log.warning("%s is cut or overwritten: its %d rows are made again", path, rows)
+    path.unlink()
+    return False
+
+
+def new_map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A new ``.npy`` file to be written through memory. OSError where the disk has no room for all of it."""
+    X = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        disk.reserve(file.fileno(), path.stat().st_size)
+    return X
 
 
 def _make(work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: Sequence[int], show: bool = True) -> None:
@@ -142,7 +170,7 @@ def _share(rows: pa.Table, out: Path) -> None:
     draft = out / DRAFT  # never written over: a process that outlived its run may have it mapped
     with pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
-    draft.replace(out / TABLE)
+    draft.replace(out / TABLE)  # of no use after this run: not synced
 
 
 def _shared(out: Path) -> pa.Table:
@@ -163,9 +191,7 @@ def _file(out: Path, start: int) -> Path:
 def _save(path: Path, part: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, part, allow_pickle=False)
-    temporary = path.with_suffix(f".writing-{os.getpid()}")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    disk.write_bytes(path, buffer.getvalue())
 
 
 def _refuse_bad_numbers(part: np.ndarray, rows: pa.Table, start: int, name: str) -> None:

@@ -88,12 +88,13 @@ class Artifact:
         path, record = remote.file(self.path / name), self.meta().get("files") or {}
         if name not in record or not path.is_file():
             return path
-        damage = next(disk.changed(path.parent, {name: record[name]}), None)
+        folder = path.parents[name.count("/")]
+        damage = next(disk.changed(folder, {name: record[name]}), None)
         if damage and remote.address(self.path):
             path.unlink()
             path = remote.file(self.here() / name)
             damage = None
-        self._refuse(damage, path.parent)
+        self._refuse(damage, folder)
         return path
 
     def _refuse(self, damage: str | None, folder: Path) -> None:
@@ -148,8 +149,7 @@ def _build(path: Path, build: Callable[[Path], dict[str, Any]]) -> None:
         partial.unlink()
     disk.make_folder(partial)
     record = _built(build, partial, aside)
-    disk.sync_tree(partial)
-    write_json(partial / META, record | {"files": disk.recorded(partial)})
+    disk.close_folder(partial, record)
     disk.rename(partial, path)
     shutil.rmtree(aside, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("group_by_length", "last"), [(True, 3), (True, 4), (False, 4)])  # the end of an epoch, the middle of one
 def test_an_interrupted_training_ends_with_the_same_weights(
-    group_by_length: bool, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group_by_length: bool, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from transformers import Trainer
 
@@ -107,8 +108,13 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         patch.setattr(Trainer, "training_step", stopped)
         with pytest.raises(KeyboardInterrupt):
             recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
-    (tmp_path / "broken" / "checkpoints" / "checkpoint-9").mkdir()  # as a kill while saving leaves it
+    checkpoints = tmp_path / "broken" / "checkpoints"
+    (checkpoints / "checkpoint-9").mkdir()  # as a kill while saving leaves it
+    shutil.copytree(checkpoints / f"checkpoint-{last}", checkpoints / "checkpoint-8")
+    (checkpoints / "checkpoint-8" / "optimizer.pt").write_bytes(b"")  # as a power cut leaves it
     recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
+    for damaged in ("checkpoint-9 is not complete (meta.json is missing)", "checkpoint-8 is not complete (optimizer.pt has 0 bytes"):
+        assert damaged in caplog.text
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
     rates = [[json.loads(line)["learning_rate"] for line in (tmp_path / name / "log.jsonl").open()] for name in ("whole", "broken")]
     assert rates[0] == rates[1] == [recipe.learning_rate * peak_share("cosine", 0.3, 5, t) for t in range(5)]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
 
+from smartdpp.disk import write_bytes
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP
@@ -113,9 +113,7 @@ def _cached(
     np.save(buffer, gains, allow_pickle=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(file)  # all or nothing
+        write_bytes(file, buffer.getvalue())
     except OSError as error:
         log.warning("the reference set's gains could not be kept in %s: %s", file.parent, error.strerror)
     return _frozen(gains)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.disk import reserve
+from smartdpp.errors import InputError
 from smartdpp.functions.schur import Tracked
 
 if TYPE_CHECKING:
@@ -153,5 +155,12 @@ def storage(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -
     if device.type != "cpu" or dtype.itemsize * rows * columns <= FREE_SHARE * free:
         return torch.empty((rows, columns), dtype=dtype, device=device)
     with tempfile.TemporaryFile() as file:  # the mapping outlives the handle
+        try:
+            reserve(file.fileno(), dtype.itemsize * rows * columns)
+        except OSError as error:
+            raise InputError(
+                f"this selection needs {dtype.itemsize * rows * columns / 2**30:.1f} GiB, more than memory has free, and "
+                f"{tempfile.gettempdir()} has no room for it ({error.strerror}): free space, or set TMPDIR to a folder on a larger disk"
+            ) from error
         kind = np.float32 if dtype == torch.float32 else np.float64
         return torch.from_numpy(np.memmap(file, dtype=kind, mode="w+", shape=(rows, columns)))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from smartdpp.disk import rename
 from smartdpp.errors import InputError
 from smartdpp.types import Selection
 
+log = logging.getLogger(__name__)
 EVERY = 20.0  # seconds between checkpoints
 
 
@@ -43,7 +48,9 @@ class Picks:
         draft = self.checkpoint.with_name(self.checkpoint.name + ".draft")
         with open(draft, "wb") as file:
             np.savez(file, index=np.array(self.index, dtype=np.int64), gain=np.array(self.gain), identity=np.array(self.identity))
-        os.replace(draft, self.checkpoint)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(draft, self.checkpoint)
         self.saved = time.monotonic()
 
     def resume(self) -> np.ndarray:
@@ -53,6 +60,9 @@ class Picks:
         try:
             with np.load(self.checkpoint, allow_pickle=False) as stored:
                 index, gain, identity = stored["index"], stored["gain"], str(stored["identity"])
+        except (zipfile.BadZipFile, EOFError, zlib.error):  # one of ours, cut by a crash
+            log.warning("%s is cut: the selection starts afresh", self.checkpoint)
+            return np.empty(0, dtype=np.int64)
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh.") from error
         if identity != self.identity:
