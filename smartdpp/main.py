@@ -14,16 +14,19 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from smartdpp import console, price, workers
-from smartdpp.config import conf_dir, register
+from smartdpp.config import Config, conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.launch import refuse_other_launchers
+from smartdpp.overrides import arranged, no_such_key, options, refuse, refuse_code
 from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.redact import redact, redacted
 from smartdpp.store import Busy
@@ -34,6 +37,7 @@ BASIC = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 )
+KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[Run] = []
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
@@ -81,6 +85,11 @@ def said(error: Exception) -> str:
     """What a person needs of an error: the message, with its kind where the message alone would be cryptic."""
     if isinstance(error, InterpolationKeyError) and (size := re.search(r"'sizes\.(.*?)'", str(error))):
         return f"size={size[1]} is none of this study's sizes: its YAML lists them under sizes (as laptop, gpu and paper)"
+    if isinstance(error, ConfigCompositionException):
+        if key := re.match(r"Could not override '(.+?)'\.", str(error)):
+            return no_such_key(key[1], conf_dir(), KEYS)
+        if error.__cause__ is not None:  # "Error merging override budget=abc", and why
+            return redact(f"{str(error).removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}")
     kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
     return redact(f"{kind}{error}")
 
@@ -95,6 +104,18 @@ def _hydra_saves_no_secret() -> None:
     setattr(OmegaConf, "save", staticmethod(save_redacted))  # noqa: B010
 
 
+def _runs_no_code() -> None:
+    """What a study's YAML says of Hydra itself is text too: callbacks and loggers of its own would be called with whatever it names."""
+    compose = Hydra.compose_config
+
+    def compose_checked(self: Any, *args: Any, **kwargs: Any) -> DictConfig:
+        cfg = compose(self, *args, **kwargs)
+        refuse_code(cfg)
+        return cfg
+
+    setattr(Hydra, "compose_config", compose_checked)  # noqa: B010
+
+
 def main() -> None:
     console.streams()
     try:
@@ -103,9 +124,12 @@ def main() -> None:
         sys.exit("error: the folder that this command is given in is gone; cd to one that is there")
     register()
     _hydra_saves_no_secret()
+    _runs_no_code()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         refuse_other_launchers()
+        sys.argv[1:] = arranged(sys.argv[1:])
+        refuse(get_args().overrides, options(conf_dir()), KEYS)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
         if len(planned) > 1:
             console.start()

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from smartdpp.config import conf_dir, register
+from smartdpp.config import Config, conf_dir, register
 from smartdpp.errors import Diverged, InputError
+from smartdpp.overrides import options, refuse
 from smartdpp.redact import redact, redacted
 from smartdpp.remote import runs
 from smartdpp.store import busy
@@ -189,6 +190,7 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Hydra's own overrides, and the task's."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    refuse(overrides, options(conf_dir()), list(Config.__dataclass_fields__))
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     hydras = [o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group.startswith(("hydra.", "hydra/"))]
     return hydras, [o for o in overrides if o not in hydras]

@@ -238,3 +238,19 @@ def test_a_studys_page_has_no_secret_of_its_file_or_command() -> None:
     given = ["report.title='by ghp_0123456789abcdefABCD'", "tracker.group=ghp_0123456789abcdefABCD", "strategy=random", "seed=0"]
     assert wanted(study, given).title == "by <redacted>"
     assert [cell.overrides[-1] for cell in cells(study, given)] == ["tracker.group=<redacted>"]
+
+
+def test_a_studys_callbacks_and_loggers_are_not_called(corpus: Path, tmp_path: Path) -> None:
+    """What Hydra itself would make of a YAML before the first line of ours runs."""
+    effect = tmp_path / "effect"
+    call = f"_target_: os.mkdir\n      path: {effect}"
+    logger = f"version: 1\n    formatters:\n      x:\n        (): os.mkdir\n        path: {effect}"
+    for name, what in {"callbacks": f"callbacks:\n    x:\n      {call}", "logging": f"job_logging:\n    {logger}"}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "evil.yaml").write_text(f"defaults: [config, _self_]\nhydra:\n  {what}\n")
+        command = [sys.executable, "run.py", "-cd", str(folder), "-cn", "evil", *small(corpus, tmp_path / "root"), "until=plan"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: hydra.{'callbacks' if name == 'callbacks' else 'job_logging'} ")
+        assert not effect.exists()

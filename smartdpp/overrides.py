@@ -1,0 +1,205 @@
+"""What stands behind ``run.py``: flags in any place, and overrides that Hydra can read, or one sentence with the quoting that works.
+
+Hydra's grammar gives ``=``, brackets, blanks and quotes a meaning (hydra.cc, "Basic Override syntax"); its own complaint about a value
+that has them names neither the key nor the way out.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from smartdpp.errors import InputError
+
+PLAIN = re.compile(r"[\w.+/-]+")  # what needs no quotes inside a mapping or list
+OPTION = re.compile(r"(?!.*\.\.)[\w+-][\w./+-]*")  # a file in a group's folder, or in one below it
+
+
+def arranged(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with flags (``-m``, ``-cd DIR``) before the overrides, the order that Hydra's parser needs.
+
+    InputError for a flag that there is not.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    actions = get_args_parser()._option_string_actions
+    flags: list[str] = []
+    overrides: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        name, given, _ = argument.partition("=")
+        action = actions.get(name)
+        if action is None:
+            if re.match(r"-(cn|cd|cp|cs)?$|-[a-z]{2}", name) or not (word := name.lstrip("-")):
+                continue  # Hydra's parser says what is wrong with it
+            if any(known.startswith(name) for known in actions):
+                continue  # shortened, as the parser allows
+            value = argument.partition("=")[2] or next((value for value in left if not value.startswith("-")), "VALUE")
+            raise InputError(f"{argument}: there is no such flag; a setting is written without dashes: {word}={value}")
+        if left and not given and (action.nargs is None or (action.nargs == "?" and left[0] in (action.choices or ()))):
+            flags.append(left.pop(0))
+    return [*flags, *overrides]
+
+
+def refuse(overrides: Sequence[str], groups: dict[str, list[str]], known: Sequence[str]) -> None:
+    """InputError with every override that is none, what is wrong with it and how to write it.
+
+    groups: the options of each group; known: the configuration's keys, none of which can be taken away.
+    """
+    if problems := list(_problems(overrides, groups, known)):
+        raise InputError("\n".join(problems))
+
+
+def options(conf: Path) -> dict[str, list[str]]:
+    """The options of each group of the configuration folder, ``probe`` among them."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(conf.glob("*/*.yaml")):
+        found.setdefault(path.parent.name, []).append(path.stem)
+    return found | {"probe": found.get("embedding", [])}
+
+
+def refuse_code(cfg: Any) -> None:
+    """InputError if what a configuration says of Hydra itself names things to call: callbacks, or loggers and handlers of its own."""
+    hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
+    assert isinstance(hydra, dict)
+    if hydra.get("callbacks"):
+        raise InputError(f"hydra.callbacks names {', '.join(map(str, hydra['callbacks']))}: smartdpp runs no callbacks; take them out")
+    for key in ("job_logging", "hydra_logging"):
+        if named := [str(value) for value in _called(hydra.get(key)) if not str(value).startswith(("logging.", "colorlog."))]:
+            raise InputError(f"hydra.{key} calls {named[0]}: only the handlers and formatters of Python's logging may stand there")
+
+
+def _called(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        named = [value for key, value in node.items() if key in ("()", "class", "factory") or str(value).startswith("ext://")]
+        return [*named, *(called for value in node.values() for called in _called(value))]
+    return [called for value in node for called in _called(value)] if isinstance(node, (list, tuple)) else []
+
+
+def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:
+    """The sentence for ``key=value`` where the composed configuration has no such key."""
+    top, _, rest = key.partition(".")
+    if not rest or top not in known:
+        return f"{key}: there is no such key; {nearest(top, known)}"
+    folder = {"probe": "embedding"}.get(top, top)
+    names = {name for path in sorted(conf.glob(f"{folder}/*.yaml")) for name in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)}
+    close = difflib.get_close_matches(rest, names, 1)
+    hint = (
+        f"did you mean {top}.{close[0]}?" if close and close[0] != rest else f"--cfg job shows those it has, +{key}=VALUE gives it another"
+    )
+    return f"{key}: the {top} that is chosen has no such key; {hint}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}"
+
+
+def _problems(overrides: Sequence[str], groups: dict[str, list[str]], known: Sequence[str]) -> Iterator[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    left = list(overrides)
+    while left:
+        text = left.pop(0)
+        try:
+            parsed = parser.parse_override(text)
+        except HydraException:
+            split = _split_by_the_shell(text, left)
+            left = left[len(split) :]
+            yield _quoted(" ".join([text, *split]), parser, parted=bool(split))
+            continue
+        key = parsed.key_or_group
+        if parsed.is_delete() and key in known:
+            yield f"{text}: a run needs {key}; give {key}=VALUE"
+        group = key.partition("@")[0]
+        if not parsed.is_delete() and group in groups:
+            yield from _option_problems(text, parsed, groups[group])
+
+
+def _option_problems(text: str, parsed: Any, known: list[str]) -> Iterator[str]:
+    chosen = parsed.value()
+    if parsed.is_sweep_override():
+        chosen = getattr(chosen, "list", None) or []  # a glob asks for options that are there
+    for option in chosen if parsed.is_sweep_override() else [chosen]:
+        if not isinstance(option, (str, int)) or isinstance(option, bool) or not str(option):
+            yield f"{text}: one option is chosen, by its name: {', '.join(known)}"
+        elif not OPTION.fullmatch(str(option)):
+            yield f"{text}: {option} is no option's name; choose one of {', '.join(known)}"
+        elif isinstance(option, int):
+            yield f"{text}: there is no such option; choose one of {', '.join(known)}"
+
+
+def _split_by_the_shell(text: str, following: list[str]) -> list[str]:
+    """The arguments after an opened bracket that close it: blanks outside quotes part an argument."""
+
+    def opened(so_far: str) -> int:
+        return sum(so_far.count(a) - so_far.count(b) for a, b in ("{}", "[]", "()"))
+
+    taken: list[str] = []
+    while opened(" ".join([text, *taken])) > 0 and len(taken) < len(following):
+        taken.append(following[len(taken)])
+    return taken if opened(" ".join([text, *taken])) == 0 else []
+
+
+def _quoted(text: str, parser: Any, parted: bool) -> str:
+    from hydra.errors import HydraException
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"{text}: this is neither a flag nor key=value"
+    mapping = _as_mapping(value)
+    escaped = re.sub(r"(\\*)(?='|$)", r"\1\1", value).replace("'", r"\'")
+    for better in ([f"{key}={mapping}"] if mapping else []) + [f"{key}='{escaped}'"]:
+        try:
+            parser.parse_override(better)
+        except HydraException:
+            continue
+        reason = "keys of a mapping have no quotes" if mapping else "it has a character with a meaning of its own"
+        reason = "the shell has parted it at its blanks" if parted else reason
+        return f"{text}: Hydra cannot read this value ({reason}); write {in_shell(better)}"
+    return f"{text}: Hydra cannot read this; a setting is KEY=VALUE, and a value with brackets, quotes or = in it is \"KEY='VALUE'\""
+
+
+def in_shell(argument: str) -> str:
+    """As it is typed: in double quotes where single ones are inside, whenever the shell leaves those alone."""
+    return shlex.quote(argument) if "'" not in argument or re.search(r'["$`\\!]', argument) else f'"{argument}"'
+
+
+def _as_mapping(value: str) -> str | None:
+    """A mapping or list in JSON, or Python, as Hydra writes it."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return _flow(found) if isinstance(found, (dict, list)) else None
+    plain = re.fullmatch(r"\{.*\}|\[.*\]", value)
+    return value if plain else None
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = str(value)
+    looks_like_text = isinstance(yaml.safe_load(text), str) if PLAIN.fullmatch(text) else False
+    return text if looks_like_text or not isinstance(value, str) else '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
