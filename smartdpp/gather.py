@@ -18,7 +18,7 @@ from smartdpp import remote
 from smartdpp.config import GROUPS
 from smartdpp.errors import InputError
 from smartdpp.mixture import read_tasks
-from smartdpp.result import METRICS
+from smartdpp.result import METRICS, scored
 from smartdpp.store import read_json
 
 if TYPE_CHECKING:
@@ -82,10 +82,12 @@ def _is_run(folder: Path) -> bool:
 
 
 def collect(runs: list[Path]) -> Results:
-    """Reads finished runs. What lies in the store and is gone is left out; result.json alone is enough for the tables."""
+    """Reads finished runs, but for those that were not evaluated. What lies in the store and is gone is left out; result.json alone is
+    enough for the tables."""
     import pandas as pd
 
-    rows = [read_json(run / "result.json") for run in runs]
+    read = {run: row for run in runs if scored(row := read_json(run / "result.json"))}
+    runs, rows = list(read), list(read.values())
     table = _numbers(pd.DataFrame(rows))
     if table.empty:
         return Results(table, [], pd.DataFrame(), {}, None, [], [])

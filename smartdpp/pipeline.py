@@ -34,6 +34,7 @@ from smartdpp.anatomy import anatomy
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
 from smartdpp.errors import Diverged, InputError, NotFinite
+from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
 from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
@@ -194,9 +195,15 @@ class Run:
         """False for `none`: its scores are the base model's."""
         return self.parts.strategy.size(1, 1) > 0
 
+    @property
+    def evaluates(self) -> bool:
+        """False for `evaluation=none`, which has no scores."""
+        return not isinstance(self.parts.evaluation, NoEvaluation)
+
     def stages(self) -> dict[str, Artifact]:
         """In the order they are made, under the names the terminal shows."""
-        stages = {"corpus": self.corpus, "base scores": self.base, "embedding": self.embedding}
+        scored = {"base scores": self.base} if self.evaluates else {}
+        stages = {"corpus": self.corpus, **scored, "embedding": self.embedding}
         if self.probe.key != self.embedding.key:
             stages["probe embedding"] = self.probe
         stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
@@ -210,7 +217,8 @@ class Run:
                 stages[f"embedding round {following.number}"] = following.embedding
         stages["mixture"] = self.mixture
         if self.trains:
-            stages |= {"diversity": self.diversity, "adapter": self.adapter, "scores": self.scores}
+            stages |= {"diversity": self.diversity, "adapter": self.adapter}
+            stages |= {"scores": self.scores} if self.evaluates else {}
         return stages
 
 

@@ -20,17 +20,42 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
 
     ``seconds/<stage>`` were spent now; ``made_in/<stage>`` are the seconds its artifact took when it was made, possibly by another run.
     """
-    from smartdpp.evaluation.compare import mean_interval, paired
-    from smartdpp.evaluation.scores import read_samples
     from smartdpp.mixture import content, read
 
-    at = {"base": run.base.here(), "tuned": run.scores.here()}
-    base, tuned = (read_json(folder / "scores.json") for folder in at.values())
     row: dict[str, Any] = {"run": run.slug, **run.names}
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
     row["mixture_content"] = content(read(run.mixture.here()))  # the same in runs that trained on the same rows in the same order
+    scored, score = _scored(run) if run.evaluates else ({}, {"score": None, "score_metric": None})
+    row |= scored
+    if run.trains:
+        training = run.adapter.meta()["facts"]
+        row["mean_response_tokens"] = training["response_tokens"] / training["rows"]
+        row |= {name: training[name] for name in ("steps", "train_loss", "dtype", "device")}
+        row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
+    for name, artifact in run.stages().items():
+        meta = artifact.meta()
+        row |= {
+            f"seconds/{name}": round(seconds.get(name, 0.0), 2),
+            f"made_in/{name}": meta["seconds"],
+            f"peak_gib/{name}": meta["peak_gib"],
+        }
+    row |= score
+    last = list(run.stages().values())[-1]
+    row |= {name: last.meta()[name] for name in ("commit", "uncommitted", "machine")}
+    write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})
+    return row
+
+
+def _scored(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every metric of the run, on the whole and by task, with its interval; and which of them is its score."""
+    from smartdpp.evaluation.compare import mean_interval, paired
+    from smartdpp.evaluation.scores import read_samples
+
+    at = {"base": run.base.here(), "tuned": run.scores.here()}
+    base, tuned = (read_json(folder / "scores.json") for folder in at.values())
+    row: dict[str, Any] = {}
     samples = {which: read_samples(folder / "samples.jsonl") for which, folder in at.items()}
     main = main_metric(tuned["mean"])
     metrics = list(dict.fromkeys([main, *(metric for metric in METRICS if metric in tuned["mean"])]))
@@ -46,22 +71,12 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     evaluated = run.scores.meta()["facts"]
     row |= {"documents": tuned["mean"]["n"], "documents_passed_over": sum(evaluated["passed_over"].values())}
     row |= {"documents_truncated": evaluated["truncated"], "tasks_without_documents": len(evaluated["lost_tasks"])}
-    if run.trains:
-        training = run.adapter.meta()["facts"]
-        row["mean_response_tokens"] = training["response_tokens"] / training["rows"]
-        row |= {name: training[name] for name in ("steps", "train_loss", "dtype", "device")}
-        row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
-    for name, artifact in run.stages().items():
-        meta = artifact.meta()
-        row |= {
-            f"seconds/{name}": round(seconds.get(name, 0.0), 2),
-            f"made_in/{name}": meta["seconds"],
-            f"peak_gib/{name}": meta["peak_gib"],
-        }
-    row |= {"score": tuned["mean"][main], "score_metric": main}
-    row |= {name: run.scores.meta()[name] for name in ("commit", "uncommitted", "machine")}
-    write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})
-    return row
+    return row, {"score": tuned["mean"][main], "score_metric": main}
+
+
+def scored(row: dict[str, Any]) -> bool:
+    """False for the row of a run with `evaluation=none`."""
+    return row.get("score_metric", "") is not None
 
 
 def _plain(value: Any) -> Any:

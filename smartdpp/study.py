@@ -20,7 +20,8 @@ from smartdpp.errors import Diverged, InputError
 from smartdpp.overrides import options, refuse
 from smartdpp.redact import redact, redacted
 from smartdpp.remote import runs
-from smartdpp.store import busy
+from smartdpp.result import scored
+from smartdpp.store import busy, read_json
 
 State = Literal["done", "running", "failed", "diverged", "unfinished", "missing", "invalid"]
 """done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
@@ -123,7 +124,7 @@ def state(run: Path) -> tuple[State, str]:
     if not run.is_dir():
         return "missing", ""
     if (run / "result.json").is_file():
-        return "done", _error(run)
+        return "done", _error(run) or _unscored(run)
     try:
         if busy(run):
             return "running", ""
@@ -133,6 +134,13 @@ def state(run: Path) -> tuple[State, str]:
     if error.startswith(f"{Diverged.__name__}:"):
         return "diverged", error
     return ("failed", error) if error else ("unfinished", "")
+
+
+def _unscored(run: Path) -> str:
+    try:
+        return "" if scored(read_json(run / "result.json")) else "nothing was evaluated: there are no scores of it"
+    except ValueError:  # damaged, which is told where it is read
+        return ""
 
 
 def _error(run: Path) -> str:

@@ -33,9 +33,12 @@ def show(run: Path) -> None:
     row = read_json(run / "result.json")
     artifacts = places(run)
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
-    console.print(_scores(row, artifacts))
-    for said in not_evaluated(read_json(file(artifacts["base scores"] / META))["facts"]):
-        console.print(f"held-out documents: {said}")
+    if "base scores" in artifacts:
+        console.print(_scores(row, artifacts))
+        for said in not_evaluated(read_json(file(artifacts["base scores"] / META))["facts"]):
+            console.print(f"held-out documents: {said}")
+    else:
+        console.print("nothing was evaluated (evaluation=none): there are no scores")
     if row["n"]:
         console.print(_mixture(row, artifacts))
         console.print(_diversity(row))
@@ -118,5 +121,7 @@ def _paths(run: Path, artifacts: dict[str, str]) -> str:
     lines = [f"run       {shown(run)}  (result.json, run.log, .hydra/)"]
     lines += [f"mixture   {artifacts['mixture']}/mixture.jsonl"]
     if "adapter" in artifacts:
-        lines += [f"adapter   {artifacts['adapter']}", f"samples   {artifacts['scores']}/samples.jsonl"]
+        lines += [f"adapter   {artifacts['adapter']}"]
+    if "scores" in artifacts:
+        lines += [f"samples   {artifacts['scores']}/samples.jsonl"]
     return "\n".join([*lines, f"report    python -m smartdpp.report {shown(run)}"])

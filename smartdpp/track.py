@@ -190,7 +190,7 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     from smartdpp.gather import collect, main_metric
 
     results = collect(sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json")))
-    metric = main_metric(results.table)
+    metric = main_metric(results.table) if len(results.table) else ""
     for group in within_budgets(results, metric):
         if run.name not in set(group.runs["run"]) or len(group.runs) == 1:
             continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.checks import at_least, known, some_left
+from smartdpp.evaluation.checks import at_least, known, names_of, some_left
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Heldout:
 
     from_corpus: ClassVar[bool] = True
 
-    tasks: list[str] | None = None
+    tasks: list[str | int] | None = None
     num_tasks: int = 8
     limit: int = 25  # documents per task
     batch_size: int = 32
@@ -40,6 +40,7 @@ class Heldout:
     def __post_init__(self) -> None:
         at_least(1, num_tasks=self.num_tasks, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
         at_least(0, seed=self.seed)
+        object.__setattr__(self, "tasks", names_of(self.tasks))
         if self.tasks is not None and not self.tasks:
             raise InputError("evaluation.tasks is empty: name at least one task of the corpus, or null to draw num_tasks of them")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from smartdpp.corpus.jsonl import Jsonl as Rows
 from smartdpp.corpus.rows import WAY_OUT, with_ids
 from smartdpp.errors import InputError
-from smartdpp.evaluation.checks import at_least, known, some_left
+from smartdpp.evaluation.checks import at_least, known, names_of, some_left
 from smartdpp.evaluation.tasks import right_choice
 from smartdpp.types import Model, Row
 
@@ -37,7 +37,7 @@ class Jsonl:
     path: str | list[str]
     columns: dict[str, str | list[str]] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
-    tasks: list[str] | None = None
+    tasks: list[str | int] | None = None
     num_fewshot: int = 0
     limit: int = 25  # documents per task
     batch_size: int = 32
@@ -50,6 +50,7 @@ class Jsonl:
     def __post_init__(self) -> None:
         at_least(1, limit=self.limit, batch_size=self.batch_size, max_tokens=self.max_tokens, max_new_tokens=self.max_new_tokens)
         at_least(0, num_fewshot=self.num_fewshot, seed=self.seed)
+        object.__setattr__(self, "tasks", names_of(self.tasks))
         with _as_evaluation():
             self._rows()
 
@@ -88,7 +89,7 @@ class Jsonl:
                 seen.add(row["task"])
                 if self.tasks is None or row["task"] in self.tasks:
                     yield place, row
-        known(self.tasks or [], seen, self.path if isinstance(self.path, str) else ", ".join(self.path))
+        known(map(str, self.tasks or []), seen, self.path if isinstance(self.path, str) else ", ".join(self.path))
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """A wrong answer is told with its file and line, also in rows that ``limit`` leaves out."""
