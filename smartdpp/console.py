@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Iterator
@@ -32,17 +33,19 @@ log = logging.getLogger("smartdpp")
 
 
 class Lasting(io.FileIO):
-    """A descriptor that goes on as /dev/null once nobody reads it, for this process and those it starts."""
+    """A descriptor that goes on as /dev/null once it cannot be written, for this process and those it starts."""
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # a full pipe whose reader has set it not to block
+                select.select([], [self.fileno()], [])
+            return written
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
-                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF) and self.fileno() == 1:  # a full disk, say
+                print(f"warning: standard output cannot be written ({error.strerror}); the run goes on without", file=sys.stderr)
             return memoryview(data).nbytes
 
 

@@ -167,6 +167,6 @@ def _temporary(home: Path | None) -> None:
         except OSError:
             return
         named = "none that can be written"
-    if named and os.path.abspath(named) != found:
+    if named and named != found:
         os.environ["TMPDIR"] = found
         tempfile.tempdir = None  # it is asked for again

@@ -25,6 +25,9 @@ _WORDS = (
 )
 _CLEAR = "password|passwd|secret|token|api_?key|accesskey|accountkey"  # whatever stands before them
 _NAME = re.compile(rf"(?:.*(?:{_CLEAR})|(?:.*[^a-z])?(?:{_WORDS}|pass|auth|key))(?:_?(?:id|value|url|\d+))?$", re.IGNORECASE)
+_OF_TEXT = re.compile(
+    r"(?:^|.*[^a-z])(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end|special|first|last|next|prompt|response|text)[_ -]?token$", re.I
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _OURS = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}|response|alone|gradient")  # what stands under `key` and `pass` in our own records
 _ENVIRONMENT = re.compile(
@@ -37,10 +40,11 @@ _CREDENTIALS = re.compile(
     r"""(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)(?!/)([^\s'"/:@?#]*:(?!\d{1,5}(?:[/?#\s'"]|$))(?:(?!://)[^\s'"])*)@""", re.I
 )
 _USER = re.compile(r"""(?<![a-z0-9+.-])((?:git\+)?https?://)(?!git@)([^\s'"/:@?#]+)@""", re.I)
-_QUERY = re.compile(rf"""([?&;](?:[\w.%-]*[^a-z&=?;])?(?:{_WORDS}|key|auth|code|pass)=)([^&\s'"#;]+)""", re.I)
-_PAIR = re.compile(
-    rf"""((?<!\w)(?:[\w.@/+-]*(?:{_CLEAR})|(?:[\w.@/+-]*[^A-Za-z\s'"=:])?(?:{_WORDS}|[a-z0-9]+[_-]key|[a-z]+pass))['"]?\s*(?:=|:(?!//)|\s=>\s)\s*)"""
-    r"""("[^"\n]*"|'[^'\n]*'|[^\s,;'"&}\])]+)""",
+_QUERY = re.compile(r"([?&;](?:[\w.%-]{0,80}[^a-z&=?;])?(?:" + _WORDS + r"|key|auth|code|pass)=)([^&\s'\"#;]+)", re.I)
+_PAIR = re.compile(  # name=value, name: value, "name": "value"; bounded, as the text may be long
+    r"((?<!\w)(?:[\w.@/+-]{0,80}(?:" + _CLEAR + r")|(?:[\w.@/+-]{0,80}[^A-Za-z\s'\"=:])?"
+    r"(?:" + _WORDS + r"|[a-z0-9]{1,40}[_-]key|[a-z]{1,40}pass))['\"]?\s*(?:=|:(?!//)|\s=>\s)\s*)"
+    r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;'\"&}\])]+)",
     re.I,
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+([A-Za-z0-9+/=._~-]{8,})")
@@ -88,7 +92,8 @@ def redacted(value: Any, key: str = "") -> Any:
 
 def secret_name(name: str) -> bool:
     """Whether what stands under this name is a secret by its name."""
-    return bool(_NAME.match(_CAMEL.sub("_", name)))
+    name = _CAMEL.sub("_", name)
+    return bool(_NAME.match(name)) and not _OF_TEXT.match(name)
 
 
 def environment() -> list[tuple[str, str]]:
@@ -149,10 +154,17 @@ def _is_path(value: str) -> bool:
 
 
 def _pair(found: re.Match[str]) -> str:
-    value = found[2].strip("'\"")
-    if not value or _harmless(value) or value.startswith(("<", "${")) or value in ("Bearer", "Basic"):
-        return found[0]
+    name, value = re.split(r"\s*(?:=>|[=:])", found[1])[0].strip("'\""), found[2].strip("'\"")
     quoted = found[2][0] if found[2][0] in "'\"" else ""
+    if not value or _harmless(value) or value.startswith(("<", "${")) or value in ("Bearer", "Basic") or _OF_TEXT.match(name):
+        return found[0]
+    if (
+        name.lower().endswith(("token", "sig", "sas", "pat", "cookie", "signature"))
+        and ":" in found[1]
+        and not quoted
+        and value.rstrip(".").isalpha()
+    ):
+        return found[0]  # a sentence about a token of text
     return f"{found[1]}{quoted}{REDACTED}{quoted}"
 
 

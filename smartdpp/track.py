@@ -121,7 +121,8 @@ class Wandb:
             session.log(logged)
 
     def _mode(self) -> str:
-        return self.mode or os.environ.get("WANDB_MODE", "").lower() or "offline"
+        off = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes")  # transformers' own variable
+        return self.mode or os.environ.get("WANDB_MODE", "").lower() or ("disabled" if off else "offline")
 
     def _project(self) -> str:
         return self.project or os.environ.get("WANDB_PROJECT") or "smartdpp"

@@ -142,6 +142,9 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     assert done.stderr == "reached the end\n"
     assert run(code, ">&-", HOME=str(tmp_path)).returncode == 0
     assert run(code, "2>&1 | true", HOME=str(tmp_path)).returncode == 0
+    full = run(code, ">/dev/full", HOME=str(tmp_path))
+    assert full.returncode == 0
+    assert full.stderr == "warning: standard output cannot be written (No space left on device); the run goes on without\nreached the end\n"
 
 
 def test_what_an_encoding_lacks_is_written_as_its_number(tmp_path: Path) -> None:

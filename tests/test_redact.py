@@ -88,6 +88,7 @@ def test_secrets_are_known_by_their_form(text: str, said: str) -> None:
         "Meta-Llama-3-70B-Instruct-GPTQ-Int4-Something",
         "abfs://container@account.dfs.core.windows.net/x, git+ssh://git@github.com/x, http://localhost:8080/a@b",
         "pool.max_tokens=256 tokens: many, nats per token: 2.516, tokenizer=byte",
+        "row 3 has no token: they have no loss; 2.52 nats per token: smart; pad_token = tokenizer.eos_token; {'eos_token': 'x'}",
         "KeyError: 'kept'; eos_token='</s>'; passes=3",
         "function@strategy.tasks=logdet embedding@probe=tfidf corpus.columns={score: rating}",
         "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/resolve/main/model.safetensors",

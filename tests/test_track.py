@@ -145,6 +145,10 @@ def test_a_setting_that_wandb_has_not_is_told_before_any_work(small_run, monkeyp
     with pytest.raises(InputError, match=r"tracker\.project=team/mine: wandb allows no /"):
         small_run("tracker=wandb", "tracker.project=team/mine")
     assert Wandb().place()["mode"] == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert Wandb().place() is None
+    assert Wandb(mode="online").place()["mode"] == "online"
 
 
 def test_a_run_is_mirrored_once_to_each_place(described, given):
