@@ -54,6 +54,8 @@ class Stream(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         super().write(redact(text))
+        if self.write_through:  # as Python's own, where PYTHONUNBUFFERED is set: there is a buffer below
+            self.flush()
         return len(text)
 
 
@@ -127,8 +129,12 @@ def logged_to(path: Path) -> Iterator[None]:
 
 def stage(name: str, artifact: Artifact, hit: bool) -> None:
     meta = artifact.meta()
-    time = "cached" if hit else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
+    taken = meta["facts"].get("taken_from")
+    time = "cached" if hit else f"taken from {taken}" if taken else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
     log.info("%-17s%s  [%s]", name, describe(name, meta["facts"]), time)
+    if taken and not hit:
+        work = "a training on the same rows in the same order" if name.startswith("adapter") else "an evaluation of the same weights"
+        log.info("%-17s%s was finished before under another configuration: its files are taken over", "", work)
 
 
 def describe(stage: str, facts: dict[str, Any]) -> str:

@@ -37,7 +37,8 @@ from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
-from smartdpp.store import Artifact, disk_errors, lock, read_json, write_json, write_text
+from smartdpp.same import once
+from smartdpp.store import Artifact, digest, disk_errors, lock, read_json, write_json, write_text
 from smartdpp.strategies.reselect import Reselect
 from smartdpp.strategies.targeted import Targeted
 
@@ -324,6 +325,8 @@ def _stages(run: Run) -> dict[str, float]:
         "adapter": partial(_adapter, run.rounds[-1]),
         "scores": lambda run, out: _evaluate(run, run.adapter.here(), out),
     }
+    same: dict[str, Callable[[Run], str]] = {f"adapter round {this.number}": partial(_training_content, this) for this in run.rounds}
+    same |= {"adapter": partial(_training_content, run.rounds[-1]), "scores": _scores_content}
     seconds = {}
     last = LAST[run.cfg.until]
     wanted = [name for name in list(work)[: list(work).index(last) + 1] if name != "base scores" or last == "scores"]
@@ -333,7 +336,8 @@ def _stages(run: Run) -> dict[str, float]:
         if not artifact.finished:
             console.warn_of_memory(run, name)
         started = time.perf_counter()
-        hit = artifact.produce(partial(work[name], run))
+        build = partial(work[name], run)
+        hit = once(artifact, partial(same[name], run), build) if name in same else artifact.produce(build)
         seconds[name] = 0.0 if hit else time.perf_counter() - started
         console.stage(name, artifact, hit)
         if name == "corpus":
@@ -473,14 +477,34 @@ def _diversity(run: Run, out: Path) -> dict[str, Any]:
 
 def _adapter(this: Round, run: Run, out: Path) -> dict[str, Any]:
     from smartdpp.finetune import together
+
+    model, recipe, rows, seed = run.parts.model, run.parts.recipe, _new_rows(this), run.cfg.train_seed
+    if this.before is None:
+        return recipe.train(model, rows, out, seed)
+    facts = recipe.train(model, rows, out, seed, this.before.adapter.here())
+    return together(this.before.adapter.meta()["facts"], facts)
+
+
+def _new_rows(this: Round) -> Any:
+    """What a round's mixture has beyond that of the round before: pyarrow table."""
     from smartdpp.mixture import read
 
-    model, recipe, rows = run.parts.model, run.parts.recipe, read(this.mixture.here())
-    if this.before is None:
-        return recipe.train(model, rows, out, run.cfg.train_seed)
-    new = rows.slice(len(read(this.before.mixture.here())))
-    facts = recipe.train(model, new, out, run.cfg.train_seed, this.before.adapter.here())
-    return together(this.before.adapter.meta()["facts"], facts)
+    rows = read(this.mixture.here())
+    return rows.slice(len(read(this.before.mixture.here()))) if this.before else rows
+
+
+def _training_content(this: Round, run: Run) -> str:
+    """All that decides a round's weights, its rows by what they hold."""
+    from smartdpp.mixture import content
+
+    decides = {"version": this.adapter.version, "params": this.adapter.params, "rows": content(_new_rows(this))}
+    return digest(decides | {"start": this.before.adapter.meta()["facts"]["content"] if this.before else None})
+
+
+def _scores_content(run: Run) -> str:
+    """All that decides the scores of the finetuned model, its weights by what they were trained on."""
+    decides = {"version": run.scores.version, "params": run.scores.params, "corpus": run.corpus.key}
+    return digest(decides | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]})
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> dict[str, Any]:

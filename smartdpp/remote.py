@@ -181,6 +181,18 @@ def runs(path: Path) -> Path:
     return copy
 
 
+def each(folder: Path, name: str) -> dict[str, bytes]:
+    """This file of every folder in ``folder``, as it is there now, by the name of the folder that holds it."""
+    where = address(folder)
+    if where is None:
+        return {path.parent.name: path.read_bytes() for path in folder.glob(f"*/{name}")}
+    with reached(where):
+        fs, at = opened(where)
+        paths = [f"{at}/{path}" for path in _names(fs, at) if path.count("/") == 1 and path.endswith(f"/{name}")] if fs.exists(at) else []
+        found = fs.cat(paths, on_error="omit") if paths else {}
+    return {key.rpartition("/")[0].rpartition("/")[2]: content for key, content in found.items()}
+
+
 def check_out(run: Path) -> None:
     """Brings what others left of a run into its working folder. For the holder of the run's lock."""
     if address(run) is None:

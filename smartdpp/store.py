@@ -254,11 +254,15 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str, Any]:
-    """The build's facts with its wall-clock seconds, the resident memory of this process at its start and peak, and what GPUs drew."""
+    """The build's facts with its wall-clock seconds, the resident memory of this process at its start and peak, and what GPUs drew.
+
+    A build that takes over what another has made (smartdpp.same) says among its facts what that one has ``spent``: it stands for its own.
+    """
     started, drawn = time.perf_counter(), gpu_watt_hours()
     with peak_memory() as peak:
         start = peak()
         facts = build(partial)
+    spent = facts.pop("spent", {})
     gib = {name: round(held / 2**30, 3) for name, held in (("peak_gib", peak()), ("start_gib", start))}
     record = {"facts": facts, "seconds": round(time.perf_counter() - started, 3), **gib}
     if drawn is not None and (now := gpu_watt_hours()) is not None:
@@ -267,7 +271,7 @@ def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str
     if torch is not None and torch.cuda.is_available():
         record["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
         torch.cuda.reset_peak_memory_stats()
-    return record
+    return record | spent
 
 
 @contextmanager

@@ -118,10 +118,12 @@ def test_two_terminals_share_a_sweep(corpus: Path, tmp_path: Path) -> None:
     built = [
         line
         for line in said.splitlines()
-        if line.startswith(("corpus ", "embedding ", "adapter ", "base scores ", "scores ")) and line.endswith("GiB]")
+        if line.startswith(("corpus ", "embedding ", "adapter ", "base scores ", "scores "))
+        and line.endswith(("GiB]", f"[taken from {line[-17:]}"))
     ]
     made = [path for stage in ("corpus", "embedding", "adapter", "scores") for path in (tmp_path / "store" / stage).glob("*/meta.json")]
     assert len(built) == len(made) == 1 + 1 + 3 + 4, said
+    assert sum("[taken from" in line for line in built) == 2, "the tasks being of one size, equal and proportional choose the same rows"
 
 
 def test_ctrl_c_says_how_to_go_on(corpus: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +228,43 @@ def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
         _evaluate(run, tmp_path, tmp_path)
     with pytest.raises(NotFinite, match=r"model=tiny: .*before any training"):
         _evaluate(run, None, tmp_path)
+
+
+def contents(artifact: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file() and path.name != "meta.json"
+    }
+
+
+def test_rows_that_two_configurations_choose_are_trained_and_scored_once(
+    small_run: Callable[..., Run], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, same = small_run("strategy=proportional"), small_run("strategy=proportional", "strategy.cap=500")
+    caplog.set_level("INFO", "smartdpp")
+    score = execute(first)
+    partial = same.adapter.path.with_name(same.adapter.key + ".partial")
+    (partial / "checkpoints" / "checkpoint-1").mkdir(parents=True)  # as a training that was killed leaves it
+    (partial / "adapter_config.json").write_text("half")
+    with monkeypatch.context() as patch:
+        for work in (type(same.parts.recipe), "train"), (type(same.parts.evaluation), "evaluate"):
+            patch.setattr(*work, lambda *args: pytest.fail("done before"))
+        assert execute(same) == score
+    said = caplog.text
+    assert f"taken from {first.adapter.key}]" in said
+    assert "a training on the same rows in the same order was finished before under another configuration: its files are taken over" in said
+    assert f"taken from {first.scores.key}]" in said
+
+    assert first.adapter.key != same.adapter.key
+    for here, there in ((first.adapter, same.adapter), (first.scores, same.scores)):
+        assert contents(here.path) == contents(there.path)
+        assert there.meta()["facts"] == here.meta()["facts"] | {"taken_from": here.key}
+        assert there.meta()["seconds"] == here.meta()["seconds"]
+    rows = [read_json(run.path / "result.json") for run in (first, same)]
+    assert rows[0]["mixture_content"] == rows[1]["mixture_content"]
+    assert rows[0]["made_in/adapter"] == rows[1]["made_in/adapter"], "as if nothing had been cached"
+
+    (first.adapter.path / "meta.json").write_text("cut")  # a damaged one is passed by, and another seed is another training
+    (same.adapter.path / "meta.json").write_text("{}")
+    other = small_run("strategy=proportional", "train_seed=1", "until=adapter")
+    execute(other)
+    assert other.adapter.meta()["facts"]["taken_from"] is None

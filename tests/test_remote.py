@@ -6,6 +6,7 @@ A machine is a cache of its own: what two of them share is the address alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from smartdpp.errors import InputError
 from smartdpp.pipeline import Run, execute
 from smartdpp.remote import address, folder, opened, problems
 from smartdpp.report import main as report
+from smartdpp.same import once
 from smartdpp.store import Artifact, Busy, lock, read_json
 from smartdpp.study import state
 
@@ -92,6 +94,16 @@ def test_another_machine_finds_what_one_has_made(root: str, on: Callable[[str], 
     assert not remote.file(found.path / "absent").exists()
     assert (found.here() / "sub" / "list.txt").read_text() == "one\n"
     assert remote.file(found.path / "X.bin") == found.path / "X.bin", "now it lies here"
+
+
+def test_work_of_the_same_content_is_taken_over_from_another_machine(root: str, on: Callable[[str], None]) -> None:
+    once(artifact(root), lambda: "same", build)
+    on("b")
+    other = replace(artifact(root), params={"x": 2})
+    assert once(other, lambda: "same", lambda out: pytest.fail("another machine has it")) is False
+    on("c")
+    assert replace(other, root=folder(root)).meta()["facts"] == {"n": 1, "content": "same", "taken_from": artifact(root).key}
+    assert (replace(other, root=folder(root)).here() / "sub" / "list.txt").read_text() == "one\n"
 
 
 def test_an_interrupted_build_is_nowhere_and_goes_on_where_it_was(root: str, on: Callable[[str], None]) -> None:

@@ -6,11 +6,13 @@ import errno
 import multiprocessing
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartdpp import store
 from smartdpp.errors import InputError
+from smartdpp.same import once
 from smartdpp.store import Artifact, Busy, digest, lock, publish, read_json, write_json
 
 
@@ -115,3 +117,27 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 
 def test_the_digest_ignores_the_order_of_keys() -> None:
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1}) != digest({"a": 1, "b": [2, 1]})
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_taken_over_is_linked_or_copied(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, wanted = (Artifact(tmp_path, "adapter", 2, {"strategy": name}, {}) for name in ("a", "b"))
+
+    def train(out: Path) -> dict[str, Any]:
+        (out / "weights").write_bytes(b"trained")
+        return {"spent": {"seconds": 100.0}}
+
+    once(made, lambda: "same", train)
+    (tmp_path / "store" / "adapter" / "cut").mkdir()
+    (tmp_path / "store" / "adapter" / "cut" / "meta.json").write_text('{"key": ')
+    if not links:
+
+        def refused(*args: object) -> None:
+            raise OSError("not on this file system")
+
+        monkeypatch.setattr("os.link", refused)
+    assert once(wanted, lambda: "same", lambda out: pytest.fail("it was done before")) is False
+    assert once(wanted, lambda: pytest.fail("nothing is read of what is finished"), train) is True
+    assert (wanted.path / "weights").read_bytes() == b"trained"
+    assert (wanted.path / "weights").samefile(made.path / "weights") is links
+    assert (wanted.meta()["facts"]["taken_from"], wanted.meta()["seconds"]) == (made.key, 100.0)
