@@ -229,8 +229,9 @@ def _too_short(group: str, found: Anatomy, parts: dict[str, Any], plain: dict[st
     if limit is None or not isinstance(longest, int):
         return
     why = "has positions for" if found.hard else "was made for"
+    whose = "" if group == "model" else f" of {group}"
     if longest > limit:
-        yield f"pool.max_tokens={longest}: {group}'s model ({found.kind}) {why} {limit} tokens; choose {limit} or less, or another model"
+        yield f"pool.max_tokens={longest}: the model{whose} ({found.kind}) {why} {limit} tokens; choose {limit} or less, or another model"
         return
     new = getattr(parts.get("evaluation"), "max_new_tokens", None)
     if group == "model" and found.hard and new and getattr(parts["evaluation"], "generate", True):

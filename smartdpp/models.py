@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,7 +110,8 @@ class Hub:
         from transformers import AutoModelForCausalLM
 
         model, loading = AutoModelForCausalLM.from_pretrained(**self.source(), use_safetensors=True, output_loading_info=True, **kwargs)
-        if missing := sorted(loading["missing_keys"]):
+        first, whole = os.environ.get("LOCAL_RANK", "0") == "0", getattr(model.config, "quantization_config", None) is None
+        if first and whole and (missing := sorted(loading["missing_keys"])):  # others may wait for the first one's weights
             raise InputError(
                 f"model.path={self.path}: {len(missing)} tensors are not among its weights, first {missing[0]}, and would be random: give "
                 "the whole model, made for causal language modelling"

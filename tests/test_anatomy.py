@@ -167,9 +167,9 @@ def test_target_modules_that_match_nothing_list_what_would(models: dict[str, Pat
 
 def test_rows_longer_than_the_model_reads(models: dict[str, Path], small_run: Callable[..., Run]) -> None:
     gpt2, llama = (["model=hub", f"model.path={models[name]}", "until=plan"] for name in ("gpt2", "llama"))
-    with pytest.raises(InputError, match=r"pool\.max_tokens=301: model's model \(gpt2\) has positions for 300 tokens"):
+    with pytest.raises(InputError, match=r"pool\.max_tokens=301: the model \(gpt2\) has positions for 300 tokens"):
         small_run(*gpt2, "pool.max_tokens=301")
-    with pytest.raises(InputError, match=r"pool\.max_tokens=513: model's model \(llama\) was made for 512 tokens"):
+    with pytest.raises(InputError, match=r"pool\.max_tokens=513: the model \(llama\) was made for 512 tokens"):
         small_run(*llama, "pool.max_tokens=513")
     small_run(*llama, "pool.max_tokens=512")
     with pytest.raises(
