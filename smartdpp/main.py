@@ -81,6 +81,18 @@ def cell(cfg: DictConfig) -> float | None:
         raise
 
 
+def _come_back(failed: list[Failure]) -> None:
+    """What was left for later, each cell whatever became of the others; raises the first failure of the sweep, if there was one."""
+    for run in left_for_later:
+        try:
+            execute(run)
+        except USER_ERRORS as error:
+            log.error("failed: %s: %s", run.slug, said(error))
+            failed.append(Failure(f"{run.slug}: {said(error)}"))
+    if failed:
+        raise failed[0]
+
+
 def said(error: Exception) -> str:
     """What a person needs of an error: the message, with its kind where the message alone would be cryptic."""
     if isinstance(error, InterpolationKeyError) and (size := re.search(r"'sizes\.(.*?)'", str(error))):
@@ -130,12 +142,15 @@ def main() -> None:
         refuse_other_launchers()
         sys.argv[1:] = arranged(sys.argv[1:])
         refuse(get_args().overrides, options(conf_dir()), KEYS)
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
-        if len(planned) > 1:
+        failed = []
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
+        except Failure as failure:
+            failed.append(failure)
+        if len(planned) > 1 and not failed:
             console.start()
             log.info(price.total(planned))
-        for run in left_for_later:
-            execute(run)
+        _come_back(failed)
     except (Failure, *USER_ERRORS) as error:
         if WANTS_TRACEBACKS:
             raise

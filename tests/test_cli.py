@@ -130,3 +130,25 @@ def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) ->
     assert len(runs) == 2
     assert [(tmp_path / "runs" / name / "error.txt").is_file() for name in runs] == ["-b97-" in name for name in runs]
     assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 1
+
+
+def test_a_cell_left_for_later_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from smartdpp import main
+    from smartdpp.errors import Diverged
+
+    done = []
+
+    def execute(run: SimpleNamespace) -> None:
+        if run.slug == "hot":
+            raise Diverged("the loss is nan")
+        done.append(run.slug)
+
+    monkeypatch.setattr(main, "execute", execute)
+    monkeypatch.setattr(main, "left_for_later", [SimpleNamespace(slug=name) for name in ("a", "hot", "b")])
+    with pytest.raises(main.Failure, match=r"^hot: the loss is nan$"):
+        main._come_back([])
+    assert done == ["a", "b"]
+    with pytest.raises(main.Failure, match="a cell before"):
+        main._come_back([main.Failure("a cell before")])
