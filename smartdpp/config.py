@@ -7,13 +7,14 @@ a study adds (size, sizes, price, report), which are how it is run. Paths do not
 from __future__ import annotations
 
 import difflib
+import functools
 import glob
-import importlib
 import inspect
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,8 +24,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from smartdpp import place, remote
+from smartdpp import allowed, place, remote
 from smartdpp.anatomy import misfits
+from smartdpp.bounds import LARGEST_WHOLE, unusable
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.launch import too_many
@@ -39,6 +41,8 @@ GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", 
 COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
 READING = {"on_bad_row": "refuse", "max_line_mib": 4}  # of a corpus: no part of the identity at these defaults
 PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")  # parameters that may say where files lie; ~ is a home there
+RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys that hydra.utils.instantiate reads
+REPORT = ("title", "baseline", "given", "question", "paper")  # smartdpp.study.Wanted
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run
 
 
@@ -107,7 +111,9 @@ class Parts:
 def check(cfg: DictConfig) -> Parts:
     """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
     plain = container(cfg)
-    problems = [problem for group in COMPONENTS for problem in _signature_problems(group, plain[group])]
+    if problems := list(_unknown(plain)):
+        raise InputError("\n".join(problems))
+    problems = [problem for group in COMPONENTS for problem in _signature_problems(group, plain[group], of_group(group))]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
     problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
@@ -143,9 +149,29 @@ def check(cfg: DictConfig) -> Parts:
 
 def component(group: str, node: dict[str, Any]) -> Any:
     """One component by itself, for commands that need no whole run. Raises InputError that lists what is wrong with it."""
-    if problems := list(_signature_problems(group, node)):
+    if problems := list(_signature_problems(group, node, of_group(group))):
         raise InputError("\n".join(problems))
     return _instantiated(node)
+
+
+def of_group(group: str) -> Callable[[str], type]:
+    return functools.partial(allowed.component, group)
+
+
+def _unknown(plain: dict[str, Any]) -> Iterator[str]:
+    """Keys at the top that mean nothing, and those that are missing there."""
+    known = Config.__dataclass_fields__
+    for key in plain.keys() - known.keys():
+        yield f"{key}: there is no such key; {_hint(str(key), known)}"
+    for key in known.keys() - plain.keys() if not plain.keys() - known.keys() else ():
+        choice = f"choose an option with {key}=NAME" if key in COMPONENTS else f"give it with {key}=VALUE"
+        yield f"{key}: there is none; every run has one: {choice}"
+    for key in ("sizes", "report"):
+        if key in plain and (not isinstance(plain[key], dict) or next(_targets(plain[key]), None)):
+            yield f"{key}={plain[key]!r}: it is a mapping of values, in a study's YAML"
+    report = plain.get("report")
+    for key in report.keys() - REPORT if isinstance(report, dict) else ():
+        yield f"report.{key}: no report has it; {_hint(str(key), REPORT)}"
 
 
 def _instantiated(node: dict[str, Any]) -> Any:
@@ -224,67 +250,106 @@ def slug(plain: dict[str, Any], names: dict[str, str]) -> str:
     return f"{names['strategy']}-{names['embedding']}{budget}-s{plain['seed']}-{digest(plain)[:8]}"
 
 
-def _signature_problems(where: str, node: Any) -> Iterator[str]:
-    """Every `_target_` below this node is ours, its keys exist, none is missing, and the values have the annotated types."""
+def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> Iterator[str]:
+    """Every `_target_` below this node is a component of its place, its keys exist, none is missing, and the values have the annotated
+    types. ``kind`` gives the class of a target that may stand here."""
     if not isinstance(node, dict) or "_target_" not in node:
         yield f"{where}: nothing chosen; choose an option with {where}=NAME"
         return
-    target = str(node["_target_"])
-    if not target.startswith("smartdpp."):
-        yield f"{where}._target_={target}: only components under smartdpp. are instantiated"
-        return
-    module_name, _, name = target.rpartition(".")
     try:
-        component = vars(importlib.import_module(module_name))[name]
-    except (ModuleNotFoundError, KeyError) as error:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("smartdpp"):
-            raise  # the component is there, something it needs is not
-        yield f"{where}._target_={target}: there is no such component"
+        component = kind(str(node["_target_"]))
+    except InputError as error:
+        yield f"{where}._target_={error}"
         return
-    given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "_convert_")}
-    yield from _parameter_problems(where, component, given, partial=bool(node.get("_partial_")))
+    given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    partial = bool(node.get("_partial_"))  # the function's first parameter, the features, comes when they are there
+    if partial != component.__module__.startswith("smartdpp.functions."):
+        yield f"{where}._partial_={node.get('_partial_')}: functions have _partial_: true, as in conf/function, and nothing else has it"
+        return
+    yield from _parameter_problems(where, component, given, partial=partial)
 
 
-def _parameter_problems(where: str, component: Any, given: dict[str, Any], *, partial: bool = False) -> Iterator[str]:
-    parameters = inspect.signature(component).parameters
+def _parameter_problems(where: str, component: Any, given: Any, *, partial: bool = False) -> Iterator[str]:
+    parameters = dict(inspect.signature(component).parameters)
+    if partial:
+        parameters.pop(next(iter(parameters)))
+    if not isinstance(given, dict):
+        yield f"{where}={given!r}: it is a mapping of {', '.join(parameters)}"
+        return
     for key, value in given.items():
         if key not in parameters:
-            close = difflib.get_close_matches(key, parameters, 1)
-            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters) or 'no parameters'}"
-            yield f"{where}.{key}: {component.__name__} has no parameter {key!r}; {hint}"
+            yield f"{where}.{key}: {component.__name__} has no parameter {key!r}; {_hint(str(key), parameters)}"
         elif value == MISSING:
             yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
         elif isinstance(value, dict) and "_target_" in value:
-            yield from _signature_problems(f"{where}.{key}", value)
+            yield from _signature_problems(f"{where}.{key}", value, functools.partial(allowed.nested, component, key))
+        elif named := next(_targets(value), None):
+            yield f"{where}.{key}: {named} is no value; components stand where a parameter is one, and nothing else is run"
         else:
-            yield from _type_problems(f"{where}.{key}", parameters[key].annotation, value, component.__module__)
+            yield from _type_problems(f"{where}.{key}", component, key, value)
     for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in given and not partial:
+        if parameter.default is parameter.empty and key not in given:
             yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
 
 
-def _type_problems(where: str, annotation: Any, value: Any, module_name: str) -> Iterator[str]:
+def _hint(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'no parameters'}"
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """What Hydra would run, or read as its own, at any depth of a value."""
+    if isinstance(value, dict):
+        yield from (f"{key}: {found}" for key, found in value.items() if key in RUN_BY_HYDRA)
+        value = list(value.values())
+    if isinstance(value, list):
+        for found in value:
+            yield from _targets(found)
+
+
+def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator[str]:
     from pydantic import TypeAdapter, ValidationError
 
-    holder = type("holder", (), {"__annotations__": {"value": annotation}})
+    groups, classes = allowed.inside(component, key)
+    if groups or classes:
+        names = " or ".join([f"{group}@{where}=NAME" for group in groups] or [kind.__name__ for kind in classes])
+        yield f"{where}={value!r}: this is a component; choose one with {names}, with a + in front where it has none yet"
+        return
+    if wrong := next(unusable(value), None):
+        yield f"{where}: {wrong}"
+        return
+    holder = type("holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}})
+    hint = get_type_hints(holder, globalns=vars(sys.modules[component.__module__]), include_extras=True)["value"]
+    kind: TypeAdapter[Any] = TypeAdapter(hint)
     try:
-        hint = get_type_hints(holder, globalns=vars(sys.modules[module_name]))["value"]
-        TypeAdapter(hint).validate_python(value)
-    except NameError:  # annotated with a type that only the checker imports: a component, not a value
-        group = where.split(".")[-1]
-        yield f"{where}={value!r}: this is a component; choose one with +{group}@{where}=NAME"
+        kind.validate_python(value)
+        kind.validate_json(json.dumps(value), strict=True)  # no number for a truth, no text for a number: the value is used as it stands
     except ValidationError as error:
-        yield f"{where}={value!r}: {error.errors()[0]['msg'].lower()}"
+        mapping = f"; a mapping is written '{where}={{ours: theirs}}', in quotes" if error.errors()[0]["type"] == "dict_type" else ""
+        yield f"{where}={value!r}: {_said(error)}{mapping}"
+    except TypeError:  # an object that YAML can make and JSON cannot
+        yield f"{where}={value!r}: a {type(value).__name__} is no value here; put it in quotes to have it as text"
+
+
+def _said(error: Any) -> str:
+    """What pydantic found, once for each way in which a union could have been met."""
+    kinds = list(dict.fromkeys(problem["msg"].lower() for problem in error.errors()))
+    return " or ".join([kinds[0], *(kind.removeprefix("input should be ") for kind in kinds[1:])])
 
 
 def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
     if plain["until"] not in UNTIL:
         yield f"until={plain['until']}: choose one of {', '.join(UNTIL)}"
-    if plain["budget"] < 1:
-        yield f"budget={plain['budget']}: it must be at least 1 example"
-    for name in ("seed", "select_seed", "train_seed"):
-        if plain[name] < 0:
-            yield f"{name}={plain[name]}: it must be at least 0"
+    for name, least, right in (
+        ("budget", 1, "it must be at least 1 example"),
+        *((name, 0, f"it must be at least 0 and at most {LARGEST_WHOLE}") for name in ("seed", "select_seed", "train_seed")),
+    ):
+        value = plain[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            yield f"{name}={'null' if value is None else value}: it must be a whole number; give one with {name}=NUMBER"
+        elif not least <= value <= LARGEST_WHOLE:
+            yield f"{name}={value}: {right}"
 
 
 def _root_problems(root: str) -> Iterator[str]:

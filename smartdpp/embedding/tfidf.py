@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.bounds import Seed
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Tfidf:
 
     dim: int = 128
     min_df: int = 1  # words in fewer prompts than this are ignored
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.min_df < 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.bounds import Count
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
@@ -36,7 +37,7 @@ class FacilityLocation:
 
     X: Any
     normalize: bool = True
-    neighbors: int | None = None
+    neighbors: Count | None = None
 
     def __post_init__(self) -> None:
         if self.neighbors is not None and self.neighbors < 1:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.bounds import NotNegative
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
@@ -31,7 +32,7 @@ class GraphCut:
     """
 
     X: Any
-    lam: float = 0.4
+    lam: NotNegative = 0.4
     normalize: bool = True
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from smartdpp.bounds import NotNegative, Positive, Share
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
@@ -49,10 +50,10 @@ class LogDet:
 
     X: Any
     kernel: Literal["cosine", "vmf", "rbf", "linear"] = "cosine"
-    gamma: float = 1.0
-    ridge: float | None = None
+    gamma: Positive = 1.0
+    ridge: NotNegative | None = None
     quality: Any = None
-    theta: float = 0.0
+    theta: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.kernel not in ("cosine", "vmf", "rbf", "linear"):
