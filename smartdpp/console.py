@@ -141,7 +141,7 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
     """What a finished stage did, in one line; whatever was dropped is said here."""
     stage = stage.partition(" round ")[0]
     if stage == "query":
-        return f"{facts['n']} rows of {facts['tasks']} tasks"
+        return "; ".join([f"{facts['n']} rows of {facts['tasks']} tasks", *(said(facts["reading"]) if "reading" in facts else [])])
     if stage == "corpus":
         dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
         some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
@@ -149,6 +149,8 @@ def describe(stage: str, facts: dict[str, Any]) -> str:
         heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
         overlap = facts["overlap"]["pool_rows"]
         reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
+        if theirs := said(facts["reading_evaluation"]) if "reading_evaluation" in facts else []:
+            reading += f"; the evaluation's file: {', '.join(theirs)}"
         return (
             f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
             f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.corpus.jsonl import Jsonl
+from smartdpp.corpus.notes import noted
+from smartdpp.corpus.rows import WAY_OUT
 from smartdpp.errors import InputError
 from smartdpp.store import write_text
 from smartdpp.types import Embedding, Evaluation, Query, Row
@@ -81,8 +83,12 @@ class File:
 
     def rows(self, evaluation: Evaluation, heldout: pa.Table) -> list[Row]:
         """InputError names the first row whose prompt is a held-out one's."""
-        prompts = {_plain(row["prompt"]) for row in chain(heldout.select(["prompt"]).to_pylist(), evaluation.documents())}
-        rows = list(self._file().rows())
+        with noted():  # of the evaluation: the corpus stage has told
+            prompts = {_plain(row["prompt"]) for row in chain(heldout.select(["prompt"]).to_pylist(), evaluation.documents())}
+        try:
+            rows = list(self._file().rows())
+        except InputError as error:
+            raise InputError(str(error).replace(WAY_OUT, "").replace("corpus.", "strategy.query.")) from None
         leaks = [row for row in rows if _plain(row["prompt"]) in prompts]
         if leaks:
             raise InputError(
@@ -103,11 +109,12 @@ def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.T
     """Writes ``query.jsonl`` and, row for row, ``X.npy`` float32[m, d]: the query in the space of the pool's embedding. Returns facts."""
     import pyarrow as pa
 
-    rows = query.rows(evaluation, heldout)
+    with noted() as notes:
+        rows = query.rows(evaluation, heldout)
     write_text(out / ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     X = np.asarray(embedding.prepare(pool)(pa.Table.from_pylist(rows)))
     np.save(out / "X.npy", X, allow_pickle=False)
-    return {"n": len(rows), "d": X.shape[1], "tasks": len({row["task"] for row in rows})}
+    return {"n": len(rows), "d": X.shape[1], "tasks": len({row["task"] for row in rows}), "reading": notes.facts()}
 
 
 def refuse_scored(directory: Path, scored: Iterable[str]) -> None:

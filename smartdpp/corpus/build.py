@@ -70,7 +70,8 @@ def build(
     data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text)
     heldout.parquet   rows of the held-out tasks, same columns and same filters on length
     dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
-                      otherwise than it stands, or not at all: files, rows, fields (see smartdpp.corpus.notes)
+                      otherwise than it stands, or not at all: files, rows, fields (see smartdpp.corpus.notes),
+                      of the corpus and of the evaluation's own file
     overlap.jsonl     {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and held-out prompt that share
                       text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows
 
@@ -88,7 +89,8 @@ def build(
     heldout_tasks = set(evaluation.heldout(sorted(seen)))
 
     heldout, documents = _write_heldout(eligible, heldout_tasks, out / "heldout.parquet")
-    index = HeldoutIndex(chain(documents, evaluation.documents()), limits.overlap_ngram)
+    with noted() as of_evaluation:
+        index = HeldoutIndex(chain(documents, evaluation.documents()), limits.overlap_ngram)
     pool, overlap = _write_pool(eligible, heldout_tasks, index, limits, out, losses)
     eligible.unlink()
 
@@ -100,6 +102,7 @@ def build(
         "lost_tasks": lost,
         "total_read": seen.total(),
         "reading": notes.record(),
+        "reading_evaluation": of_evaluation.record(),
     }
     write_json(out / "dropped.json", dropped)
     _require_rows(seen, pool, heldout_tasks & set(lost), dropped, limits)
@@ -112,6 +115,7 @@ def build(
         "dropped": {"pool": dropped["pool"], "heldout": dropped["heldout"]},
         "lost_tasks": lost,
         "reading": notes.facts(),
+        "reading_evaluation": of_evaluation.facts(),
         "overlap": overlap,
         "seconds": round(time.perf_counter() - began, 3),
     }

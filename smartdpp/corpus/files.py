@@ -43,7 +43,7 @@ PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00", ".zst": b"
 READABLE = f"{', '.join(ENDINGS)} (also with {', '.join(PACKED)})"
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 CHUNK = 1 << 16  # bytes of a JSON array read at a time
-BATCH = 256  # rows of a table decoded at a time
+BATCH, AT_ONCE = 256, 1 << 25  # rows of a table decoded at a time, and bytes of them
 WHOLE = 64  # a JSON object is read whole, up to so many times the longest row
 WRAPPED = ("data", "rows", "examples", "instances", "train")  # the one field of an object that holds its rows
 
@@ -209,8 +209,9 @@ def _ending(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """A file's name without its endings."""
-    return path.name.removesuffix(path.suffix if path.suffix in PACKED else "").removesuffix(_ending(path))
+    """A file's name without the endings that say how it is read."""
+    name = path.name.removesuffix(path.suffix) if path.suffix in PACKED else path.name
+    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in ENDINGS else name
 
 
 def opened(path: Path, longest: int) -> tuple[str, Records]:
@@ -475,7 +476,9 @@ def _parquet(path: Path) -> Records:
 
     try:
         with pq.ParquetFile(path) as file:
-            yield from _batches(path, file.schema_arrow, file.iter_batches(batch_size=BATCH))
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            size = min((_rows_at_once(group.total_byte_size, group.num_rows) for group in groups), default=BATCH)
+            yield from _batches(path, file.schema_arrow, file.iter_batches(batch_size=size))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(
             f"{path}: cannot be read as parquet ({str(error).partition(chr(10))[0]}). It may be cut short or damaged."
@@ -499,12 +502,18 @@ def _arrow(path: Path) -> Records:
         raise InputError(f"{path}: cannot be read as arrow ({str(error).partition(chr(10))[0]}). It may be cut short or damaged.") from None
 
 
+def _rows_at_once(size: int, rows: int) -> int:
+    """So many rows of a batch of ``size`` bytes that long ones take no more than AT_ONCE."""
+    return max(1, min(BATCH, AT_ONCE * rows // max(size, 1)))
+
+
 def _batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
     names = class_names(schema)
     number = 0
     for batch in batches:
-        for begin in range(0, batch.num_rows, BATCH):
-            for record in batch.slice(begin, BATCH).to_pylist():
+        size = _rows_at_once(batch.nbytes, batch.num_rows)
+        for begin in range(0, batch.num_rows, size):
+            for record in batch.slice(begin, size).to_pylist():
                 number += 1
                 yield f"{path}, row {number}", named(record, names)
 

@@ -89,7 +89,7 @@ def said(facts: dict[str, Any]) -> list[str]:
         kinds = [f"{kind}" if n == 1 else f"{n} files of {kind}" for kind, n in facts["files"].items()]
         sentences.append(f"taken for {' and '.join(kinds)}")
     if facts["passed_over"]:
-        sentences.append(f"passed over {len(facts['passed_over'])} files ({some(facts['passed_over'])})")
+        sentences.append(f"passed over {some(facts['passed_over'])}")
     if facts[LEFT_OUT]:
         reasons = ", ".join(f"{n} {what}" for what, n in facts[LEFT_OUT].items())
         sentences.append(f"{_rows(sum(facts[LEFT_OUT].values()))} left out as unreadable ({reasons}; first places in dropped.json)")

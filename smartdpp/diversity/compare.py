@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.corpus.files import stem
+from smartdpp.corpus.notes import noted, said
 from smartdpp.diversity.components import AllMeasures
 from smartdpp.diversity.sets import By, Rows, embed, mean_words, read
 from smartdpp.errors import InputError
@@ -129,7 +131,10 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
     if found_problems := [*embedding.check(), *problems(options.root)]:
         raise InputError("\n".join(found_problems))
     corpora = {name: _corpus(source, overrides) for name, source in zip(_names(sources), sources, strict=True)}
-    sets = read(corpora, options.by, options.rows, options.seed)
+    with noted() as notes:
+        sets = read(corpora, options.by, options.rows, options.seed)
+    for sentence in said(notes.facts()):
+        print(sentence, file=sys.stderr)
     if options.rows is None:  # the smallest set decides
         smallest = min(len(one.rows) for one in sets)
         sets = [Rows(one.name, one.rows[:smallest], one.total) for one in sets]
@@ -330,7 +335,7 @@ def _corpus(source: str, overrides: list[str]) -> Any:
 
 def _names(sources: list[str]) -> list[str]:
     """A file's name without its suffixes, a corpus's own; where two are the same, as given."""
-    short = [Path(source).name.removesuffix(".gz").removesuffix(".jsonl") for source in sources]
+    short = [stem(Path(source)) for source in sources]
     if len(set(sources)) < len(sources):
         raise InputError("a file or corpus is given twice: " + ", ".join(sorted({s for s in sources if sources.count(s) > 1})))
     return [name if short.count(name) == 1 else source for name, source in zip(short, sources, strict=True)]

@@ -106,7 +106,7 @@ def test_several_files_a_glob_and_a_folder_of_all_kinds(tmp_path):
     assert plain(found) == 3 * ROWS
     assert notes.facts()["files"] == {"JSON lines": 1, "CSV": 1, "parquet": 1}
     assert set(notes.passed_over) == {"notes.txt", "numbers.csv", ".hidden.jsonl"}
-    assert "passed over 3 files (.hidden.jsonl, notes.txt, numbers.csv)" in "; ".join(said(notes.facts()))
+    assert "passed over .hidden.jsonl, notes.txt, numbers.csv" in "; ".join(said(notes.facts()))
     assert plain(rows(f"{tmp_path}/in/[ab].*")) == 2 * ROWS
     several = [f"{tmp_path}/in/c.parquet", f"{tmp_path}/in/*.jsonl"]
     assert plain(rows(several)) == 2 * ROWS
@@ -327,3 +327,41 @@ def test_a_json_array_is_read_item_by_item(tmp_path):
     assert next(found)["prompt"].startswith("0")
     assert [row["prompt"] for row in found] == [f"{i} é [{{," for i in range(1, 5000)]
     assert Path(path).stat().st_size > 1 << 18
+
+
+def test_where_several_files_lie_is_no_part_of_a_run(small_run, corpus, tmp_path):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.jsonl", "b.jsonl"):
+            (tmp_path / folder / name).write_bytes(corpus.read_bytes())
+
+    def keys(form):
+        return {small_run(f"corpus.path={form.format(tmp_path / folder)}").slug for folder in ("here", "there")}
+
+    assert len(keys("[{0}/a.jsonl,{0}/b.jsonl]")) == 1
+    assert len(keys("'{0}/*.jsonl'")) == 1
+    assert small_run("corpus.max_line_mib=1").slug != small_run().slug  # what can be read
+    assert small_run("corpus.max_line_mib=4").slug == small_run().slug
+
+
+def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp_path):
+    from smartdpp.console import describe
+    from smartdpp.pipeline import execute
+
+    turns = [{"role": "user", "content": "What is odd?"}, {"role": "assistant", "content": "7", "thinking": "hm"}]
+    held = jsonl(tmp_path / "held.jsonl", {"task": "parity", "messages": turns})
+    (tmp_path / "wanted").mkdir()
+    jsonl(tmp_path / "wanted" / "wanted.jsonl", {"prompt": "Is 8 even?"})
+    (tmp_path / "wanted" / "readme.txt").touch()
+    plain = ["evaluation=jsonl", f"evaluation.path={held}", "evaluation.tasks=null"]
+    query = ["strategy=targeted", "query@strategy.query=file", f"strategy.query.path={tmp_path}/wanted"]
+    run = small_run(*plain, *query, "until=mixture")
+    execute(run)
+    assert "the evaluation's file: taken for JSON lines, fields not read: thinking of turns (1 row)" in describe(
+        "corpus", run.corpus.meta()["facts"]
+    )
+    assert "passed over readme.txt" in describe("query", run.query.meta()["facts"])
+    jsonl(tmp_path / "wanted" / "wanted.jsonl", {"question": ["a", "b"]})
+    with pytest.raises(InputError, match=r"prompt must be text, found list") as refused:
+        small_run(*plain, *query)
+    assert "corpus." not in str(refused.value)
