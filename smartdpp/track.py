@@ -150,7 +150,8 @@ class Wandb:
                 **more,
             )
         except (wandb.errors.Error, OSError) as error:
-            log.warning("wandb could not start (%s): the results are in %s", error, folder)
+            said = " ".join(str(error).split())
+            log.warning("wandb could not start (%s): the results are in %s, and the same command tries again", said, remote.shown(folder))
             yield None
             return
         try:
@@ -247,6 +248,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = {name: value for name, value in vars(args).items() if name in Wandb.__dataclass_fields__ and value is not None}
     try:
+        if files := [what for what in args.what if Path(what).expanduser().is_file()]:
+            raise InputError(f"{files[0]} is a file: give run folders, folders of runs, or addresses of them")
         runs = run_folders([remote.folder(what) for what in args.what])
         if args.name and len(runs) > 1:
             raise InputError(f"--name={args.name}: these are {len(runs)} runs; leave it out, or name one of them")

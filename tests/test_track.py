@@ -189,6 +189,8 @@ def test_the_command_mirrors_later_and_elsewhere(described, given, monkeypatch, 
     assert [given[-1][name] for name in ("mode", "project", "entity", "tags")] == ["online", "fresh", "team", ["a", "b"]]
     assert track.main([str(described.parent), "--name", "x"]) == 1
     assert "these are 9 runs" in capsys.readouterr().err
+    assert track.main([str(described / "result.json")]) == 1
+    assert "result.json is a file: give run folders" in capsys.readouterr().err
     (described / "result.json").unlink()
     (described / "error.txt").write_text("x")
     assert track.main([str(described), "--project", "late"]) == 1
