@@ -1,7 +1,8 @@
 """Facility location: every example of the pool should have a chosen one close by.
 
 f(X) = Σ_{i∈V} max(0, max_{j∈X} s_ij), s the cosine similarity (SMART, arXiv 2403.08370; the running maximum starts at 0, so a
-negative similarity counts as 0).
+negative similarity counts as 0). Without that start gains can grow where similarities are negative, and lazy greedy, as the SMART authors'
+library runs it, would not be exact.
 """
 
 from __future__ import annotations

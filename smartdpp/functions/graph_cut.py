@@ -1,7 +1,8 @@
 """Graph cut: close to the whole pool, far from each other.
 
 f(X) = Σ_{i∈V, j∈X} s_ij - λ Σ_{i,j∈X} s_ij, s the cosine similarity (SMART, arXiv 2403.08370). Monotone submodular for λ < 0.5 on
-non-negative similarities. The kernel is linear, so it is never built: with S = Σ_{v∈V} x_v and C = Σ_{j∈X} x_j,
+non-negative similarities: where some are negative, lazy greedy (as submodlib, the SMART authors' library, runs it) is not exact, and picks
+other rows than exact greedy does. The kernel is linear, so it is never built: with S = Σ_{v∈V} x_v and C = Σ_{j∈X} x_j,
 gain(i | X) = x_i·(S - 2λC) - λ x_i·x_i.
 """
 

@@ -3,7 +3,8 @@
 Stage 1 maximises a submodular function f1 greedily over one vector a task: the mean of its prompt embeddings, unless the pool brings
 other task vectors. The gains become shares through a second-order Taylor softmax, and the shares become numbers of examples. Stage 2
 takes that many of the greedy order of f2 inside every task. Nothing is sampled: ties go to the first task by name and the first
-example by id.
+example by id. Greedy is exact here; the authors' library (submodlib) runs it lazily, which is not exact where gains grow, as
+graph cut's do where similarities are negative: of 60 picks from random pools 28 to 47 % were then the same as exact greedy's.
 """
 
 from __future__ import annotations
