@@ -37,6 +37,7 @@ UNREAD = re.compile(
 OTHER_WEIGHTS = re.compile(r"(?i)\.bin(\.index\.json)?$")  # language models are loaded from safetensors alone
 OTHER_FOLDERS = re.compile(r"(?i)^(onnx|openvino|original|coreml|metal|runs|logs|checkpoint-\d+|__pycache__)$")
 
+_unreachable: list[bool] = []  # whether the hub was found to be, in this process
 _known: dict[str, list[Any]] = {}  # real path -> [size, mtime, ctime, inode, sha256]
 
 
@@ -95,33 +96,51 @@ def model_content(folder: Path, *, encoder: bool = False) -> str:
 
 
 @cache
-def commit(name: str, revision: str | None = None) -> str | None:
-    """Which commit of a model on the hub ``revision`` (None: its main branch) is: by the hub, else by the copy in the hub's cache.
+def commit(name: str, revision: str | None = None, dataset: bool = False) -> str | None:
+    """Which commit of a model (or dataset) on the hub ``revision`` (None: its main branch) is: by the hub, else by the copy in its cache.
 
     None, and a warning, where neither knows.
     """
     if revision and COMMIT.fullmatch(revision):
         return revision
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         return None
-    with contextlib.suppress(Exception):  # no network, no such name, no leave to read it: loading says which
-        found = HfApi().model_info(name, revision=revision, timeout=PATIENCE).sha
-        if found:
-            return str(found)
-    for file in ("config.json", "modules.json", "tokenizer_config.json"):
-        with contextlib.suppress(HFValidationError):
-            cached = try_to_load_from_cache(name, file, revision=revision)
+    found = _by_hub(name, revision, dataset) or _by_cache(name, revision, dataset)
+    if found is None:
+        log.warning(
+            "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: runs are named without it; "
+            "pin one (revision=COMMIT) or give a folder",
+            name,
+            revision or "main",
+        )
+    return found
+
+
+def _by_hub(name: str, revision: str | None, dataset: bool) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if _unreachable:
+        return None
+    try:
+        api = HfApi()
+        found = (api.dataset_info if dataset else api.model_info)(name, revision=revision, timeout=PATIENCE).sha
+        return None if found is None else str(found)
+    except HfHubHTTPError:  # no such name, or no leave to read it: loading says which
+        return None
+    except Exception:  # no network: it is not waited for again
+        _unreachable.append(True)
+        return None
+
+
+def _by_cache(name: str, revision: str | None, dataset: bool) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("README.md", ".gitattributes") if dataset else ("config.json", "modules.json", "tokenizer_config.json"):
+        with contextlib.suppress(ValueError):  # not a name that the hub could have
+            cached = try_to_load_from_cache(name, file, revision=revision, repo_type="dataset" if dataset else "model")
             if isinstance(cached, str) and COMMIT.fullmatch(Path(cached).parent.name):
                 return Path(cached).parent.name
-    log.warning(
-        "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: runs are named without it; "
-        "pin one (revision=COMMIT) or give a folder",
-        name,
-        revision or "main",
-    )
     return None
 
 

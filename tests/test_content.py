@@ -28,6 +28,7 @@ COMMITS = ("a" * 40, "b" * 40)
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(content, "_known", {})
+    monkeypatch.setattr(content, "_unreachable", [])
     monkeypatch.setattr(content, "cache_dir", lambda: tmp_path / "memory")
     content.commit.cache_clear()
     yield
@@ -221,6 +222,25 @@ def test_the_hubs_commit_enters_and_is_what_is_loaded(small_run: Callable[..., R
         slugs.append(run.slug)
     assert slugs[0] != slugs[1]
     assert asked[0][2] <= 5, "the hub is not waited for"
+
+
+def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    from smartdpp.corpus.hub import Hub as Dataset
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, **_: SimpleNamespace(sha=COMMITS[0]))
+    assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]}"
+    assert Dataset("org/rows", revision=COMMITS[1]).fingerprint() == f"org/rows@{COMMITS[1]}"
+    asked = []
+
+    def dataset_info(self, name, **_):
+        asked.append(name)
+        raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    assert [Dataset(name).fingerprint() for name in ("org/a", "org/b")] == ["org/a@main", "org/b@main"]
+    assert asked == ["org/a"]
 
 
 def test_offline_it_is_the_commit_of_the_cached_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Hub:
     def fingerprint(self) -> str:
         local = self._local()
         if local is None:
-            return f"{self.path}@{self.revision or 'main'}"
+            return f"{self.path}@{self._commit() or 'main'}"
         return content_hash(local, sorted(_own(local))) if local.is_dir() else content_hash(local.parent, [local])
 
     def rows(self) -> Iterator[Row]:
@@ -90,6 +90,11 @@ class Hub:
     @property
     def _longest(self) -> int:
         return int(self.max_line_mib * 2**20)
+
+    def _commit(self) -> str | None:
+        from smartdpp.content import commit
+
+        return commit(self.path, self.revision, dataset=True) or self.revision
 
     def _local(self) -> Path | None:
         path = Path(self.path).expanduser()
@@ -175,7 +180,7 @@ class Hub:
         path = str(self._local() or self.path)
         streaming = self.streaming and not set("[+") & set(self.split)  # which datasets does not slice
         with self._refused():
-            found = load_dataset(path, self.name, split=self.split, revision=self.revision, streaming=streaming)
+            found = load_dataset(path, self.name, split=self.split, revision=None if self._local() else self._commit(), streaming=streaming)
             names = files.labels(found.features)
             for record in found:
                 yield files.named(record, names)
