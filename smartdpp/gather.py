@@ -78,7 +78,10 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("result.json", "artifacts.json", "error.txt", ".hydra/config.yaml"))
+    try:
+        return any((folder / name).exists() for name in ("result.json", "artifacts.json", "error.txt", ".hydra/config.yaml"))
+    except PermissionError:
+        return True  # told as damaged
 
 
 def collect(runs: list[Path]) -> Results:

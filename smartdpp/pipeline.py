@@ -29,7 +29,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from smartdpp import console, disk, remote, summary, tracked
+from smartdpp import console, remote, summary, tracked
 from smartdpp.anatomy import anatomy
 from smartdpp.config import Parts, check, container, identity, slug
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
@@ -38,6 +38,7 @@ from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.redact import redact, redacted
 from smartdpp.runtime import using
 from smartdpp.same import once
+from smartdpp.sound import of_run
 from smartdpp.store import Artifact, digest, disk_errors, lock, read_json, write_json, write_text
 from smartdpp.strategies.reselect import Reselect
 from smartdpp.strategies.targeted import Targeted
@@ -288,13 +289,13 @@ def _concluded(run: Path) -> bool:
     """Whether the run's closing files are there and can be read; damaged ones are told, and written again."""
     if not (run / "result.json").is_file():
         return False
-    found = [disk.read_object(run / name) for name in ("result.json", "artifacts.json")]
-    said = [one for one in found if isinstance(one, str)]
-    if not said and not {"run", "score", "n"} <= found[0].keys():  # type: ignore[union-attr]
-        said = ["result.json lacks a run's keys"]
-    for one in said:
-        log.warning("%s: %s; it is written again", run, one)
-    return not said
+    try:
+        said = of_run(run)
+    except OSError as error:
+        said = f"{error.filename or run} cannot be read ({error.strerror})"
+    if said:
+        log.warning("%s: %s; it is written again", remote.shown(run), said)
+    return said is None
 
 
 def _describe(run: Run) -> None:

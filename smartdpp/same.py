@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smartdpp import remote
+from smartdpp import disk, remote
 from smartdpp.remote import META
 from smartdpp.store import Artifact, disk_errors, lock
 
@@ -45,7 +45,10 @@ def taken_over(artifact: Artifact, content: str, out: Path) -> dict[str, Any] | 
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged; where it is needed that is said
         if same:
-            _fill(out, remote.whole(stage / name))
+            made = remote.whole(stage / name)
+            if disk.damage(made, whole="files" in record):
+                continue
+            _fill(out, made)
             return record["facts"] | {"taken_from": name, "spent": {key: record[key] for key in SPENT if key in record}}
     return None
 

@@ -23,9 +23,10 @@ from smartdpp.remote import runs
 from smartdpp.result import scored
 from smartdpp.store import busy, read_json
 
-State = Literal["done", "running", "failed", "diverged", "unfinished", "missing", "invalid"]
+State = Literal["done", "running", "failed", "diverged", "damaged", "unfinished", "missing", "invalid"]
 """done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
-or by ``until``. missing: never started. invalid: the cell's configuration does not pass the check here, so its folder is not known."""
+or by ``until``. missing: never started. damaged: a file that a report reads is cut or
+overwritten. invalid: the cell's configuration does not pass the check here, so its folder is not known."""
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -119,11 +120,17 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
 
 
 def state(run: Path) -> tuple[State, str]:
-    """A run folder's state, and the first line of its error."""
-    run = runs(run)
+    """A run folder's state, and the first line of its error. One that is done may still turn out damaged when it is read."""
+    try:
+        return _state(runs(run))
+    except OSError as error:
+        return "damaged", f"{error.filename or run} cannot be read ({error.strerror})"
+
+
+def _state(run: Path) -> tuple[State, str]:
     if not run.is_dir():
         return "missing", ""
-    if (run / "result.json").is_file():
+    if (run / "result.json").exists():
         return "done", _error(run) or _unscored(run)
     try:
         if busy(run):
@@ -139,13 +146,13 @@ def state(run: Path) -> tuple[State, str]:
 def _unscored(run: Path) -> str:
     try:
         return "" if scored(read_json(run / "result.json")) else "nothing was evaluated: there are no scores of it"
-    except ValueError:  # damaged, which is told where it is read
+    except (ValueError, AttributeError):  # damaged, which is told where it is read
         return ""
 
 
 def _error(run: Path) -> str:
     try:
-        return next(iter((run / "error.txt").read_text(encoding="utf-8").splitlines()), "")
+        return next(iter((run / "error.txt").read_text(encoding="utf-8", errors="replace").splitlines()), "")
     except FileNotFoundError:  # none, or the run has just gone on
         return ""
 

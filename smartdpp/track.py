@@ -190,8 +190,10 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     from smartdpp.correlate import MEASURES, within_budgets
     from smartdpp.gather import collect, main_metric
+    from smartdpp.sound import damage
 
-    results = collect(sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json")))
+    finished = sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json"))
+    results = collect([path for path in finished if damage(path) is None])
     metric = main_metric(results.table) if len(results.table) else ""
     for group in within_budgets(results, metric):
         if run.name not in set(group.runs["run"]) or len(group.runs) == 1:

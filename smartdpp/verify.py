@@ -19,6 +19,7 @@ from smartdpp import disk, remote
 from smartdpp.disk import META
 from smartdpp.errors import InputError
 from smartdpp.place import cache_dir
+from smartdpp.sound import of_run
 from smartdpp.store import Busy, has_record, lock, remove
 
 
@@ -91,11 +92,15 @@ def _in_folder(root: Path) -> Iterator[Found]:
         if path.is_dir() and path.suffix not in (".partial", ".aside"):
             yield _folder(path)
     for run in sorted((root / "runs").glob("[!.]*")):
-        for name in (remote.RESULT, "artifacts.json"):
-            file = run / name
-            if file.is_file():
-                read = disk.read_object(file)
-                yield Found(run, str(file), True, read if isinstance(read, str) else None, file.unlink)
+        if (result := run / remote.RESULT).is_file():
+            yield Found(run, str(run), True, _of_run(run), result.unlink)  # the run then concludes anew, from its finished artifacts
+
+
+def _of_run(run: Path) -> str | None:
+    try:
+        return of_run(run)
+    except OSError as error:
+        return f"{error.filename or run} cannot be read ({error.strerror})"
 
 
 def _folder(path: Path) -> Found:

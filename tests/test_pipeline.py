@@ -17,6 +17,7 @@ from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.mixture import content, read
 from smartdpp.pipeline import Run, _evaluate, execute, prepare
 from smartdpp.report import main as report
+from smartdpp.sound import damage
 from smartdpp.store import read_json
 from smartdpp.study import state
 
@@ -268,3 +269,16 @@ def test_rows_that_two_configurations_choose_are_trained_and_scored_once(
     other = small_run("strategy=proportional", "train_seed=1", "until=adapter")
     execute(other)
     assert other.adapter.meta()["facts"]["taken_from"] is None
+
+
+def test_what_is_damaged_of_a_finished_run_is_told_and_made_again(small_run: Callable[..., Run], caplog: pytest.LogCaptureFixture) -> None:
+    run = small_run("strategy=none")
+    score = execute(run)
+    for path in (run.path / "result.json", run.path / "artifacts.json", run.path / ".hydra" / "config.yaml", run.base.path / "scores.json"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:20])
+        caplog.clear()
+        assert execute(run) == score
+        assert path.name in caplog.text, "it is told"
+        assert path.read_bytes() == whole or path.name == "result.json", "other seconds"
+        assert damage(run.path) is None

@@ -6,7 +6,7 @@ from smartdpp.config import HOW
 from smartdpp.report.content import Block, Fold, Section, Table, Text
 from smartdpp.study import Cell
 
-ORDER = ("done", "running", "failed", "diverged", "unfinished", "missing", "invalid")
+ORDER = ("done", "running", "failed", "diverged", "damaged", "unfinished", "missing", "invalid")
 
 
 def counts(found: list[Cell]) -> dict[str, int]:
@@ -32,4 +32,7 @@ def section(found: list[Cell]) -> Section:
         blocks.append(Fold(f"{len(missing)} not started", (Table(pd.DataFrame(missing)),)))
     if any(cell.state != "done" for cell in found):
         blocks.append(Text("The command that started them starts again exactly what is not done."))
+    if any(cell.state == "damaged" for cell in found):
+        blocks.append(Text("Damaged runs are not in the report. python -m smartdpp.store verify ROOT removes what is damaged; then the "
+                           "command that started them makes it again."))  # fmt: skip
     return Section("Cells", tuple(blocks))

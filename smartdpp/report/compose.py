@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.errors import InputError
 from smartdpp.figures import of_run, of_study
 from smartdpp.figures.style import looks
 from smartdpp.gather import LOSSES, Results, collect, main_metric
 from smartdpp.report import against, by_task, cells, chosen, cost, leaderboard, markdown, page, predictors, setup
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
+from smartdpp.sound import damage
 from smartdpp.store import write_text
 from smartdpp.study import Cell, Wanted
 from smartdpp.summary import LABELS
@@ -18,11 +22,12 @@ from smartdpp.summary import LABELS
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 
 def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path], Report]:
     """Writes the report into ``out``; returns its text for the terminal, the files written, and what it holds."""
-    results = collect([cell.path for cell in found if cell.state == "done" and cell.path])
-    report = compose(found, results, wanted)
+    results, report = _composed([_read(cell) for cell in found], wanted)
     out.mkdir(parents=True, exist_ok=True)
     texts = {"report.html": page.render(report), "report.md": markdown.render(report)}
     if len(results.table):
@@ -34,6 +39,37 @@ def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path]
         write_text(out / name, text)
     pictures = [picture.drawing.png(out) for picture in all_pictures(report)]
     return markdown.brief(report), [*(out / name for name in texts), *pictures], report
+
+
+def _read(cell: Cell) -> Cell:
+    """The cell, damaged if a report could not read it."""
+    said = damage(cell.path) if cell.state == "done" and cell.path else None
+    return replace(cell, state="damaged", detail=said) if said else cell
+
+
+def _composed(found: list[Cell], wanted: Wanted) -> tuple[Results, Report]:
+    """A report of the cells that are done. If it cannot be made, it is found out which cells stand in its way, and made without them."""
+    try:
+        results = collect([cell.path for cell in found if cell.state == "done" and cell.path])
+        return results, compose(found, results, wanted)
+    except InputError:
+        raise
+    except Exception as error:
+        log.debug("a report's cells are read one by one", exc_info=True)
+        one_by_one = [_alone(cell) for cell in found]
+        if one_by_one == found:
+            raise error
+        return _composed(one_by_one, wanted)
+
+
+def _alone(cell: Cell) -> Cell:
+    if cell.state != "done" or not cell.path:
+        return cell
+    try:
+        compose([cell], collect([cell.path]), Wanted(""))
+    except Exception as error:
+        return replace(cell, state="damaged", detail=f"what it holds cannot be read ({type(error).__name__}: {error})")
+    return cell
 
 
 def all_pictures(report: Report) -> list[Picture]:
