@@ -42,7 +42,9 @@ class Heldout:
         at_least(0, seed=self.seed)
         object.__setattr__(self, "tasks", names_of(self.tasks))
         if self.tasks is not None and not self.tasks:
-            raise InputError("evaluation.tasks is empty: name at least one task of the corpus, or null to draw num_tasks of them")
+            raise InputError(
+                "evaluation.tasks is empty: name at least one task of the corpus, null to draw num_tasks of them, or evaluation=none"
+            )
 
     def check(self) -> list[str]:
         return []
