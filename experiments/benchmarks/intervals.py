@@ -184,8 +184,8 @@ baseline can tell; the squares of the half widths over seeds and documents add. 
     text += """
 
 Moderation that also lowers variances, as for thousands of genes, claimed up to 0.10 where one or half of the ways vary more than the
-others, and is not used. With one comparison or two nothing is moderated. What is least well kept is three ways of which one varies five times
-as much: 0.06 to 0.07 at five seeds.
+others, and is not used. With one comparison or two nothing is moderated. What is least well kept is three ways of which
+one varies five times as much: 0.06 to 0.07 at five seeds.
 
 ## Correlations
 
