@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 BEAT = 30.0  # seconds
 STALE = 600.0
 POLL = 5.0
+REMIND = 300.0  # between two words of whoever waits
 SETTLE = 1.0  # longer than a request takes
 
 _exclusive: dict[str, bool] = {}  # by filesystem and bucket
@@ -44,13 +45,15 @@ class Lease:
     address: str
     machine: str
     token: str
+    since: float = field(default_factory=time.time)
 
     def mine(self) -> bool:
         """False after another machine has taken over."""
         return (holder(self.address) or {}).get("token") == self.token
 
     def claim(self) -> bytes:
-        return json.dumps({"token": self.token, "machine": self.machine, "host": socket.gethostname(), "beat": time.time()}).encode()
+        claim = {"token": self.token, "machine": self.machine, "host": socket.gethostname(), "pid": os.getpid()}
+        return json.dumps(claim | {"since": self.since, "beat": time.time()}).encode()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -82,7 +85,7 @@ class Lease:
 def acquire(address: str, *, wait: bool) -> Lease | None:
     """For the process that holds the local lock of the address's working folder. None if another machine has it and not ``wait``."""
     lease = Lease(address, machine(), uuid.uuid4().hex)
-    seen, since, told = None, time.monotonic(), False
+    seen, since, told = None, time.monotonic(), float("-inf")
     with reached(address):
         while not _create(lease):
             claim = holder(address)
@@ -96,9 +99,9 @@ def acquire(address: str, *, wait: bool) -> Lease | None:
             elif not wait:
                 return None
             else:
-                if not told:
-                    log.info("waiting: %s is working on %s", claim.get("host", "another machine"), address)
-                told = True
+                if time.monotonic() - told >= REMIND:
+                    told = time.monotonic()
+                    log.info("waiting: %s is working on %s; if it is silent for %.0f min, it loses it", said(claim), address, STALE / 60)
                 time.sleep(POLL)
     return lease
 
@@ -113,12 +116,24 @@ def holder(address: str) -> dict[str, Any] | None:
     """What the lock's file says; empty while it is being written, None without one."""
     with reached(address):
         fs, at = _file(address)
-        try:
-            return json.loads(fs.cat_file(at))
-        except FileNotFoundError:
-            return None
-        except json.JSONDecodeError:
-            return {}
+        for _ in range(3):  # a file that is just being written is whole soon after
+            try:
+                found = json.loads(fs.cat_file(at))
+                return found if isinstance(found, dict) else {}
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                time.sleep(0.01)
+        return {}
+
+
+def said(claim: dict[str, Any], unknown: str = "another machine") -> str:
+    """Who holds a lock and since when: ``process 12 on node7, since 2026-01-31 14:05 (2 h 10 min),``."""
+    if not isinstance(claim.get("since"), (int, float)):
+        return str(claim.get("host", unknown))
+    minutes = max(0, int(time.time() - claim["since"])) // 60
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(claim["since"]))
+    return f"process {claim.get('pid')} on {claim.get('host')}, since {begun} ({minutes // 60} h {minutes % 60} min),"
 
 
 def stale(claim: dict[str, Any]) -> bool:

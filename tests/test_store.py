@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smartdpp import store
+from smartdpp import lease, store
 from smartdpp.errors import InputError
 from smartdpp.same import once
 from smartdpp.store import Artifact, Busy, digest, lock, publish, read_json, write_json
@@ -141,3 +144,55 @@ def test_what_is_taken_over_is_linked_or_copied(links: bool, tmp_path: Path, mon
     assert (wanted.path / "weights").read_bytes() == b"trained"
     assert (wanted.path / "weights").samefile(made.path / "weights") is links
     assert (wanted.meta()["facts"]["taken_from"], wanted.meta()["seconds"]) == (made.key, 100.0)
+
+
+def test_whoever_waits_says_for_whom_and_since_when_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(lease, "REMIND", 0.05)
+    holder = multiprocessing.get_context("fork").Process(target=_slow_build, args=(tmp_path / "x", tmp_path / "log"))
+    holder.start()
+    while not (tmp_path / ".x.lock").is_file() or not (tmp_path / ".x.lock").read_text():
+        time.sleep(0.01)
+    assert publish(tmp_path / "x", lambda out: pytest.fail("built twice")) is True
+    holder.join()
+    waits = [record.getMessage() for record in caplog.records if record.getMessage().startswith("waiting: ")]
+    assert len(waits) >= 2
+    assert f"process {holder.pid} on {socket.gethostname()}, since " in waits[0]
+    assert "(0 h 0 min), is working on" in waits[0]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_filesystem_without_locks_gets_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    import fcntl
+
+    real = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        if str(tmp_path / "there") in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(number, os.strerror(number))
+        real(descriptor, how)
+
+    for name, seconds in (("POLL", 0.01), ("SETTLE", 0.01), ("REMIND", 0.05)):
+        monkeypatch.setattr(lease, name, seconds)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "there" / "x"
+    (tmp_path / "there" / ".x.lock").write_text("123\nanother-host\n")  # what a library leaves there that has no locks either
+    monkeypatch.setattr(lease, "STALE", 0.1)
+    assert publish(path, lambda out: {}) is False
+    assert "has no locks" in caplog.text
+    monkeypatch.setattr(lease, "STALE", 600)
+    with lock(path):
+        assert store.busy(path)
+        with pytest.raises(Busy), lock(path, wait=False):
+            pass
+    assert not store.busy(path)
+    claim = {"token": "t", "machine": "b", "host": "node7", "pid": 12, "since": time.time() - 3700, "beat": time.time()}
+    (tmp_path / "there" / ".x.lock").write_text(json.dumps(claim))
+    assert store.busy(path)
+    with pytest.raises(Busy), lock(path, wait=False):
+        pass
