@@ -12,6 +12,7 @@ import glob
 import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from smartdpp.bounds import LARGEST_WHOLE, unusable
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.launch import too_many
+from smartdpp.overrides import compose_without_code
 from smartdpp.price import Price
 from smartdpp.store import digest
 from smartdpp.strategies.reselect import Reselect
@@ -81,6 +83,7 @@ OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root
 def register() -> None:
     """Makes the schema known to Hydra. Idempotent."""
     ConfigStore.instance().store(name="schema", node=Config)
+    compose_without_code()
 
 
 def conf_dir() -> Path:
@@ -247,7 +250,10 @@ def uses_budget(strategy: Strategy) -> bool:
 def slug(plain: dict[str, Any], names: dict[str, str]) -> str:
     """A run directory's name: readable choices, then eight digits of the identity's hash."""
     budget = "" if plain["budget"] is None else f"-b{plain['budget']}"
-    return f"{names['strategy']}-{names['embedding']}{budget}-s{plain['seed']}-{digest(plain)[:8]}"
+    strategy, embedding = (
+        re.sub(r"[^\w.+-]+|^[.-]", "_", names[group]) for group in ("strategy", "embedding")
+    )  # below runs/, whatever they are
+    return f"{strategy}-{embedding}{budget}-s{plain['seed']}-{digest(plain)[:8]}"
 
 
 def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> Iterator[str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
@@ -26,7 +25,7 @@ from smartdpp import console, price, workers
 from smartdpp.config import Config, conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.launch import refuse_other_launchers
-from smartdpp.overrides import arranged, no_such_key, options, refuse, refuse_code
+from smartdpp.overrides import arranged, no_such_key, options, refuse
 from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.redact import redact, redacted
 from smartdpp.store import Busy
@@ -116,18 +115,6 @@ def _hydra_saves_no_secret() -> None:
     setattr(OmegaConf, "save", staticmethod(save_redacted))  # noqa: B010
 
 
-def _runs_no_code() -> None:
-    """What a study's YAML says of Hydra itself is text too: callbacks and loggers of its own would be called with whatever it names."""
-    compose = Hydra.compose_config
-
-    def compose_checked(self: Any, *args: Any, **kwargs: Any) -> DictConfig:
-        cfg = compose(self, *args, **kwargs)
-        refuse_code(cfg)
-        return cfg
-
-    setattr(Hydra, "compose_config", compose_checked)  # noqa: B010
-
-
 def main() -> None:
     console.streams()
     try:
@@ -136,7 +123,6 @@ def main() -> None:
         sys.exit("error: the folder that this command is given in is gone; cd to one that is there")
     register()
     _hydra_saves_no_secret()
-    _runs_no_code()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         refuse_other_launchers()

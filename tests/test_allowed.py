@@ -94,3 +94,12 @@ def test_what_a_report_takes_is_known_here() -> None:
     from smartdpp.study import Wanted
 
     assert set(REPORT) == set(Wanted.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", ".hidden", "a/b", "..", "-x", "a b"])
+def test_a_runs_folder_lies_below_runs_whatever_an_option_is_called(name: str) -> None:
+    from smartdpp.config import slug
+
+    made = slug({"budget": 3, "seed": 0}, {"strategy": name, "embedding": name})
+    assert Path(made).name == made
+    assert not made.startswith((".", "-"))
