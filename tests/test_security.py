@@ -249,7 +249,7 @@ def test_a_studys_callbacks_and_loggers_are_not_called(corpus: Path, tmp_path: P
         "callbacks": f"callbacks:\n    x:\n      {call}",
         "job_logging": f"job_logging:\n    {logger}",
         "hydra_logging": f"hydra_logging:\n    {logger}",  # which Hydra sets up before all else
-        "launcher": f"launcher:\n    x:\n      {call}",
+        "sweeper": f"sweeper:\n    params: {{x: {{_target_: os.mkdir, path: {effect}}}}}",
         "job.env_set": "job:\n    env_set:\n      LD_PRELOAD: /tmp/evil.so",
         "searchpath": "searchpath: [pkg://effectful.conf]",
     }
