@@ -1,0 +1,145 @@
+"""Options of all groups together, in combinations that a seed draws: each runs to its end and can be planned, shown and reported."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from smartdpp.config import conf_dir, register
+from smartdpp.console import describe
+from smartdpp.errors import InputError
+from smartdpp.pipeline import Run, execute, prepare
+from smartdpp.report import main as report
+from smartdpp.store import read_json
+
+SEED = 15  # another one draws other combinations
+ELSEWHERE = {  # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
+    "corpus": {"flan2022", "hub", "reasoning_gym"},
+    "embedding": {"gte_large", "minilm", "sentence"},
+    "model": {"falcon_7b", "hub", "llama2_7b", "llama_7b", "mistral_7b", "qwen3_0_6b", "smollm2_135m"},
+    "recipe": {"qlora", "smart_fsdp"},
+    "evaluation": {"bbh", "mmlu"},
+    "runtime": {"ray"},
+    "tracker": {"wandb"},
+}
+NEEDS = {
+    "corpus=jsonl": ["corpus.path={train}", "corpus.columns={{score: rating}}"],
+    "embedding=tfidf": ["embedding.dim=8"],
+    "embedding=gradient": ["embedding.dim=64"],
+    "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
+    "evaluation=jsonl": ["evaluation.path={heldout}", "evaluation.limit=2", "evaluation.num_fewshot=1", "evaluation.generate=false"],
+    "evaluation=harness": ["evaluation.tasks=[odd]", "evaluation.include_path={lm_eval}", "evaluation.data_dir={lm_eval}"],
+    "strategy=smart": ["strategy.num_tasks=2"],
+    "strategy=targeted": ["query@strategy.query=file", "strategy.query.path={query}"],
+    "strategy=reselect": ["embedding=gradient", "embedding.dim=64", "strategy.rounds=2"],
+    "task_vector=task2vec": ["task_vector.examples=4"],
+}
+REFUSED = (  # what two options may say of each other
+    r"strategy\.num_tasks",
+    r"strategy\.query: this evaluation has no rows beside those it scores",
+)
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem not in ELSEWHERE.get(group, ()))
+
+
+GROUPS = ("corpus", "embedding", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "runtime", "tracker")
+
+
+def combinations() -> list[dict[str, str]]:
+    """As many as the largest group has options, so that every option is in one; which ones meet is drawn."""
+    draw = random.Random(SEED)
+    columns = {}
+    most = max(len(options(group)) for group in GROUPS)
+    for group in GROUPS:
+        names = options(group)
+        columns[group] = [name for _ in range(most) for name in draw.sample(names, len(names))][:most]
+    return [{group: columns[group][i] for group in GROUPS} for i in range(most)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, draw = tmp_path_factory.mktemp("every"), random.Random(1)
+
+    def write(name: str, rows: list[dict]) -> None:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def made(task: str) -> dict:
+        n = draw.randint(1, 9999)
+        return {"task": task, "prompt": f"{task} of {n} and {draw.randint(1, 99)}?", "response": f"{n % 7} {task}", "rating": n % 5 + 1}
+
+    write("train.jsonl", [made(task) for task in ("add", "copy", "first", "parity") for _ in range(12)])
+    write("heldout.jsonl", [made("other") | {"choices": ["yes", "no"], "answer": "no"} for _ in range(4)])
+    write("query.jsonl", [made("add") for _ in range(3)])
+    (folder / "lm_eval").mkdir()
+    write("lm_eval/odd.json", [{"question": f"is {i} odd?", "label": i % 2} for i in range(3)])
+    (folder / "lm_eval" / "odd.yaml").write_text(
+        "task: odd\ndataset_path: json\ndataset_kwargs: {data_files: {test: odd.json}}\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "{{question}}"\ndoc_to_choice: ["no", "yes"]\ndoc_to_target: label\n'
+        "metric_list:\n  - {metric: acc, aggregation: mean, higher_is_better: true}\n"
+    )
+    return folder
+
+
+def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
+    places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "query")} | {"lm_eval": folder / "lm_eval"}
+    chosen = [f"{group}={name}" for group, name in choice.items()]
+    if choice["strategy"] == "reselect":
+        chosen = [one for one in chosen if not one.startswith("embedding=")]
+    needed = [need.format(**places) for one in chosen for need in NEEDS.get(one, [])]
+    overrides = [*chosen, *needed, "embedding@probe=tfidf", "probe.dim=8", "budget=6", f"root={folder / 'root'}", *more]
+    register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    return prepare(cfg, HydraConfig.get().runtime.choices)
+
+
+def test_every_option_that_works_here_is_in_a_combination() -> None:
+    drawn = combinations()
+    for group in GROUPS:
+        assert {choice[group] for choice in drawn} == set(options(group)) != set()
+
+
+@pytest.mark.parametrize("choice", combinations(), ids=lambda choice: "-".join(choice.values()))
+def test_a_combination_runs_to_its_end_and_can_be_planned_shown_and_reported(
+    choice: dict[str, str], folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    refused: InputError | None = None
+    try:
+        execute(run_of(folder, choice, "until=plan"))
+        run = run_of(folder, choice)
+        score = execute(run)
+    except InputError as error:
+        refused = error
+    if refused:
+        assert re.search("|".join(REFUSED), str(refused)), refused
+        return
+    row = read_json(run.path / "result.json")
+    assert score == row["score"] == row[row["score_metric"]]
+    assert (
+        row["n"]
+        == run.mixture.meta()["facts"]["n"]
+        == (36 if row["strategy"] == "full" and choice["evaluation"] == "heldout" else row["n"])
+    )
+    assert "held-out tasks" in capsys.readouterr().out
+    for name, artifact in run.stages().items():
+        assert describe(name, artifact.meta()["facts"]) or name == "diversity"
+    execute(run_of(folder, choice, "until=plan"))
+    assert "to do" not in capsys.readouterr().out
+    assert execute(run_of(folder, choice)) == score
+    assert report([str(run.path)]) == 0
+
+
+def test_all_of_them_share_a_report(folder: Path, tmp_path: Path) -> None:
+    runs = sorted(path.parent for path in (folder / "root" / "runs").glob("*/result.json"))
+    assert len(runs) > 3
+    assert report([*map(str, runs), "--out", str(tmp_path)]) == 0
