@@ -16,7 +16,7 @@ import hydra
 import yaml
 from hydra._internal.utils import get_args
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -25,7 +25,7 @@ from smartdpp import console, price, workers
 from smartdpp.config import Config, conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.launch import refuse_other_launchers
-from smartdpp.overrides import arranged, no_such_key, options, refuse
+from smartdpp.overrides import arranged, nearest, no_such_key, options, refuse
 from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.redact import redact, redacted
 from smartdpp.store import Busy
@@ -101,6 +101,8 @@ def said(error: Exception) -> str:
             return no_such_key(key[1], conf_dir(), KEYS)
         if error.__cause__ is not None:  # "Error merging override budget=abc", and why
             return redact(f"{str(error).removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}")
+    if isinstance(error, MissingConfigException) and (option := re.search(r"Could not find '(\w+)/(.+?)'", str(error))):
+        return f"{option[1]}={option[2]}: there is no such option; {nearest(option[2], options(conf_dir()).get(option[1], []))}"
     kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
     return redact(f"{kind}{error}")
 

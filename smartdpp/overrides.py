@@ -113,6 +113,8 @@ def refuse_code(cfg: Any) -> None:
         for where, target in _named(hydra.get(key), f"hydra.{key}"):
             if not (where == f"hydra.{key}" or (where == "hydra.sweeper.sampler" and re.fullmatch(SAMPLER, str(target)))):
                 raise InputError(f"{where}._target_={target}: nothing is run there; take it out")
+    if space := (hydra.get("sweeper") or {}).get("custom_search_space"):
+        raise InputError(f"hydra.sweeper.custom_search_space={space}: nothing is called there; give the space as hydra.sweeper.params")
     for name in (hydra.get("job") or {}).get("env_set") or {}:
         if re.fullmatch(r"(LD|DYLD|PYTHON|BASH|GIT)_?.*|(.*_)?PATH|HOME|SHELL|ENV", str(name), re.IGNORECASE):
             raise InputError(f"hydra.job.env_set.{name}: it decides what a process loads and runs; set it in your shell")

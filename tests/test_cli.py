@@ -41,7 +41,8 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["bugdet=3"], "bugdet"),
-        (["strategy=smrt"], "proportional"),  # the options are listed
+        (["strategy=smrt"], "error: strategy=smrt: there is no such option; did you mean smart?"),
+        (["strategy=xyz"], "proportional"),  # the options are listed
         (["+strategy.num_task=3"], "did you mean num_tasks?"),
         (["budget=0"], "at least 1"),
         (["budget=-3"], "at least 1"),

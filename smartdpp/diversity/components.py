@@ -38,8 +38,8 @@ class LogDetDistance:
     def __post_init__(self) -> None:
         if not 0 < self.gamma < np.inf:
             raise InputError(f"diversity.gamma is {self.gamma}: the kernel needs a positive number.")
-        if self.n is not None and self.n < 1:
-            raise InputError(f"diversity.n is {self.n}: give a positive number of examples, or null for the largest.")
+        if self.n is not None and self.n < 2:
+            raise InputError(f"diversity.n is {self.n}: give 2 examples or more (of one, every set reads 0), or null for the largest.")
         if len(self.reference_seeds) == 0 or min(self.reference_seeds) < 0:
             raise InputError(f"diversity.reference_seeds is {list(self.reference_seeds)}: give at least one seed, none negative.")
         if self.reference_size is not None and self.reference_size < 1:
