@@ -125,7 +125,7 @@ def test_the_plan_names_every_round(small_run: Callable[..., Run], capsys: pytes
         ([*ROUNDS, "embedding.model={_target_: smartdpp.models.Tiny, seed: 3}"], "embedding.model is not the model of this run"),
         ([*ROUNDS, "budget=2"], "strategy.rounds=3 needs at least one example for each round"),
         ([*ROUNDS, "strategy.rounds=0"], "strategy.rounds is 0"),
-        ([*ROUNDS, "strategy@strategy.strategy=smart"], "Smart, which cannot continue"),
+        ([*ROUNDS, "strategy@strategy.strategy=smart"], "strategy of Reselect is one of smartdpp.strategies.dpp.Dpp"),
     ],
 )
 def test_what_cannot_be_renewed_is_refused_before_any_work(small_run: Callable[..., Run], overrides: list[str], message: str) -> None:
