@@ -103,6 +103,9 @@ def said(error: Exception) -> str:
             return redact(f"{str(error).removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}")
     if isinstance(error, MissingConfigException) and (option := re.search(r"Could not find '(\w+)/(.+?)'", str(error))):
         return f"{option[1]}={option[2]}: there is no such option; {nearest(option[2], options(conf_dir()).get(option[1], []))}"
+    if ambiguous := re.match(r"Ambiguous value for argument '((.+?)=(.+))'", str(error)):
+        text, name, values = ambiguous.groups()
+        return f"{text}: several values are a sweep, which takes -m too; a list is '{name}=[{values}]'"
     kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
     return redact(f"{kind}{error}")
 

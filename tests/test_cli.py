@@ -42,6 +42,7 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
     [
         (["bugdet=3"], "bugdet"),
         (["strategy=smrt"], "error: strategy=smrt: there is no such option; did you mean smart?"),
+        (["strategy=random,equal"], "error: strategy=random,equal: several values are a sweep, which takes -m too"),
         (["strategy=xyz"], "proportional"),  # the options are listed
         (["+strategy.num_task=3"], "did you mean num_tasks?"),
         (["budget=0"], "at least 1"),
