@@ -119,6 +119,7 @@ def damage(folder: Path, *, whole: bool = False) -> str | None:
     """Why this is not the finished folder that was published: by its record and the files' sizes, or, ``whole``, their hashes too.
 
     Of a folder made before there were records it is only asked whether meta.json can be read; ``whole``: and whether its files seem cut.
+    OSError for what is there and cannot be read.
     """
     meta = read_object(folder / META)
     if isinstance(meta, str):
@@ -132,10 +133,17 @@ def damage(folder: Path, *, whole: bool = False) -> str | None:
         try:
             size = (folder / name).stat().st_size
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+            return f"{name} {_gone(error)}"
         if size != expected["bytes"]:
             return f"{name} has {size} bytes, and {expected['bytes']} were written"
     return next(changed(folder, files), None) if whole else None
+
+
+def _gone(error: OSError) -> str:
+    """That a file is not there, in words. Any other error is raised: who may not read, or whose disk is silent, knows of no damage."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        raise error
+    return f"cannot be read ({error.strerror})"
 
 
 def read_object(path: Path) -> dict[str, Any] | str:
@@ -145,7 +153,7 @@ def read_object(path: Path) -> dict[str, Any] | str:
     except FileNotFoundError:
         return f"{path.name} is missing"
     except OSError as error:
-        return f"{path.name} cannot be read ({error.strerror})"
+        return f"{path.name} {_gone(error)}"
     except (ValueError, RecursionError):
         return f"{path.name} is {'no JSON' if path.stat().st_size else 'empty'}: it was cut or overwritten"
     return found if isinstance(found, dict) else f"{path.name} holds a JSON {type(found).__name__} where an object belongs"
@@ -158,14 +166,18 @@ def changed(folder: Path, files: Record) -> Iterator[str]:
     """Files of the recorded size whose content is another, read once a process as long as they are not touched."""
     for name, expected in files.items():
         path = folder / name
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            yield f"{name} {_gone(error)}"
+            continue
         known = (str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
         if known in _intact:
             continue
         try:
             found = file_hash(path)
         except OSError as error:
-            yield f"{name} cannot be read ({error.strerror})"
+            yield f"{name} {_gone(error)}"
             continue
         if found != expected["sha256"]:
             yield f"{name} has another content than was written (sha256 {found[:12]}, and {expected['sha256'][:12]} was recorded)"

@@ -67,8 +67,9 @@ def launch(module: str, out: Path, processes: int) -> None:
     else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ, LAUNCHED_BY: str(os.getpid())}
-    done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)
     refused = out / REFUSED
+    refused.unlink(missing_ok=True)  # of processes whose launcher was killed before it had read it
+    done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)
     if refused.is_file():
         found = read_json(refused)
         refused.unlink()

@@ -80,7 +80,7 @@ def cell(cfg: DictConfig) -> float | None:
         raise
 
 
-def _come_back(failed: list[Failure]) -> None:
+def _come_back(failed: list[Exception]) -> None:
     """What was left for later, each cell whatever became of the others; raises the first failure of the sweep, if there was one."""
     for run in left_for_later:
         try:
@@ -88,6 +88,9 @@ def _come_back(failed: list[Failure]) -> None:
         except USER_ERRORS as error:
             log.error("failed: %s: %s", run.slug, said(error))
             failed.append(Failure(f"{run.slug}: {said(error)}"))
+        except Exception as error:
+            log.exception("failed: %s", run.slug)
+            failed.append(error)
     if failed:
         raise failed[0]
 
@@ -133,11 +136,11 @@ def main() -> None:
         refuse_other_launchers()
         sys.argv[1:] = arranged(sys.argv[1:])
         refuse(get_args().overrides, options(conf_dir()), KEYS)
-        failed = []
+        failed: list[Exception] = []
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
-        except Failure as failure:
-            failed.append(failure)
+        except Exception as error:
+            failed.append(error)
         if len(planned) > 1 and not failed:
             console.start()
             log.info(price.total(planned))

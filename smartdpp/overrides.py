@@ -187,7 +187,8 @@ def _option_problems(text: str, parsed: Any, known: list[str]) -> Iterator[str]:
     chosen = parsed.value()
     if parsed.is_sweep_override():
         chosen = getattr(chosen, "list", None) or []  # a glob asks for options that are there
-    for option in chosen if parsed.is_sweep_override() else [chosen]:
+    for written in chosen if parsed.is_sweep_override() else [chosen]:
+        option = getattr(written, "text", written)  # what stood in quotes
         if not isinstance(option, (str, int)) or isinstance(option, bool) or not str(option):
             yield f"{text}: one option is chosen, by its name: {', '.join(known)}"
         elif not OPTION.fullmatch(str(option)):

@@ -18,7 +18,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,11 @@ def each(folder: Path, name: str) -> dict[str, bytes]:
     """This file of every folder in ``folder``, as it is there now, by the name of the folder that holds it."""
     where = address(folder)
     if where is None:
-        return {path.parent.name: path.read_bytes() for path in folder.glob(f"*/{name}")}
+        found = {}
+        for path in folder.glob(f"*/{name}"):
+            with suppress(OSError):  # it has just been renamed, or may not be read: as good as not there
+                found[path.parent.name] = path.read_bytes()
+        return found
     with reached(where):
         fs, at = opened(where)
         paths = [f"{at}/{path}" for path in _names(fs, at) if path.count("/") == 1 and path.endswith(f"/{name}")] if fs.exists(at) else []

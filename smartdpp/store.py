@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -137,7 +138,12 @@ def finished(path: Path) -> bool:
     """Whether this directory was published and, where it is a folder of this machine, holds files of the sizes recorded."""
     if remote.address(path) is not None:
         return remote.exists(path / META)
-    return (path / META).is_file() and disk.damage(path) is None
+    try:
+        return (path / META).is_file() and disk.damage(path) is None
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or path} cannot be read ({error.strerror}); nothing was removed: mend the access and give the command again"
+        ) from error
 
 
 def has_record(folder: Path) -> bool:
@@ -163,10 +169,8 @@ def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) 
     left = _state(partial)
     try:
         return build(partial)
-    except (InputError, Busy, MemoryError):
-        raise
     except Exception as error:
-        if not left or _state(partial) != left or (isinstance(error, OSError) and error.errno in DISK_ERRORS):
+        if not left or _state(partial) != left or not _of_damage(error, partial):
             raise
         said = f"{type(error).__name__}: {error}"
         log.warning("what an interrupted build left in %s cannot be gone on from (%s): starting afresh", remote.shown(partial), said)
@@ -176,9 +180,22 @@ def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) 
     try:
         return build(partial)
     except Exception:
-        shutil.rmtree(partial)
-        aside.rename(partial)
+        if not _state(partial):  # else what the second attempt has done is gone on from
+            shutil.rmtree(partial)
+            aside.rename(partial)
         raise
+
+
+def _of_damage(error: Exception, partial: Path) -> bool:
+    """Whether an error can come of what was left in ``partial``. A full device or a lost connection passes, and costs nothing done."""
+    if isinstance(error, (InputError, Busy)):
+        return False
+    if isinstance(error, FileNotFoundError):
+        return str(error.filename).startswith(str(partial))
+    if isinstance(error, RuntimeError):  # torch's own readers raise it, and so does all that goes wrong on a device
+        return re.search(r"PytorchStreamReader|zip archive|corrupt|size mismatch|loading state_dict", str(error)) is not None
+    of_content = (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError)
+    return isinstance(error, of_content) or type(error).__name__ in ("SafetensorError", "UnpicklingError", "BadZipFile")
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -237,7 +254,9 @@ def _wait(held: Any, at: Path, path: Path) -> None:
     from filelock import Timeout
 
     while True:
-        holder = disk.read_object(at)
+        holder: Any = None
+        with suppress(OSError):  # another user's may not be read
+            holder = disk.read_object(at)
         who = lease.said(holder if isinstance(holder, dict) else {}, "another process")
         log.info("waiting: %s is working on %s; this goes on when it has finished or is stopped", who, remote.shown(path))
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from smartdpp.place import cache_dir
 from smartdpp.sound import of_run
 from smartdpp.store import Busy, has_record, lock, remove
 
+OURS = r"^[0-9a-f]{16}$|-[0-9a-f]{8}$|^tiny-\d+x\d+-\d+$"  # folders that we have named: of artifacts, and of models in the cache
+
 
 @dataclass(frozen=True)
 class Found:
@@ -31,7 +34,7 @@ class Found:
     shown: str
     recorded: bool
     damage: str | None
-    remove: Callable[[], None]
+    remove: Callable[[], None] | None  # None: it is not ours to remove, or cannot be read, which is no damage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,8 +73,8 @@ def _told(where: str, found: Iterator[Found], keep: bool) -> int:
         if one.damage is None:
             continue
         seen["damaged"] += 1
-        done = "damaged"
-        if not keep:
+        done = "damaged" if one.remove else "kept"
+        if one.remove and not keep:
             try:
                 with lock(one.path, wait=False):
                     one.remove()
@@ -104,7 +107,12 @@ def _of_run(run: Path) -> str | None:
 
 
 def _folder(path: Path) -> Found:
-    return Found(path, str(path), has_record(path), disk.damage(path, whole=True), lambda: remove(path))
+    try:
+        damage = disk.damage(path, whole=True)
+        unmarked = not (path / META).exists() and not re.search(OURS, path.name)
+        return Found(path, str(path), has_record(path), damage, None if unmarked else lambda: remove(path))
+    except OSError as error:
+        return Found(path, str(path), True, f"{error.filename or path} cannot be read ({error.strerror})", None)
 
 
 def _models(folder: Path) -> Iterator[Found]:

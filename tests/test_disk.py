@@ -308,12 +308,92 @@ def test_a_build_that_fails_either_way_loses_nothing(tmp_path: Path) -> None:
 
     def build(out: Path) -> dict[str, object]:
         tries.append(sorted(path.name for path in out.iterdir()))
-        raise RuntimeError("out of memory")
+        raise ValueError("no such layout")
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(ValueError, match="no such layout"):
         publish(tmp_path / "x", build)
     assert tries == [["hours of work"], []]
     assert (partial / "hours of work").read_text() == "work"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: out of memory"),
+        ConnectionError("no answer"),
+        PermissionError(13, "denied"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_passes_costs_nothing_that_was_left(tmp_path: Path, error: Exception) -> None:
+    """A device that another process holds, say: the same command goes on from the checkpoint when it is free."""
+    partial, tries = tmp_path / "x.partial", []
+    partial.mkdir()
+    (partial / "checkpoint").write_text("900 steps")
+
+    def build(out: Path) -> dict[str, object]:
+        tries.append(sorted(path.name for path in out.iterdir()))
+        if len(tries) == 1:
+            raise error
+        return {}
+
+    with pytest.raises((type(error), InputError)):
+        publish(tmp_path / "x", build)
+    publish(tmp_path / "x", build)
+    assert tries == [["checkpoint"], ["checkpoint"]]
+
+
+def test_what_the_attempt_without_has_done_is_gone_on_from(tmp_path: Path) -> None:
+    partial, tries = tmp_path / "x.partial", []
+    partial.mkdir()
+    (partial / "old").write_text("?")
+
+    def build(out: Path) -> dict[str, object]:
+        tries.append(sorted(path.name for path in out.iterdir()))
+        if "old" in tries[-1]:
+            raise KeyError("layout")
+        (out / "new").write_text("new")
+        if len(tries) == 2:
+            raise RuntimeError("CUDA error")
+        return {}
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        publish(tmp_path / "x", build)
+    publish(tmp_path / "x", build)
+    assert tries == [["old"], [], ["new"]]
+
+
+def test_what_may_not_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """A colleague's artifact, or a network disk that does not answer: nothing is removed, by a run or by verify."""
+    folder = tmp_path / "store" / "adapter" / "0123456789abcdef"
+    publish(folder, lambda out: (out / "w.bin").write_bytes(b"weights") and {})
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == "meta.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(InputError, match=r"meta\.json cannot be read \(Permission denied\); nothing was removed"):
+        publish(folder, lambda out: {})
+    assert verify.main(["verify", str(tmp_path)]) == 1
+    assert "kept: " in capsys.readouterr().out
+    assert (folder / "w.bin").read_bytes() == b"weights"
+
+
+def test_verify_keeps_folders_that_it_has_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "cache"))
+    mine = [tmp_path / "store" / "adapter" / "my-notes", tmp_path / "cache" / "models" / "my-own-encoder"]
+    ours = [tmp_path / "store" / "adapter" / "0123456789abcdef", tmp_path / "cache" / "models" / "smollm2_135m-bcc81830"]
+    for folder in (*mine, *ours):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("hours of work")
+    verify.main(["verify", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert [folder.exists() for folder in (*mine, *ours)] == [True, True, False, False]
+    assert all(f"kept: {folder}: meta.json is missing" in said for folder in mine)
 
 
 @pytest.mark.parametrize("at", ["x", "x.partial"])

@@ -28,15 +28,25 @@ def test_a_component_is_made_again_from_its_configuration() -> None:
 
 def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LAUNCHED_BY, str(os.getpid()))
-    with pytest.raises(SystemExit), refusals(tmp_path):
-        raise InputError("row 7 has no response")
-    with pytest.raises(InputError, match=r"^row 7 has no response$"):
+
+    def launched(error: Exception | None) -> None:
+        def process(*args: object, **kwargs: object) -> object:
+            if error is not None:
+                with pytest.raises(SystemExit), refusals(tmp_path):
+                    raise error
+            return type("Done", (), {"returncode": int(error is not None)})
+
+        monkeypatch.setattr("smartdpp.launch.subprocess.run", process)
         launch("platform", tmp_path, 1)
+
+    with pytest.raises(InputError, match=r"^row 7 has no response$"):
+        launched(InputError("row 7 has no response"))
     assert not (tmp_path / REFUSED).exists()
+    with pytest.raises(Diverged, match=r"^the loss is nan$"):  # what its cell is called in a report hangs on the kind
+        launched(Diverged("the loss is nan"))
     with pytest.raises(SystemExit), refusals(tmp_path):
         raise Diverged("the loss is nan")
-    with pytest.raises(Diverged, match=r"^the loss is nan$"):  # what its cell is called in a report hangs on the kind
-        launch("platform", tmp_path, 1)
+    launched(None)  # that one was said to a launcher which was killed: it is no word on this training
 
 
 @pytest.mark.parametrize(

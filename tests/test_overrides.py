@@ -59,6 +59,7 @@ def test_an_option_is_a_name(value: str) -> None:
 
 def test_every_choice_of_a_sweep_is_looked_at() -> None:
     refuse(["strategy=dpp,random", "embedding@probe=glob(*)", "budget=1,2"], options(conf_dir()), KEYS)
+    refuse(["strategy='dpp','random'", 'quality=choice("pmi","ifd")'], options(conf_dir()), KEYS)
     assert "../x is no option's name" in said("strategy=dpp,../x")
 
 
