@@ -21,6 +21,7 @@ from smartdpp.assets import cache_dir
 from smartdpp.content import commit, folder_hash
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
+from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.finetune import Finetune
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.quality.model import GradientNorm
@@ -30,11 +31,14 @@ from smartdpp.task_vectors import Task2Vec
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-VERSION = 1  # of what is remembered
+VERSION = 2  # of what is remembered
 TOKENIZER = re.compile(
     r"^(tokenizer\.(json|model.*)|vocab\..*|merges\.txt|.*\.(tiktoken|spm|bpe)|sp\w*\.model|sentencepiece.*|tekken\.json)$"
 )
 NEITHER = re.compile(r"\.(safetensors|bin|md|png|gguf|pth?|onnx|h5|msgpack)$")  # says nothing of architecture or tokenizer
+
+
+FAILS = "its chat template fails"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Anatomy:
     hard: bool = False  # it breaks beyond the limit; else it only was not trained there
     chat: str | None = None  # why format=chat cannot be; None: nothing speaks against it
     checkpointing: bool = True
+    scores: bool = True  # keeps keys and values, from which several answers to one prompt go on
 
 
 def anatomy(model: Any) -> Anatomy | None:
@@ -181,7 +186,14 @@ def _headless(folder: Path, found: Anatomy) -> Iterator[str]:
 
 def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
     """Where other components or numbers ask of a model what it has not."""
-    recipe = parts.get("recipe")
+    recipe, evaluation = parts.get("recipe"), parts.get("evaluation")
+    of_model = anatomy(parts.get("model"))
+    if of_model and not of_model.scores and evaluation and not isinstance(evaluation, NoEvaluation):
+        yield (
+            f"model.path={plain['model'].get('path')} keeps a state in place of keys and values ({of_model.kind}), from which scoring "
+            "cannot go on with several answers: give a transformer, as Llama, Qwen, Mistral or GPT-2 are, or score nothing with "
+            "evaluation=none"
+        )
     if isinstance(recipe, Finetune) and (found := _known(parts.get("model"))):
         yield from _targets(recipe, found)
         if recipe.gradient_checkpointing and not found.checkpointing:
@@ -289,6 +301,8 @@ def _by_content(key: str, folder: Path, trust_remote_code: bool) -> Anatomy:
         said: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in read_json(file).items()}
         return Anatomy(**said)
     found = _asked(folder, trust_remote_code)
+    if found.problems or (found.chat or "").startswith(FAILS):  # which may be this machine's, as a package that is not installed yet
+        return found
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, asdict(found))
@@ -312,8 +326,6 @@ def _asked(folder: Path, trust_remote_code: bool) -> Anatomy:
             model = _on_meta(config, trust_remote_code)
         except Exception as error:  # whatever an architecture's own code raises for numbers that do not fit together
             problems.append(_in_words(error, "its config.json"))
-    if model is not None:
-        problems += _cannot_score(model, kind)
     rows = model.get_input_embeddings().weight.shape[0] if model is not None else None
     tokenizer, said = _tokenizer(folder, trust_remote_code)
     if tokenizer is not None:
@@ -322,8 +334,17 @@ def _asked(folder: Path, trust_remote_code: bool) -> Anatomy:
         kind,
         (*problems, *said),
         chat=_no_chat(tokenizer) if tokenizer is not None else None,
-        **(_sizes(model) if model is not None else {}),
+        **(_sizes_if_usual(model) if model is not None else {}),
     )
+
+
+def _sizes_if_usual(model: PreTrainedModel) -> dict[str, Any]:
+    """Without them nothing is checked or stated by a model's sizes: some have a number for each layer, or names of their own."""
+    scores = _scores(model)
+    try:
+        return {"scores": scores, **_sizes(model)}
+    except Exception:  # configurations raise kinds of their own
+        return {"scores": scores}
 
 
 def _in_words(error: Exception, what: str) -> str:
@@ -354,14 +375,11 @@ def _on_meta(config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedMod
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def _cannot_score(model: PreTrainedModel, kind: str) -> Iterator[str]:
+def _scores(model: PreTrainedModel) -> bool:
     import inspect
 
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
-        yield (
-            f"keeps a state in place of keys and values ({kind}), from which scoring cannot go on with several answers: "
-            "give a transformer, as Llama, Qwen, Mistral or GPT-2 are"
-        )
+    parameters = inspect.signature(model.forward).parameters
+    return "past_key_values" in parameters or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
 
 
 def _tokenizer(folder: Path, trust_remote_code: bool) -> tuple[PreTrainedTokenizerBase | None, list[str]]:
@@ -393,7 +411,7 @@ def _no_chat(tokenizer: PreTrainedTokenizerBase) -> str | None:
     try:
         text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
     except Exception as error:  # templates raise what they like
-        return f"its chat template fails for one user turn ({str(error).strip().partition(chr(10))[0][:200]})"
+        return f"{FAILS} for one user turn ({str(error).strip().partition(chr(10))[0][:200]})"
     return None if mark in text else "its chat template does not show a user's text"
 
 

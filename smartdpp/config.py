@@ -233,6 +233,8 @@ def without_paths(node: dict[str, Any]) -> dict[str, Any]:
     """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter), without
     a name that only repeats such a path, and without the devices that do the work."""
     here = {os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)}
+    if str(node.get("_target_")).startswith(("smartdpp.models.", "smartdpp.embedding.")):  # a file called as a hub's model is none
+        here = {value for value in here if Path(value).is_dir()}
     here = {value for value in here if Path(value).exists() or (glob.has_magic(value) and glob.glob(value, recursive=True))}
     lists = {key for key, value in node.items() if key == "path" and isinstance(value, list)}  # of files, whose content counts too
     return {

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.assets import cache_dir
+from smartdpp.launch import LAUNCHED_BY
 from smartdpp.store import file_hash, write_text
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,18 @@ def model_content(folder: Path, *, encoder: bool = False) -> str:
     if not encoder:
         deeper = (".py", ".jinja")
         read = [path for path in read if not OTHER_WEIGHTS.search(path.name) and (path.parent == folder or path.suffix in deeper)]
-    return folder_hash(folder, read)
+    return folder_hash(folder, read) + (f" on {base}" if encoder and (base := _base_of(folder)) else "")
+
+
+def _base_of(folder: Path) -> str:
+    """The content of the model that an adapter's folder builds on; empty for a whole model."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base, revision = str(config["base_model_name_or_path"]), config.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    there = Path(base).expanduser()
+    return model_content(there, encoder=True) if there.is_dir() else commit(base, revision) or base
 
 
 @cache
@@ -105,7 +117,17 @@ def commit(name: str, revision: str | None = None, dataset: bool = False) -> str
         return revision
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         return None
-    found = _by_hub(name, revision, dataset) or _by_cache(name, revision, dataset)
+    asked = f"{'datasets' if dataset else 'models'}/{name}@{revision or 'main'}"
+    before = _commits().get(asked)
+    if before and LAUNCHED_BY in os.environ:  # a process of a run works with the commit that its launcher found
+        return before
+    found = _by_hub(name, revision, dataset)
+    if found:
+        _remember(asked, found)
+    elif before and _cached(name, before, dataset):
+        found = before
+    else:
+        found = _cached(name, revision, dataset) or before
     if found is None:
         log.warning(
             "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: runs are named without it; "
@@ -133,7 +155,8 @@ def _by_hub(name: str, revision: str | None, dataset: bool) -> str | None:
         return None
 
 
-def _by_cache(name: str, revision: str | None, dataset: bool) -> str | None:
+def _cached(name: str, revision: str | None, dataset: bool) -> str | None:
+    """The commit of the copy in the hub's cache. What was loaded by its commit is not there under its branch: see ``_remember``."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in ("README.md", ".gitattributes") if dataset else ("config.json", "modules.json", "tokenizer_config.json"):
@@ -142,6 +165,25 @@ def _by_cache(name: str, revision: str | None, dataset: bool) -> str | None:
             if isinstance(cached, str) and COMMIT.fullmatch(Path(cached).parent.name):
                 return Path(cached).parent.name
     return None
+
+
+def _commits() -> dict[str, str]:
+    """Which commits the hub has named on this machine, by kind, name and revision."""
+    try:
+        found = json.loads((cache_dir() / "commits.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found = found.items() if isinstance(found, dict) else ()
+    return {asked: commit for asked, commit in found if isinstance(commit, str) and COMMIT.fullmatch(commit)}
+
+
+def _remember(asked: str, commit: str) -> None:
+    """For the time when the hub does not answer: loading by a commit leaves no branch in the hub's own cache to find it by."""
+    if (known := _commits()).get(asked) == commit:
+        return
+    with contextlib.suppress(OSError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        write_text(cache_dir() / "commits.json", json.dumps(known | {asked: commit}, indent=0, sort_keys=True) + "\n")
 
 
 def _stamp(real: str) -> list[int]:

@@ -31,8 +31,9 @@ _OF_TEXT = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _OURS = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}|response|alone|gradient")  # what stands under `key` and `pass` in our own records
 _ENVIRONMENT = re.compile(
-    r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|CONNECTION|CONNSTR|APIKEY|PASS$|PASS_|(?:^|_)(?:PWD|PAT|PAT_\w+|DSN|CREDS?|AUTH|SAS|JWT|COOKIE)(?:$|_)|[A-Z]PWD$"
+    r"(?:KEY|TOKEN)S?(?:_|\d|$)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|WEBHOOK|CONNECTION|CONNSTR|PASS$|PASS_|(?:^|_)(?:PWD|PAT|PAT_\w+|DSN|CREDS?|AUTH|SAS|JWT|COOKIE)(?:$|_)|[A-Z]PWD$"
 )
+_OF_COUNTS = re.compile(r"(?:^|_)(?:MAX|MIN|NUM|N|NEW)_(?:\w+_)?TOKENS?$")
 _NOT_SECRET = {"PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "SSH_CONNECTION", "KEYBOARD", "SSH_AUTH_SOCK"}
 
 # an address's credentials; a password may hold / and @; a port is none, and a user alone is a secret only where it is a token over http
@@ -51,7 +52,7 @@ _BEARER = re.compile(r"\b(Bearer|Basic)\s+([A-Za-z0-9+/=._~-]{8,})")
 _KNOWN = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     r"|(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|gl(?:pat|ptt|dt|rt)-[\w-]{16,}|hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}"
-    r"|sk-[A-Za-z0-9_-]{16,}|[rsp]k_(?:live|test)_[A-Za-z0-9]{12,}|(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{12,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
+    r"|sk-(?:proj|ant|or|svcacct|admin)-[\w-]{16,}|sk-[A-Za-z0-9]{20,}|[rsp]k_(?:live|test)_[A-Za-z0-9]{12,}|(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{12,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
     r"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|npm_[A-Za-z0-9]{16,}|pypi-[\w-]{16,}|dop_v1_\w{16,}"
     r"|SG\.[\w-]{16,}\.[\w-]{16,}|wandb_v\d_\w{16,}|whsec_\w{16,}|r8_\w{16,}|gsk_\w{16,}|dckr_pat_[\w-]{8,})"
     r"|(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]+|(?<=/api/webhooks/)\d+/[\w-]+|(?<=/webhook[b2]2/)[\w@/-]+",
@@ -80,7 +81,11 @@ def redact(text: str) -> str:
 def redacted(value: Any, key: str = "") -> Any:
     """The same JSON value without secrets: those that stand under a secret's name are replaced whole."""
     if isinstance(value, dict):
-        return {redact(name) if isinstance(name, str) else name: redacted(inner, str(name)) for name, inner in value.items()}
+        shown: dict[Any, Any] = {}
+        for name, inner in value.items():
+            safe = redact(name) if isinstance(name, str) else name
+            shown[safe if safe not in shown else f"{safe} {len(shown)}"] = redacted(inner, str(name))
+        return shown
     if isinstance(value, (list, tuple)):
         return [redacted(inner, key) for inner in value]
     if not isinstance(value, str):
@@ -100,7 +105,7 @@ def environment() -> list[tuple[str, str]]:
     """Values of the environment that may stand nowhere, longest first, each with its variable's name."""
     found: dict[str, str] = {}
     for name, value in os.environ.items():
-        if name in _NOT_SECRET or not value:
+        if name in _NOT_SECRET or _OF_COUNTS.search(name.upper()) or not value:
             continue
         values = [value] if _ENVIRONMENT.search(name.upper()) and not _is_path(value) else []
         if "://" in value:

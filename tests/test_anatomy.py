@@ -85,6 +85,52 @@ def test_what_is_no_causal_transformer_is_refused(models: dict[str, Path], name:
     assert "\n" not in str(refused.value)
 
 
+def test_what_cannot_be_scored_is_refused_only_where_it_is(models: dict[str, Path]) -> None:
+    from smartdpp.anatomy import misfits
+    from smartdpp.evaluation.heldout import Heldout
+    from smartdpp.evaluation.none import NoEvaluation
+
+    mamba, plain = Hub(str(models["mamba"]), "m"), {"model": {"path": "mamba"}, "pool": {}}
+    assert mamba.check() == []
+    assert list(misfits({"model": mamba, "evaluation": NoEvaluation()}, plain)) == []
+    (said,) = misfits({"model": mamba, "evaluation": Heldout(tasks=["a"])}, plain)
+    assert said.startswith("model.path=mamba keeps a state in place of keys and values (mamba)")
+
+
+def test_what_this_machine_lacks_is_asked_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    from smartdpp import anatomy
+
+    real = transformers.AutoTokenizer.from_pretrained
+
+    def lacking(*args: object, **kwargs: object) -> None:
+        raise ImportError("requires the SentencePiece library")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lacking)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"note": "another model than the other tests'"}))
+    assert "requires the SentencePiece library" in Hub(str(own), "m").check()[0]
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", real)
+    anatomy._by_content.cache_clear()
+    assert Hub(str(own), "m").check() == []
+
+
+@pytest.mark.parametrize("config", ["Gemma3nTextConfig", "Gemma4TextConfig", "BltConfig"])
+def test_sizes_that_differ_by_layer_or_are_called_otherwise_are_left_out(config: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes as transformers' own classes give them; the network behind them stays the small one."""
+    import transformers
+
+    from smartdpp import anatomy
+
+    if not hasattr(transformers, config):
+        pytest.skip(f"this transformers has no {config}")
+    found = getattr(transformers, config)()
+    small = anatomy._on_meta(transformers.AutoConfig.from_pretrained(own), False)
+    small.config = found
+    assert anatomy._sizes_if_usual(small)["scores"]
+
+
 def test_weights_that_would_be_random_are_refused_when_they_are_loaded(models: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=r"1 tensors are not among its weights, first lm_head\.weight"):
         Hub(str(models["classifier"]), "m").load()

@@ -265,6 +265,53 @@ def test_offline_it_is_the_commit_of_the_cached_copy(monkeypatch: pytest.MonkeyP
     assert Hub("org/model", "m", revision="c" * 40).fingerprint() == "c" * 40
 
 
+def test_what_was_loaded_by_its_commit_is_found_again_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Loading by a commit leaves a snapshot in the hub's cache, and no branch that leads to it."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    answers: list[object] = [SimpleNamespace(sha=COMMITS[0]), ConnectionError(), SimpleNamespace(sha=COMMITS[1]), ConnectionError()]
+
+    def model_info(*_: object, **__: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    for commit in COMMITS:
+        for _ in ("online", "offline"):
+            content.commit.cache_clear()
+            content._unreachable.clear()
+            model = Hub("org/model", "m")
+            assert model.fingerprint() == model.source()["revision"] == commit
+    content.commit.cache_clear()
+    monkeypatch.setenv(content.LAUNCHED_BY, "1")  # a process of a run that has begun with the last of them: the hub is not asked
+    assert Hub("org/model", "m").fingerprint() == COMMITS[1]
+
+
+def test_an_encoder_that_is_an_adapter_counts_with_what_it_builds_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folders[0])}))
+    before = Sentence(str(adapter)).fingerprint()
+    shutil.copyfile(folders[1] / "model.safetensors", folders[0] / "model.safetensors")
+    assert Sentence(str(adapter)).fingerprint() != before
+
+
+def test_a_file_called_as_a_model_on_the_hub_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smartdpp.config import without_paths
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").write_text("a file")
+    hub = {"_target_": "smartdpp.models.Hub", "path": "gpt2", "name": "m"}
+    assert without_paths(hub) == hub
+    (tmp_path / "folder").mkdir()
+    assert "path" not in without_paths(hub | {"path": "folder"})
+
+
 def test_a_commit_that_nobody_knows_is_said_in_words_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     import huggingface_hub
 

@@ -111,3 +111,32 @@ def test_what_stands_under_a_secrets_name_goes_whatever_it_is() -> None:
     }
     ours = {"key": "6fe7d18ccab7c18e", "params": {"pass": "response", "max_tokens": 256, "tokenizer": "byte"}, "tokens_per_example": "9"}
     assert redacted(ours) == ours
+
+
+def test_variables_that_hold_no_secret_blot_out_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {
+        "TOKENIZER": "gpt2-medium",
+        "TOKENIZER_NAME": "org/tokens-v2",
+        "MAX_TOKENS": "10000000",
+        "KEYWORD": "semantics-2",
+        "NUM_NEW_TOKENS": "20000000",
+    }
+    for name, value in plain.items():
+        monkeypatch.setenv(name, value)
+        assert redact(f"model.path={value} is read") == f"model.path={value} is read"
+    for name in ("MY_API_KEY", "HF_TOKEN", "TOKEN", "SIGNING_KEYS", "TOKEN_2", "DEPLOY_KEY_OLD"):
+        monkeypatch.setenv(name, f"value-of-{name.lower()}-1")
+        assert redact(f"it is value-of-{name.lower()}-1") == f"it is <{name}>"
+
+
+def test_names_that_only_begin_as_keys_do_stay() -> None:
+    for name in ("org/sk-something-model-v1-base", "sk-learn-something-long-name", "sk-SK-question-answering"):
+        assert redact(name) == name
+    for key in ("sk-proj-abcdefghijklmnopqr", "sk-ant-api03-abcdefghijklmnop", "sk-abcdefghijklmnopqrstuvwx12"):
+        assert redact(f"with {key}") == "with <redacted>"
+
+
+def test_no_entry_is_lost_where_two_names_are_secrets() -> None:
+    shown = redacted({"ghp_0123456789abcdefABCD": 3, "ghp_0123456789abcdefABCE": 5})
+    assert sorted(shown.values()) == [3, 5]
+    assert all(name.startswith("<redacted>") for name in shown)
