@@ -371,13 +371,18 @@ def _check_pool(run: Run) -> None:
     _refuse(problems)
 
 
+_documents: dict[tuple[Path, bool], list[str]] = {}  # by base scores, before and after the corpus: cells of a sweep share them
+
+
 def _document_problems(run: Run) -> list[str]:
     """What the evaluation would refuse, before any model works; nothing where no score is asked for, or the base model has its own."""
     if run.cfg.until in ("corpus", "embedding", "mixture") or run.base.finished:
         return []
     made, model = run.corpus.finished, run.parts.model
-    here = made or anatomy(model) is not None  # a corpus is made with the model's tokenizer
-    return run.parts.evaluation.check_documents(run_rows(run, "heldout") if made else None, model if here else None)
+    if (looked := (run.base.path, made)) not in _documents:
+        here = made or anatomy(model) is not None  # a corpus is made with the model's tokenizer
+        _documents[looked] = run.parts.evaluation.check_documents(run_rows(run, "heldout") if made else None, model if here else None)
+    return _documents[looked]
 
 
 def _measure_problems(run: Run, size: int) -> list[str]:
