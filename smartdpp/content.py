@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,11 @@ def folder_hash(folder: Path, files: Iterable[Path]) -> str:
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
-def files_below(folder: Path, without: re.Pattern[str] | None = None) -> Iterator[Path]:
-    """All files, also behind linked folders (each real folder once), but for hidden ones and folders that match ``without``."""
+def files_below(
+    folder: Path, without: re.Pattern[str] | None = None, passed: Callable[[Path], object] = lambda folder: False
+) -> Iterator[Path]:
+    """All files, also behind linked folders (each real folder once), but for hidden ones and folders that match ``without`` or that are
+    to be ``passed`` over."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
@@ -84,6 +87,7 @@ def files_below(folder: Path, without: re.Pattern[str] | None = None) -> Iterato
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not (without and without.match(name)))
+        folders[:] = [name for name in folders if not passed(Path(here, name))]
         yield from (Path(here, name) for name in sorted(files) if not name.startswith(".") and Path(here, name).is_file())
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from smartdpp.corpus import files
+from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file, noted
 from smartdpp.corpus.rows import IDENTITY, check_names, check_reading, content_hash, rows_of, with_ids
 from smartdpp.errors import InputError
@@ -154,13 +154,14 @@ class Hub:
         for path in paths:
             kind, found = files.opened(path, self._longest)
             note_file(kind, path.name)
+            known = {**names, **classes.of_file(path, kind)}
             for number, (place, record) in enumerate(found):
                 if isinstance(record, files.BadRow):
                     yield place, record
                     continue
                 if number == 0 and kind not in (files.LINES, files.ARRAY, files.OBJECT):
                     self._require_columns(record)
-                yield place, files.named(record, names)
+                yield place, classes.numbered(files.named(record, names), known)
 
     def _told(self) -> files.Records:
         for index, record in enumerate(self._records()):
@@ -183,7 +184,7 @@ class Hub:
             found = load_dataset(path, self.name, split=self.split, revision=None if self._local() else self._commit(), streaming=streaming)
             names = files.labels(found.features)
             for record in found:
-                yield files.named(record, names)
+                yield classes.numbered(files.named(record, names), names)
 
     def _refused(self) -> Any:
         from contextlib import contextmanager
@@ -214,4 +215,8 @@ def _own(folder: Path) -> Iterator[Path]:
 
 
 def _is_own(path: Path, folder: Path) -> bool:
-    return not any(files.made_here(parent) for parent in path.parents if folder in parent.parents)
+    """Whether smartdpp did not write it; both as they lie on the disk, as `datasets` resolves some paths and not others."""
+    root = folder.resolve()
+    ways = {path.absolute(), path.resolve()}  # a link's own folder counts, and that of what it leads to
+    above = {parent for way in ways for parent in way.parents if root in parent.parents}
+    return not any(files.made_here(parent) for parent in above)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from smartdpp.corpus import files
+from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file
 from smartdpp.corpus.rows import IDENTITY, BadRow, check_names, check_reading, content_hash, recognised, rows_of, with_ids
 from smartdpp.errors import InputError
@@ -90,7 +90,8 @@ class Jsonl:
         for path in self._files():
             kind, records = files.opened(path, longest)
             note_file(kind, path.name)
-            for found in read(records, source=path.name, blank_cells=kind in (files.CSV, files.TSV)):
+            names = classes.of_file(path, kind)
+            for found in read(classes.all_numbered(records, names), source=path.name, blank_cells=kind in (files.CSV, files.TSV)):
                 empty = False
                 yield found
         if empty:

@@ -60,6 +60,21 @@ class BadRow(InputError):
         self.place, self.reason = place, reason
 
 
+class ClassName(str):
+    """A name that stands for a class's number, of which it still knows."""
+
+    names: list[str]
+
+    def __new__(cls, name: str, names: list[str]) -> ClassName:
+        made = super().__new__(cls, name)
+        made.names = names
+        return made
+
+    @property
+    def number(self) -> int:
+        return self.names.index(self)
+
+
 def recognised(names: Collection[str], columns: Columns, mapped: Collection[str], constants: Collection[str], place: str) -> Columns:
     """``columns`` for a record with these fields: without a prompt or response under our names, the names that common datasets use.
 
@@ -126,6 +141,7 @@ def rows_of(
                 kept = {name for field in ("prompt", "response") for name in _several(ours.get(field, []))}
                 record = {name: value if value or name in kept else None for name, value in record.items()}
             row = to_row(record, ours, constants, place, all_fields=mapped is not None)
+            _bounded(row, longest, place)  # turns and choices are texts inside of lists until here
         except BadRow as problem:
             if not drop:
                 raise InputError(f"{problem}{WAY_OUT}") from None
@@ -149,6 +165,8 @@ def _said(columns: Columns, ours: Columns) -> str:
 
 def _bounded(record: Mapping[str, Any], longest: int, place: str) -> None:
     length = sum(len(value) for value in record.values() if isinstance(value, str))
+    choices = record.get("choices")
+    length += sum(len(text) for text in choices if isinstance(text, str)) if isinstance(choices, list) else 0
     if length > longest:
         raise too_long(place, "row", longest)
 
@@ -220,6 +238,8 @@ def _value(record: Mapping[str, Any], theirs: str | list[str]) -> Any:
 
 def _text(field: str, value: Any, place: str) -> str | None:
     """The text behind a number or a list of one; None for what pandas writes where nothing was (NaN). BadRow for anything else."""
+    if isinstance(value, ClassName):
+        return str(value)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0]
     if type(value) is float and math.isnan(value):
@@ -242,6 +262,8 @@ def _choices(choices: Any, answer: Any, place: str) -> tuple[Any, Any]:
         names, choices = [str(name) for name in choices["label"]], choices["text"]
         if len(names) == len(choices) and str(answer) in names:
             answer = choices[names.index(str(answer))]
+    if isinstance(answer, ClassName) and isinstance(choices, list):
+        return choices, _by_number(answer, choices)
     if type(answer) is int and isinstance(choices, list) and str(answer) in choices:
         index = choices.index(str(answer))
         if index != answer:
@@ -251,6 +273,15 @@ def _choices(choices: Any, answer: Any, place: str) -> tuple[Any, Any]:
                 f"answer {answer} is the text of choice {index}, and the index of another: write it as text in quotes.",
             )
     return choices, answer
+
+
+def _by_number(answer: ClassName, choices: list[Any]) -> str | int:
+    """A class's name where the choices are the names of the classes; else its number says which choice it is (MMLU's A to D)."""
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    if set(texts) <= set(answer.names) or set(answer.names) <= set(texts):
+        return str(answer)
+    number = answer.number
+    return choices[number] if number < len(choices) else number  # its text, as a number could be the text of another choice
 
 
 def from_messages(messages: Any, place: str) -> tuple[str, str]:

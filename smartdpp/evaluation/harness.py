@@ -66,11 +66,12 @@ class Harness:
 
     def fingerprint(self) -> str:
         from smartdpp.content import files_below
+        from smartdpp.corpus.files import made_here  # a root below is no part of the data, or every run would be another one
         from smartdpp.corpus.rows import content_hash
 
         folders = [_folder(path) for path in (self.include_path, self.data_dir) if path]
         compiled = re.compile("__pycache__")  # which reading the definitions leaves beside them
-        return " ".join(content_hash(folder, sorted(files_below(folder, compiled))) for folder in folders)
+        return " ".join(content_hash(folder, sorted(files_below(folder, compiled, made_here))) for folder in folders)
 
     def split(self) -> dict[str, Any]:
         return {}

@@ -127,6 +127,29 @@ def test_what_smartdpp_wrote_below_a_folder_is_not_read_as_its_corpus(tmp_path):
     assert len(rows(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("way", ["absolute", "relative", "a link"])
+def test_what_smartdpp_wrote_is_no_row_of_a_dataset_however_its_folder_is_named(tmp_path, monkeypatch, way):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    data = tmp_path / "data"
+    (data / "store" / "mixture" / "0123456789abcdef").mkdir(parents=True)
+    for path in (data / "train.jsonl", data / "store" / "mixture" / "0123456789abcdef" / "train.jsonl"):
+        path.write_bytes(LINES)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linked").symlink_to(data)
+    path = {"absolute": str(data), "relative": "data", "a link": str(tmp_path / "linked")}[way]
+    assert plain(Hub(path).rows()) == ROWS
+
+
+def test_a_linked_store_is_no_part_of_a_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_bytes(LINES)
+    (tmp_path / "store" / "mixture" / "0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "store" / "mixture" / "0123456789abcdef" / "train.jsonl").write_bytes(LINES)
+    (tmp_path / "data" / "store").symlink_to(tmp_path / "store")
+    assert plain(Hub(str(tmp_path / "data")).rows()) == ROWS
+
+
 def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.jsonl").write_bytes(corpus.read_bytes())
@@ -178,6 +201,50 @@ def test_numbers_and_choices(tmp_path):
     assert notes.counts["read_otherwise"]["task is a number, read as its digits"] == 2
     with pytest.raises(InputError, match=r"line 1: answer 1 is the text of choice 0, and the index of another"):
         rows(jsonl(tmp_path / "x.jsonl", {**mc, "choices": ["1", "2"], "answer": 1}))
+
+
+def classes(path, names, rows, kind):
+    """A table whose answers are classes of these names, as `datasets` writes it."""
+    from datasets import ClassLabel, Dataset, Features, Sequence, Value
+
+    text = Value("string")
+    features = Features(task=text, prompt=text, choices=Sequence(text), answer=ClassLabel(names=names))
+    columns = {"task": ["t"] * len(rows), "prompt": [f"p{i}" for i in range(len(rows))]}
+    columns |= {"choices": [choices for choices, _ in rows], "answer": [answer for _, answer in rows]}
+    dataset = Dataset.from_dict(columns, features=features)
+    if kind == "parquet":
+        path.mkdir()
+        dataset.to_parquet(str(path / "train.parquet"))
+        return path / "train.parquet"
+    dataset.save_to_disk(str(path))
+    return path
+
+
+CAPITALS = ["Paris", "Rome", "Bern", "Oslo"]
+CLASSES = {
+    "letters beside choices": ("ABCD", CAPITALS, 2, "Bern", "C"),
+    "names that are other choices": ("1234", ["7", "1", "9", "12"], 0, "7", "1"),
+    "a number that is another choice": ("ABCD", ["7", "8", "9", "0"], 0, "7", "A"),
+    "choices that are the names": (["no", "yes"], ["yes", "no"], 1, "yes", "yes"),
+    "some of the names": (["no", "yes", "maybe"], ["yes", "no"], 0, "no", "no"),
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+@pytest.mark.parametrize("case", CLASSES)
+def test_a_class_that_is_an_answer_is_a_name_among_the_choices_or_the_index_of_one(tmp_path, monkeypatch, kind, case):
+    from smartdpp.evaluation.tasks import right_choice
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    names, choices, number, answer, name = CLASSES[case]
+    path = classes(tmp_path / "d", list(names), [(choices, number)], kind)
+    columns = {"prompt": "prompt", "response": "answer", "choices": "choices", "answer": "answer", "task": "task"}
+    found = [list(reader(str(path), columns=columns).rows()) for reader in (Jsonl, Hub)]
+    found.append(list(Hub(str(path.parent if kind == "parquet" else path), columns=columns).rows()))
+    for [row] in found:
+        assert (row["response"], row["answer"]) == (name, answer)
+        assert choices[right_choice(row)] == answer
+        assert {type(value) for value in row.values()} <= {str, list, type(None)}
 
 
 def test_super_natural_instructions(tmp_path):
@@ -283,6 +350,27 @@ def test_a_row_longer_than_the_bound_is_refused_by_its_place(tmp_path, name):
         rows(path, max_line_mib=0.1)
     if name == "x.jsonl":
         assert len(rows(path, max_line_mib=0.1, on_bad_row="drop")) == 2
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "x.arrow"])
+@pytest.mark.parametrize("where", ["a prompt's turn", "the answer's turn", "a choice"])
+def test_a_text_inside_of_a_list_counts_towards_a_rows_length(tmp_path, name, where):
+    long = {at: "w" * 200_000 if at == where else "short" for at in ("a prompt's turn", "the answer's turn", "a choice")}
+    turns = [{"role": "user", "content": long["a prompt's turn"]}, {"role": "assistant", "content": long["the answer's turn"]}]
+    record = {"task": "t", "messages": turns, "choices": ["yes", long["a choice"]]}
+    table = pa.Table.from_pylist([record])
+    path = tmp_path / name
+    if name == "x.jsonl":
+        jsonl(path, record)
+    elif name == "x.parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as file:
+            file.write_table(table)
+    assert len(rows(path)) == 1
+    for reader in (Jsonl, Hub):
+        with pytest.raises(InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"):
+            list(reader(str(path), max_line_mib=0.1).rows())
 
 
 def test_csv_cells_and_rows(tmp_path):

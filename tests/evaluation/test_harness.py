@@ -158,6 +158,20 @@ def test_the_fingerprint_is_the_folders_content(folder):
     assert harness(folder, "local_quiz").fingerprint() != before
 
 
+@pytest.mark.parametrize("parameter", ["data_dir", "include_path"])
+def test_what_smartdpp_writes_below_a_folder_makes_no_other_run_of_it(folder, parameter):
+    component = Harness(["local_quiz"], **{parameter: str(folder)})
+    before = component.fingerprint()
+    for made in ("store/scores/0123456789abcdef", "root/runs/random-tfidf-b1-s0-01234567", "report"):
+        (folder / made).mkdir(parents=True)
+        (folder / made / "results.csv").write_text("made")
+        (folder / made / "report.html").write_text("made")
+    assert component.fingerprint() == before
+    (folder / "runs").mkdir()
+    (folder / "runs" / "more.yaml").write_text(WRITE)
+    assert component.fingerprint() != before, "a folder is known by what is in it, not by its name"
+
+
 def define(folder, text, **changes):
     """A definition like QUIZ's with other lines, each under a new name, so that nothing is remembered of another test's."""
     for old, new in changes.items():
