@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import csv
 import glob
 import gzip
 import io
@@ -16,13 +17,16 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, lru_cache
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from smartdpp.corpus.notes import OTHERWISE, note, note_passed_over, noted
-from smartdpp.corpus.rows import BadRow, too_long
+from smartdpp.corpus.notes import OTHERWISE, UNREAD, note, note_passed_over, noted
+from smartdpp.corpus.rows import CONVERSATIONS, PROMPTS, RESPONSES, BadRow, too_long
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,30 +50,43 @@ CHUNK = 1 << 16  # bytes of a JSON array read at a time
 BATCH, AT_ONCE = 256, 1 << 25  # rows of a table decoded at a time, and bytes of them
 WHOLE = 64  # a JSON object is read whole, up to so many times the longest row
 WRAPPED = ("data", "rows", "examples", "instances", "train")  # the one field of an object that holds its rows
+OF_A_ROW = {"prompt", "response", "messages", "input", *CONVERSATIONS, *PROMPTS, *RESPONSES}  # an object with one of these is a row
+LOOKED, NAMED = 5, 8  # rows of a folder's file looked at to tell whether it holds any, and their fields said
+FIELDS = 256  # an object of more is a vocabulary or an index, and no row
+NO_OBJECT = "not an object"
 
 Record = Mapping[str, Any]
 Records = Iterator[tuple[str, "Record | BadRow"]]
 """Pairs (place, record), or what is wrong with the row at that place, after which reading can go on."""
 
 
-def find(paths: str | list[str], usable: Callable[[Record], bool]) -> list[Path]:
+def find(paths: str | list[str], usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
     """The files of a path, a glob or several of either, folders searched in sorted order; in a folder, those that hold rows.
 
-    JSON lines of a folder always count; a file of another kind does where its first record is ``usable``. What is passed over is noted.
-    InputError where nothing is left.
+    JSON lines of a folder always count; a file of another kind does where one of its first records has fields that are ``usable``, and
+    where it is damaged, which is told when it is read. ``longest`` bytes of a row are looked at. What is passed over is noted.
+    InputError where nothing is left, or a file may not be read.
     """
     given = [paths] if isinstance(paths, str) else list(paths)
     if not given:
         raise InputError("corpus.path is an empty list: name one or more files.")
-    found: list[Path] = []
-    for path in given:
-        for root in _expanded(path):
-            found += _in_folder(root, usable) if root.is_dir() else [root]
-    if twice := sorted({str(path) for path in found if found.count(path) > 1} if len(set(found)) < len(found) else []):
+    try:
+        found = [path for name in given for root in _expanded(name) for path in _below(root, usable, longest)]
+        again = Counter(path.resolve() for path in found)
+        empty = not any(path.stat().st_size for path in found)
+    except OSError as error:
+        raise InputError(f"corpus.path: {error.filename} cannot be read ({error.strerror}).") from None
+    if closed := [path for path in found if not os.access(path, os.R_OK)]:
+        raise InputError(f"corpus.path: {closed[0]} may not be read by this user: change its permissions, or leave it out.")
+    if twice := sorted(str(path) for path in found if again[path.resolve()] > 1) if len(again) < len(found) else []:
         note(OTHERWISE, "from files that corpus.path names twice, and that are read twice", twice[0])
-    if not any(path.stat().st_size for path in found):
+    if empty:
         raise InputError(f"corpus.path: {_shown(given)} is empty; expected rows with task, prompt and response, one JSON object per line.")
     return found
+
+
+def _below(root: Path, usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
+    return _in_folder(root, usable, longest) if root.is_dir() else [root]
 
 
 def _shown(given: list[str]) -> str:
@@ -81,17 +98,42 @@ def _expanded(path: str) -> list[Path]:
     if root.exists():
         return [root]
     if glob.has_magic(path):
-        if matches := sorted(map(Path, glob.glob(str(root), recursive=True))):
-            return matches
-        raise InputError(f"corpus.path: no file matches {root}.")
+        return _matches(root)
     if root.is_symlink():
         raise InputError(f"corpus.path: {root} is a link to {os.readlink(root)}, which is not there.")
     raise InputError(f"corpus.path: there is no file or folder {root}.")
 
 
-def _in_folder(root: Path, usable: Callable[[Record], bool]) -> list[Path]:
+def _matches(pattern: Path) -> list[Path]:
+    """What a glob names, without what smartdpp wrote below the folder where it begins, and without what a folder among it holds anyway."""
+    begin = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))
+    if not found:
+        raise InputError(f"corpus.path: no file matches {pattern}.")
+    made = cache(made_here)
+    kept, folders, left = [], set[Path](), ""
+    for match in found:
+        inside = [folder for folder in (*reversed(match.parents), match) if begin in folder.parents and folder.is_dir()]
+        if own := next((folder for folder in inside if made(folder)), None):
+            left = f"{own.relative_to(begin)}/"
+            note_passed_over(left, str(made(own)))
+        elif folders.isdisjoint(match.parents):
+            kept.append(match)
+            folders |= {match} if match.is_dir() else set()
+    if not kept:
+        raise InputError(f"corpus.path: all that matches {pattern} is passed over ({left}: {made(begin / left)}).")
+    return kept
+
+
+def _in_folder(root: Path, usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
     files: list[Path] = []
-    for folder, inside, names in os.walk(root):
+
+    def closed(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise error
+        note_passed_over(f"{Path(error.filename).relative_to(root)}/", f"cannot be read ({error.strerror})")
+
+    for folder, inside, names in os.walk(root, onerror=closed):
         here = Path(folder)
         if saved := _saved(here):
             files += saved
@@ -109,7 +151,7 @@ def _in_folder(root: Path, usable: Callable[[Record], bool]) -> list[Path]:
                 note_passed_over(str((here / name).relative_to(root)), "a link to nothing")
     kept = []
     for path in sorted(files):
-        if why := _no_rows(path, usable):
+        if why := _no_rows(path, usable, longest):
             note_passed_over(str(path.relative_to(root)), why)
         else:
             kept.append(path)
@@ -132,37 +174,87 @@ def _skipped(folder: Path) -> str | None:
 
 
 def made_here(folder: Path) -> str | None:
-    """What smartdpp has left in this folder; None for a folder that is not its own."""
-    if folder.name == "store" and any(re.fullmatch(r"[0-9a-f]{16}(\.partial)?", key.name) for key in folder.glob("*/*")):
-        return "what smartdpp has stored"
-    if folder.name == "runs" and any(re.search(r"-[0-9a-f]{8}$", run.name) for run in folder.iterdir()):
-        return "what smartdpp has run"
-    if (folder / "report.html").is_file() and (folder / "results.csv").is_file():
-        return "a report"
+    """What smartdpp has left in this folder, or that it may not be read; None for a folder that is not its own."""
+    try:
+        if folder.name == "store" and any(re.fullmatch(r"[0-9a-f]{16}(\.partial)?", key.name) for key in folder.glob("*/*")):
+            return "what smartdpp has stored"
+        if folder.name == "runs" and any(re.search(r"-[0-9a-f]{8}$", run.name) for run in folder.iterdir()):
+            return "what smartdpp has run"
+        if (folder / "report.html").is_file() and (folder / "results.csv").is_file():
+            return "a report"
+    except PermissionError as error:
+        return f"cannot be read ({error.strerror})"
     return None
 
 
-def _no_rows(path: Path, usable: Callable[[Record], bool]) -> str | None:
-    """Why a file of a folder is not read; None if it is."""
+def _no_rows(path: Path, usable: Callable[[Collection[str]], bool], longest: int) -> str | None:
+    """Why a file of a folder is not read; None if it is. One that is damaged is, and told then: its rows may be missed."""
     ending = _ending(path)
     if path.name.startswith("."):
         return "hidden"
     if ending not in ENDINGS:
         return f"its ending is none of {READABLE}"
-    if ENDINGS[ending] == LINES or not path.stat().st_size:
+    about = path.stat()
+    if ENDINGS[ending] == LINES or not about.st_size:
         return None
     if path.name in ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"):
         return "about a dataset"
-    try:
-        with noted():  # looking is not reading
-            _, first = next(opened(path, 1 << 28)[1], ("", None))
-    except InputError as error:
-        return str(error) if ending == ".json" else None  # a damaged table is told when it is read
-    if first is None:
-        return "no rows"
-    if isinstance(first, BadRow) or usable(first):
+    kind, looked = _glance(path, (about.st_ino, about.st_size, about.st_mtime_ns), longest)
+    fields = [found for found in looked if found is not None and found is not NO_OBJECT]
+    # a table's columns are known however damaged its rows are
+    if any(map(usable, fields)) or (None in looked and not (fields and kind in (CSV, TSV))):
         return None
-    return f"no prompt and response among its fields ({', '.join(map(str, first))})"
+    if not looked:
+        return "no rows"
+    return f"no prompt and response among its fields ({_few(fields[0])})" if fields else "its items are no objects"
+
+
+def _few(names: Collection[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (", ".join(map(str, islice(names, NAMED))) or "none") + more
+
+
+@lru_cache(maxsize=4096)
+def _glance(path: Path, version: tuple[int, ...], longest: int) -> tuple[str, list[Collection[str] | None]]:
+    """What a file is taken for, and of each of its first records the fields, NO_OBJECT, or None where it is damaged.
+
+    Remembered while the file stays the same (``version``): a folder is searched several times in a run.
+    """
+    kind, found = "", list[Collection[str] | None]()
+    try:
+        if _ending(path) == ".json" and (names := _many_fields(path)):
+            return OBJECT, [names]
+        with noted():  # looking is not reading
+            kind, records = opened(path, longest)
+            found += [_fields(record) for _, record in islice(records, LOOKED)]
+    except InputError:
+        found.append(None)
+    return kind, found
+
+
+def _fields(record: Record | BadRow) -> Collection[str] | None:
+    if isinstance(record, BadRow):
+        return NO_OBJECT if record.reason == NO_OBJECT else None
+    return tuple(record)
+
+
+def _many_fields(path: Path) -> Collection[str]:
+    """The first fields of an object that has more than FIELDS of them in its first CHUNK: it need not be read to its end, or fit memory."""
+    with path.open("rb") as file:
+        text = file.read(CHUNK).decode("utf-8-sig", "replace").strip()
+    decoder, between = json.JSONDecoder(), re.compile(r"\s*[{,:]\s*")
+    names, at = list[str](), 0
+    try:
+        while len(names) <= FIELDS and (key := between.match(text, at)):
+            name, at = decoder.raw_decode(text, key.end())
+            value = between.match(text, at)
+            if value is None or not isinstance(name, str):
+                return ()
+            names.append(name)
+            _, at = decoder.raw_decode(text, value.end())
+    except (ValueError, RecursionError):
+        return ()
+    return names if len(names) > FIELDS else ()
 
 
 def _saved(folder: Path) -> list[Path] | None:
@@ -216,8 +308,11 @@ def stem(path: Path) -> str:
 
 def opened(path: Path, longest: int) -> tuple[str, Records]:
     """What a file is taken for, and its records. A row of more than ``longest`` bytes is a bad one. InputError where reading ends."""
-    with path.open("rb") as file:
-        head = file.read(6)
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     packing = next((suffix for suffix, magic in PACKED.items() if head.startswith(magic)), None)
     ending, number = _ending(path), [0]
     with _damage_told(path, packing, number):
@@ -227,7 +322,7 @@ def opened(path: Path, longest: int) -> tuple[str, Records]:
             return ARROW, _arrow(path)
         if ending in (".csv", ".tsv"):
             kind = ENDINGS[ending]
-            read = _csv(path, packing, "," if kind == CSV else "\t", longest)
+            read = _csv(path, packing, "," if kind == CSV else "\t", longest, number)
         else:
             kind = _json_kind(path, packing, ending, longest)
             read = {LINES: _lines, ARRAY: _array, OBJECT: _object}[kind](path, packing, longest, number)
@@ -272,11 +367,24 @@ def _json_kind(path: Path, packing: str | None, ending: str, longest: int) -> st
         first = b""
         while not first.strip():
             first = file.readline(longest + 1).removeprefix(codecs.BOM_UTF8)
-    try:
-        json.loads(first)
-        return LINES
-    except (ValueError, RecursionError):
-        return OBJECT
+        try:
+            record = json.loads(first)
+        except (ValueError, RecursionError):
+            return OBJECT
+        alone = not any(chunk.strip() for chunk in iter(lambda: file.read(CHUNK), b""))
+    return OBJECT if alone and isinstance(record, dict) and (_is_superni(record) or _wrapped(record)) else LINES
+
+
+def _is_superni(record: Record) -> bool:
+    return isinstance(record.get("Instances"), list) and isinstance(record.get("Definition"), str | list)
+
+
+def _wrapped(record: Record) -> list[str]:
+    """The fields of an object that hold rows; none where it is a row of its own."""
+    if OF_A_ROW & set(record):
+        return []
+    values = {name: record.get(name) for name in WRAPPED}
+    return [name for name, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
 
 
 def _lines(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
@@ -316,65 +424,86 @@ def _otherwise(path: Path) -> str:
 def _object_only(record: Any, place: str) -> Record | BadRow:
     if isinstance(record, dict):
         return record
-    return BadRow(place, "not an object", f"expected a JSON object with task, prompt and response, found a {type(record).__name__}.")
+    return BadRow(place, NO_OBJECT, f"expected a JSON object with task, prompt and response, found a {type(record).__name__}.")
 
 
 def _array(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
-    """Items of a JSON array, each decoded as soon as it is there. One that is malformed or too long ends the reading."""
-    decoder, space = json.JSONDecoder(), re.compile(r"\s*")
-    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    text, at, line, items = "", 0, 1, 0
+    """Items of a JSON array, or of several after each other, each decoded as soon as it is there. One that is malformed or too long ends
+    the reading, and so does anything behind the last array."""
+    items = 0
     with _opened(path, packing) as file:
+        text = _Text(path, file)
+        while bracket := text.following():
+            if bracket != "[":
+                said = f"{bracket!r} after the end of a JSON array; expected nothing more, or another array"
+                raise InputError(f"{path}, line {text.line}: {said}. A file of JSON lines cannot begin with an array.")
+            text.at += 1
+            first = True
+            while (character := text.following()) != "]":
+                if not character:
+                    raise InputError(f"{path}: the JSON array is cut short after item {items}, line {text.line}.")
+                items += 1
+                place = f"{path}, item {items} (line {text.line})"
+                if not first:
+                    if character != ",":
+                        raise InputError(f"{place}: malformed JSON (expected a comma before it).")
+                    text.at += 1
+                    text.following()
+                first = False
+                record, length = text.item(place, longest)
+                number[0] = text.line
+                yield place, _object_only(record, place) if length <= longest else too_long(place, "item", longest)
+            text.at += 1
 
-        def more() -> bool:
-            nonlocal text, at
-            chunk = file.read(max(CHUNK, len(text) - at))
+
+class _Text:
+    """JSON text of a file, in memory from the current item on; ``at`` is the next character's index, ``line`` its line."""
+
+    decoder, space = json.JSONDecoder(), re.compile(r"\s*")
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file, self.text, self.at, self.line = path, file, "", 0, 1
+        self.decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+
+    def more(self) -> bool:
+        """Whether the file went on."""
+        chunk = self.file.read(max(CHUNK, len(self.text) - self.at))
+        try:
+            self.text, self.at = self.text[self.at :] + self.decode(chunk, final=not chunk), 0
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path}, after line {self.line}: not UTF-8 text ({error.reason}).") from None
+        return bool(chunk)
+
+    def following(self) -> str:
+        """The next character that is not space; empty at the end."""
+        while True:
+            self._move(self.space.match(self.text, self.at).end())  # type: ignore[union-attr]
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def item(self, place: str, longest: int) -> tuple[Any, int]:
+        """The value that begins here, and how many characters it takes."""
+        while True:
             try:
-                text, at = text[at:] + decode(chunk, final=not chunk), 0
-            except UnicodeDecodeError as error:
-                raise InputError(f"{path}, after line {line}: not UTF-8 text ({error.reason}).") from None
-            return bool(chunk)
+                record, end = self.decoder.raw_decode(self.text, self.at)
+                break
+            except RecursionError:
+                raise InputError(f"{place}: malformed JSON (nested too deeply).") from None
+            except ValueError as error:
+                if len(self.text) - self.at > longest:
+                    raise InputError(str(too_long(place, "item", longest)) + " Or its JSON is malformed.") from None
+                if not self.more():
+                    reason = getattr(error, "msg", str(error))
+                    raise InputError(f"{place}: malformed JSON ({reason}), or the file is cut short.") from None
+        length = end - self.at
+        self._move(end)
+        return record, length
 
-        def following() -> str:
-            """The next character that is not space; empty at the end."""
-            nonlocal at, line
-            while True:
-                end = space.match(text, at).end()  # type: ignore[union-attr]
-                line += text.count("\n", at, end)
-                at = end
-                if at < len(text):
-                    return text[at]
-                if not more():
-                    return ""
-
-        following()
-        at += 1  # the bracket
-        while (character := following()) != "]":
-            items += 1
-            place = f"{path}, item {items} (line {line})"
-            if not character:
-                raise InputError(f"{path}: the JSON array is cut short after item {items - 1}, line {line}.")
-            if items > 1:
-                if character != ",":
-                    raise InputError(f"{place}: malformed JSON (expected a comma before it).")
-                at += 1
-                following()
-            while True:
-                try:
-                    record, end = decoder.raw_decode(text, at)
-                    break
-                except (ValueError, RecursionError) as error:
-                    if isinstance(error, RecursionError):
-                        raise InputError(f"{place}: malformed JSON (nested too deeply).") from None
-                    if len(text) - at > longest:
-                        raise InputError(str(too_long(place, "item", longest)) + " Or its JSON is malformed.") from None
-                    if not more():
-                        reason = getattr(error, "msg", str(error))
-                        raise InputError(f"{place}: malformed JSON ({reason}), or the file is cut short.") from None
-            line += text.count("\n", at, end)
-            number[0] = line
-            yield place, _object_only(record, place) if end - at <= longest else too_long(place, "item", longest)
-            at = end
+    def _move(self, end: int) -> None:
+        self.line += self.text.count("\n", self.at, end)
+        self.at = end
 
 
 def _object(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
@@ -390,13 +519,16 @@ def _object(path: Path, packing: str | None, longest: int, number: list[int]) ->
         raise InputError(f"{path}: malformed JSON ({reason}); expected JSON lines, an array of objects, or one object.") from None
     if not isinstance(whole, dict):
         raise InputError(f"{path}: expected JSON lines or an array of objects, found a {type(whole).__name__}.")
-    if "Instances" in whole and "Definition" in whole:
+    if _is_superni(whole):
         yield from _superni(path, whole)
         return
-    field = next((name for name in WRAPPED if isinstance(whole.get(name), list)), None)
-    if field is None:
+    fields = _wrapped(whole)
+    if not fields:
         yield f"{path}, line 1", whole
         return
+    field, *others = fields
+    for other in others:
+        note(UNREAD, other, str(path))
     for i, record in enumerate(whole[field], start=1):
         place = f"{path}, {field}, item {i}"
         yield place, _object_only(record, place)
@@ -417,57 +549,96 @@ def _superni(path: Path, whole: Record) -> Records:
         yield place, {"task": stem(path), "instruction": definition, **instance, "output": output}
 
 
-def _csv(path: Path, packing: str | None, delimiter: str, longest: int) -> Records:
-    """Every cell is text: numbers keep their digits and NA is two letters. An empty cell is empty text."""
-    import pyarrow as pa
-    from pyarrow import csv
+def _csv(path: Path, packing: str | None, delimiter: str, longest: int, number: list[int]) -> Records:
+    """Every cell is text: numbers keep their digits and NA is two letters. An empty cell is empty text.
 
-    if not path.stat().st_size:
-        return
-    bad: list[tuple[int, BadRow]] = []
+    Read strictly: a stray quote makes bad rows of all lines it reaches over, where a lenient reader makes one cell of them.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), longest))  # the module's own is 128 KiB
+    kind, shown, row = "CSV" if delimiter == "," else "TSV", str(path), 0
+    with _opened(path, packing) as file:
+        lines = _CsvLines(path, file, longest, number)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        names: list[str] | None = None
+        while True:
+            before, rows = lines.next_row(), 1
+            try:
+                cells = next(reader, None)
+                wrong = "" if cells is None else lines.garbled
+            except csv.Error as error:
+                cells, wrong = [], f"a quote that is not in its place ({error}): write a quote inside a cell in quotes twice"
+                rows = number[0] - before  # of none is known where it would have ended
+            if cells is None:
+                return
+            if not cells and not wrong:
+                continue  # a blank line
+            if names is None:
+                names = _head(path, kind, cells, wrong)
+                continue
+            for _ in range(rows):
+                row += 1
+                place = f"{shown}, row {row}"
+                if wrong or len(cells) != len(names):
+                    yield place, _bad_row(place, names, cells, wrong, (before + 1, number[0]))
+                else:
+                    yield place, dict(zip(names, cells, strict=True))
 
-    def skip(row: Any) -> str:
-        said = f"{row.actual_columns} cells for {row.expected_columns} columns."
-        bad.append((row.number - 1, BadRow(f"{path}, row {row.number - 1}", "with more or fewer cells than columns", said)))
-        return "skip"
 
-    reading = csv.ReadOptions(use_threads=False, block_size=longest + 1)
-    parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip)
+class _CsvLines:
+    """Lines of a file for `csv.reader`, which asks for as many as a row has.
+
+    InputError where a row has more than ``longest`` characters.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], longest: int, number: list[int]) -> None:
+        # bytes that are not UTF-8 come as surrogates, so that the row which holds them is told
+        self.text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")  # type: ignore[arg-type]
+        self.path, self.longest, self.number, self.room, self.garbled = path, longest, number, longest, ""
+
+    def next_row(self) -> int:
+        """To be called before each row; the lines before it."""
+        self.room, self.garbled = self.longest, ""
+        return self.number[0]
+
+    def __iter__(self) -> Iterator[str]:
+        number = self.number
+        # many lines at once: asking the file for each takes most of the time
+        while block := self.text.read(CHUNK) + self.text.readline(self.longest + 1):
+            sound = _is_utf8(block)
+            for line in io.StringIO(block, newline=""):
+                self.room -= len(line)
+                if self.room < 0:
+                    place = f"{self.path}, line {number[0] + 1}"
+                    raise InputError(str(too_long(place, "row", self.longest)) + " Or a quote is never closed.")
+                if not (sound or _is_utf8(line)):
+                    self.garbled = "bytes that are not UTF-8"
+                number[0] += 1
+                yield line
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        with (
-            _opened(path, packing) as file,
-            csv.open_csv(file, csv.ReadOptions(use_threads=False, block_size=longest + 1), parsing) as head,
-        ):
-            names = head.schema.names
-        bad.clear()
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise InputError(f"{path}: its head names {', '.join(twice)} twice; columns need names of their own.")
-        texts = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, null_values=[])
-        number, skipped = 0, set[int]()
-        with _opened(path, packing) as file, csv.open_csv(file, reading, parsing, texts) as batches:
-            for batch in batches:
-                skipped |= {row for row, _ in bad}
-                for record in batch.to_pylist():
-                    number += 1
-                    while number in skipped:
-                        number += 1
-                    yield f"{path}, row {number}", record
-                yield from _emptied(bad)
-        yield from _emptied(bad)
-    except pa.ArrowInvalid as error:
-        reason = str(error).partition("\n")[0]
-        if "Empty CSV" in reason:
-            return
-        if "straddling" in reason:
-            raise InputError(str(too_long(f"{path}", "longest row", longest)) + " Or a quote is never closed.") from None
-        raise InputError(f"{path}: cannot be read as {'CSV' if delimiter == ',' else 'TSV'} ({reason}).") from None
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
-def _emptied(bad: list[tuple[int, BadRow]]) -> Records:
-    while bad:
-        _, problem = bad.pop(0)
-        yield problem.place, problem
+def _head(path: Path, kind: str, names: list[str], wrong: str) -> list[str]:
+    """The columns that a table's first line names."""
+    if wrong:
+        raise InputError(f"{path}: cannot be read as {kind} (its head holds {wrong}).")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: its head names {', '.join(twice)} twice; columns need names of their own.")
+    return names
+
+
+def _bad_row(place: str, names: list[str], cells: list[str], wrong: str, lines: tuple[int, int]) -> BadRow:
+    if not wrong:
+        said = f"{len(cells)} cells for {len(names)} columns."
+        return BadRow(place, "with more or fewer cells than columns", said)
+    first, last = lines
+    where = f"line {first}" if first == last else f"lines {first} to {last}"
+    return BadRow(place, f"with {wrong.partition(' (')[0]}", f"{where}: {wrong}.")
 
 
 def _parquet(path: Path) -> Records:

@@ -8,11 +8,11 @@ at a time. Blank lines are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file
@@ -58,15 +58,19 @@ class Jsonl:
         return with_ids(self._read)
 
     def _files(self) -> list[Path]:
-        return files.find(self.path, self._usable)
+        return files.find(self.path, self._usable, self._longest)
 
-    def _usable(self, record: Mapping[str, Any]) -> bool:
-        """Whether a file that begins with this record holds rows."""
+    @property
+    def _longest(self) -> int:
+        return int(self.max_line_mib * 2**20)
+
+    def _usable(self, fields: Collection[str]) -> bool:
+        """Whether a file whose first records have these fields holds rows."""
         try:
-            ours = recognised(record, self._columns(), self.columns or {}, self.constants or {}, "")
+            ours = recognised(fields, self._columns(), self.columns or {}, self.constants or {}, "")
         except BadRow:
             return True  # it is told when it is read
-        names: Collection[str] = {*record, *(self.constants or {})}
+        names = {*fields, *(self.constants or {})}
         held = {
             field: all(name in names for name in ([theirs] if isinstance(theirs, str) else theirs[:1])) or field in names
             for field, theirs in ours.items()
@@ -78,17 +82,16 @@ class Jsonl:
 
     def _read(self) -> Iterator[tuple[str, Row]]:
         empty = True
-        longest = int(self.max_line_mib * 2**20)
         read = partial(
             rows_of,
             columns=self._columns(),
             constants=self.constants,
             mapped=set(self.columns or {}),
             drop=self.on_bad_row == "drop",
-            longest=longest,
+            longest=self._longest,
         )
         for path in self._files():
-            kind, records = files.opened(path, longest)
+            kind, records = files.opened(path, self._longest)
             note_file(kind, path.name)
             names = classes.of_file(path, kind)
             for found in read(classes.all_numbered(records, names), source=path.name, blank_cells=kind in (files.CSV, files.TSV)):

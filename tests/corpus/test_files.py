@@ -4,12 +4,14 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from smartdpp.corpus import files
 from smartdpp.corpus.hub import Hub
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
@@ -148,6 +150,84 @@ def test_a_linked_store_is_no_part_of_a_dataset(tmp_path, monkeypatch):
     (tmp_path / "store" / "mixture" / "0123456789abcdef" / "train.jsonl").write_bytes(LINES)
     (tmp_path / "data" / "store").symlink_to(tmp_path / "store")
     assert plain(Hub(str(tmp_path / "data")).rows()) == ROWS
+
+
+@pytest.mark.parametrize(("pattern", "store"), [("**/*.jsonl", "in/store/"), ("*", "store/"), ("in/**", "store/")])
+def test_what_smartdpp_wrote_is_not_read_where_a_glob_matches_it(tmp_path, pattern, store):
+    stored = tmp_path / "in" / "store" / "mixture" / "0123456789abcdef"
+    stored.mkdir(parents=True)
+    for folder in (tmp_path / "in", stored):
+        WRITERS["x.jsonl"](folder / "x.jsonl")
+    found, notes = reading(f"{tmp_path}/{pattern}")
+    assert plain(found) == ROWS
+    assert notes.passed_over == {store: "what smartdpp has stored"}
+    assert plain(rows(f"{stored}/*.jsonl")) == ROWS  # a folder that is named is meant
+    (tmp_path / "in" / "x.jsonl").unlink()
+    with pytest.raises(InputError, match=r"all that matches .* is passed over \(store/: what smartdpp has stored\)"):
+        rows(f"{tmp_path}/in/*/**/*.jsonl")
+
+
+def test_a_file_counts_once_for_a_glob_that_matches_its_folder_too(tmp_path):
+    (tmp_path / "in").mkdir()
+    WRITERS["x.jsonl"](tmp_path / "in" / "x.jsonl")
+    assert plain(rows(f"{tmp_path}/**")) == ROWS
+    (tmp_path / "runs").touch()  # no folder of ours
+    with pytest.raises(InputError, match=r"corpus.path: .*run\* is empty"):
+        rows(f"{tmp_path}/run*")
+
+
+def test_a_file_that_two_names_lead_to_is_said_to_be_read_twice(tmp_path):
+    WRITERS["x.jsonl"](tmp_path / "x.jsonl")
+    (tmp_path / "y.jsonl").symlink_to(tmp_path / "x.jsonl")
+    found, notes = reading(f"{tmp_path}/*.jsonl")
+    assert len(found) == 4
+    assert "from files that corpus.path names twice, and that are read twice" in notes.facts()["read_otherwise"]
+
+
+def refused(*_, **__):
+    raise PermissionError(13, "Permission denied", "there")
+
+
+@pytest.mark.parametrize("bits", [0, 0o111, 0o444])
+def test_a_folder_inside_that_may_not_be_read_is_noted(tmp_path, bits):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    WRITERS["x.jsonl"](tmp_path / "x.jsonl")
+    for name in ("closed", "runs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(bits)
+    found, notes = reading(tmp_path)
+    assert plain(found) == ROWS
+    assert all("Permission denied" in notes.passed_over[name] for name in ("closed/", "runs/"))
+    with pytest.raises(InputError, match=r"corpus.path: .*closed.* cannot be read \(Permission denied\)"):
+        rows(tmp_path / "closed")
+
+
+def test_a_folder_whose_listing_is_refused_is_noted_and_as_the_corpus_itself_refused(tmp_path, monkeypatch):
+    WRITERS["x.jsonl"](tmp_path / "x.jsonl")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    listed = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found, notes = reading(tmp_path)
+    assert plain(found) == ROWS
+    assert notes.passed_over == dict.fromkeys(("closed/", "runs/"), "cannot be read (Permission denied)")
+    with pytest.raises(InputError, match=r"corpus.path: .*closed cannot be read \(Permission denied\)"):
+        rows(tmp_path / "closed")
+
+
+def test_a_file_that_may_not_be_read_is_refused_before_any_work(tmp_path, monkeypatch):
+    WRITERS["x.jsonl"](tmp_path / "x.jsonl")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "x.jsonl")
+    for path in (tmp_path, tmp_path / "x.jsonl", f"{tmp_path}/*"):
+        assert "x.jsonl may not be read by this user: change its permissions" in Jsonl(str(path)).check()[0]
 
 
 def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus, tmp_path):
@@ -453,3 +533,158 @@ def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp
     with pytest.raises(InputError, match=r"prompt must be text, found list") as refused:
         small_run(*plain, *query)
     assert "corpus." not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.json.gz"])
+def test_arrays_after_each_other_are_all_read(tmp_path, name):
+    content = "[]\n" + "\n".join(json.dumps([row], indent=1) for row in ROWS) + " [ ]\n\n"
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode())
+    found = rows(tmp_path / name)
+    assert plain(found) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("behind", "message"),
+    [
+        (LINES.decode(), r"line 2: '\{' after the end of a JSON array; expected nothing more, or another array"),
+        ("\n]", r"line 3: '\]' after the end"),
+        (", []", r"line 2: ',' after the end"),
+        ("[" + json.dumps(ROWS[0]), r"cut short after item 1, line 2"),
+    ],
+)
+def test_what_stands_behind_an_array_is_refused(tmp_path, behind, message):
+    (tmp_path / "x.jsonl").write_text("[]\n" + behind)
+    with pytest.raises(InputError, match=message):
+        rows(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
+def test_a_stray_quote_swallows_no_rows_of_a_table(tmp_path, ending):
+    lines = ["task,prompt,response", 't,"So it began,r', "t,second,r", 't,"third" is here,r', 't,"a ""quoted""\nword, é",r', 't,6" wide,r']
+    content = "\n".join(lines).replace(",", "\t" if ending == ".tsv" else ",").encode()
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    with pytest.raises(InputError, match=r"row 1: lines 2 to 4: a quote that is not in its place .* inside a cell in quotes twice"):
+        rows(path)
+    found, notes = reading(path, on_bad_row="drop")
+    assert [row["prompt"].replace("\t", ",") for row in found] == ['a "quoted"\nword, é', '6" wide']
+    assert notes.facts()["rows_left_out"] == {"with a quote that is not in its place": 3}
+
+
+def test_a_quote_that_is_never_closed_leaves_out_what_it_reaches_over(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('task,prompt,response\nt,p,r\nt,"begun,r\nt,q,r\n')
+    with pytest.raises(InputError, match=r"row 2: lines 3 to 4: a quote that is not in its place \(unexpected end of data\)"):
+        rows(path)
+    path.write_text('task,"prompt,response\nt,p,r\n')
+    with pytest.raises(InputError, match=r"x.csv: cannot be read as CSV \(its head holds a quote that is not in its place"):
+        rows(path)
+    path.write_text('task,prompt,response\nt,"begun,r\n' + 99_999 * "t,q,r\n")
+    with pytest.raises(InputError, match=r"longer than 0.1 MiB.* Or a quote is never closed"):
+        rows(path, max_line_mib=0.1, on_bad_row="drop")
+
+
+def test_a_tables_rows_in_other_line_ends_long_cells_and_not_utf_8(tmp_path):
+    path = tmp_path / "x.csv"
+    long = "w\n" * 100_000
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(f'task,prompt,response{end}{end}t,"{long}",r{end}t,\0,r'.encode())
+        assert [row["prompt"] for row in rows(path)] == [long, "\0"]
+    path.write_bytes(b'task,prompt,response\nt,\xe9,r\nt,"\xc3\xa9\n",r\nt,"\n\xff",r\n')
+    with pytest.raises(InputError, match=r"row 1: line 2: bytes that are not UTF-8"):
+        rows(path)
+    found, notes = reading(path, on_bad_row="drop")
+    assert [row["prompt"] for row in found] == ["é\n"]
+    assert notes.facts()["rows_left_out"] == {"with bytes that are not UTF-8": 2}
+
+
+SUPERNI = {"Definition": ["Add."], "Instances": [{"id": "a", "input": "1 2", "output": ["3"]}]}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("end", ["", "\n\n \n"])
+def test_an_object_holds_the_same_rows_on_one_line_and_on_several(tmp_path, indent, end):
+    def of(record):
+        (tmp_path / "x.json").write_text(json.dumps(record, indent=indent) + end)
+        return plain(rows(tmp_path)), plain(rows(tmp_path / "x.json"))
+
+    assert of({"version": 1, "data": ROWS}) == (ROWS, ROWS)
+    assert of({"train": ROWS}) == (ROWS, ROWS)
+    assert of(SUPERNI)[0] == [{"task": "x", "prompt": "Add.\n\n1 2", "response": "3"}]
+    assert of(ROWS[0]) == (ROWS[:1], ROWS[:1])
+    assert of(ROWS[0] | {"examples": ROWS[1:]}) == (ROWS[:1], ROWS[:1])  # a row that has examples
+    (tmp_path / "x.json").write_text(json.dumps({"Instances": 1, "Definition": 2}, indent=indent) + end)
+    with pytest.raises(InputError, match="its fields are Instances, Definition"):
+        rows(tmp_path / "x.json")
+
+
+def test_the_lists_beside_the_one_that_is_read_are_counted(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"train": ROWS[1:], "data": ROWS}))
+    found, notes = reading(tmp_path / "x.json")
+    assert plain(found) == ROWS
+    assert notes.facts()["fields_not_read"] == {"train": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps(ROWS)[:60], r"malformed JSON .*or the file is cut short"),
+        (json.dumps({"data": ROWS}, indent=1)[:-9], r"malformed JSON"),
+        ("[" + json.dumps({"loss": 1}) + ", {", r"item 1 .*no prompt and no response"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"malformed JSON"),
+        (json.dumps([{"comment": "mine"}, *ROWS]), r"item 1 .*no prompt and no response"),
+    ],
+)
+def test_a_damaged_json_file_of_a_folder_is_refused_and_not_passed_over(tmp_path, content, message):
+    WRITERS["x.jsonl"](tmp_path / "a.jsonl")
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match=rf"x.json.*{message}"):
+        rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[]", "no rows"),
+        ("[1, 2]", "its items are no objects"),
+        ("3", "its items are no objects"),
+        ("{}", "no prompt and response among its fields (none)"),
+        ('{"data": ["a"], "loss": 1}', "no prompt and response among its fields (data, loss)"),
+        (json.dumps({f"w{i}": i for i in range(20)}), "(w0, w1, w2, w3, w4, w5, w6, w7 and 12 more)"),
+    ],
+)
+def test_json_of_a_folder_that_is_whole_and_holds_no_rows_is_passed_over(tmp_path, content, why):
+    WRITERS["x.jsonl"](tmp_path / "a.jsonl")
+    (tmp_path / "x.json").write_text(content)
+    found, notes = reading(tmp_path)
+    assert plain(found) == ROWS
+    assert notes.passed_over["x.json"].endswith(why)
+
+
+def test_a_folders_file_is_looked_at_once_while_it_stays_the_same(tmp_path, monkeypatch):
+    WRITERS["x.jsonl"](tmp_path / "a.jsonl")
+    (tmp_path / "x.json").write_text('{"loss": 1}')
+    looked = []
+
+    def opened(path, longest):
+        looked.append((path.name, longest))
+        return read(path, longest)
+
+    read = files.opened
+    monkeypatch.setattr(files, "opened", opened)
+    for _ in range(3):
+        assert Jsonl(str(tmp_path), max_line_mib=1).check() == []
+    assert looked == [("x.json", 1 << 20)]
+    (tmp_path / "x.json").write_text(json.dumps(ROWS))
+    assert len(rows(tmp_path, max_line_mib=1)) == 4
+
+
+def test_a_vocabulary_beside_the_rows_is_not_read_to_its_end(tmp_path, monkeypatch):
+    WRITERS["x.jsonl"](tmp_path / "a.jsonl")
+    for indent in (None, 1):
+        (tmp_path / "vocab.json").write_text(json.dumps({f'w "{i}"': i for i in range(50_000)}, indent=indent))
+        monkeypatch.setattr(files, "_object", refused)
+        found, notes = reading(tmp_path)
+        assert plain(found) == ROWS
+        assert "no prompt and response among its fields" in notes.passed_over["vocab.json"]
+        assert len(notes.passed_over["vocab.json"]) < 200
