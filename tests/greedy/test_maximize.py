@@ -79,9 +79,41 @@ def test_picks_and_gains_are_brute_forces(data):
     f = data.draw(functions(X))
     budget = data.draw(st.integers(1, len(X)))
     s = maximize(f, budget)
-    check(f, s.index, s.gain, budget=budget)
-    np.testing.assert_allclose(f.gains(s.index), s.gain, rtol=1e-5, atol=1e-7)
-    assert f.value(s.index) == pytest.approx(s.gain.sum(), rel=1e-5, abs=1e-6)
+    rounding = check(f, s.index, s.gain, budget=budget)
+    assert (np.abs(f.gains(s.index) - s.gain) <= 1e-5 * np.abs(s.gain) + 1e-7 + 2 * rounding).all()
+    assert f.value(s.index) == pytest.approx(s.gain.sum(), rel=1e-5, abs=1e-6 + 2 * rounding.sum())
+
+
+# seed, n, kind, gamma, ridge, theta: two numbers a row, so that a few rows say nearly all of the others
+NEARLY_SINGULAR = [
+    (24344, 34, "gaussian", 1.0, 0.0, 0.9),
+    (297062, 36, "clustered", 0.3, None, 0.9),
+    (602208, 27, "positive", 10.0, 0.0, 0.9),
+    (824638, 16, "clustered", 10.0, 0.0, 0.9),
+]
+
+
+@pytest.mark.parametrize("case", NEARLY_SINGULAR)
+def test_where_rounding_decides_a_gain_it_is_known_to_that_and_no_further(case):
+    seed, n, kind, gamma, ridge, theta = case
+    quality = np.random.default_rng(1).uniform(0.5, 20, size=n)
+    f = LogDet(features(seed, n, 2, kind), kernel="vmf", gamma=gamma, ridge=ridge, quality=quality, theta=theta)
+    s = maximize(f, n)
+    rounding = check(f, s.index, s.gain, budget=n)
+    assert rounding[0] < 1e-14, "the first gain is known well"
+    assert (np.abs(f.gains(s.index) - s.gain) <= 1e-5 * np.abs(s.gain) + 1e-7 + 2 * rounding).all()
+
+
+def test_the_definition_still_tells_a_wrong_gain_and_a_wrong_pick():
+    f = LogDet(features(24344, 34, 2, "gaussian"), kernel="vmf")
+    s = maximize(f, 4)
+    check(f, s.index, s.gain, budget=4)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check(f, s.index, s.gain + 1e-4 * (np.arange(4) == 3), budget=4)
+    with pytest.raises(AssertionError):
+        check(f, s.index[[0, 2, 1, 3]], s.gain[[0, 2, 1, 3]], budget=4)
+    with pytest.raises(AssertionError, match="ended early"):
+        check(f, s.index[:3], s.gain[:3], budget=4)
 
 
 @settings(max_examples=300, deadline=None)
