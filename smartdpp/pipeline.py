@@ -364,8 +364,11 @@ def _check_pool(run: Run) -> None:
     problems = [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"] if size > n else []
     problems += [*_measure_problems(run, size), *_document_problems(run)]
     if isinstance(run.parts.strategy, Targeted):
+        from smartdpp.query import unplaced
+
         try:
-            run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+            rows = run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+            problems += unplaced(run.parts.embedding, rows, run_rows(run, columns=["prompt"]))
         except InputError as error:
             problems.append(str(error))
     _refuse(problems)

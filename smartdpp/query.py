@@ -23,6 +23,7 @@ import numpy as np
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted
 from smartdpp.corpus.rows import WAY_OUT
+from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.store import write_text
 from smartdpp.types import Embedding, Evaluation, Query, Row
@@ -103,6 +104,18 @@ class File:
 
 def _plain(prompt: str) -> str:
     return " ".join(prompt.lower().split())
+
+
+def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
+    """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts alone."""
+    unknown = embedding.unknown(pool, [row["prompt"] for row in rows]) if isinstance(embedding, Tfidf) else []
+    if not unknown:
+        return []
+    first = rows[unknown[0]]
+    return [
+        f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row {first['id']!r}, hold no word that "
+        "embedding=tfidf knows from the pool's prompts: leave them out, or choose an embedding that reads any text (embedding=minilm)."
+    ]
 
 
 def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.Table, heldout: pa.Table, out: Path) -> dict[str, Any]:

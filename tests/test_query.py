@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.scores import read_samples
@@ -99,6 +100,28 @@ def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], 
     path.write_text(json.dumps({"prompt": f" {theirs.upper()} "}) + "\n")
     with pytest.raises(InputError, match=r"1 prompts, first that of row .* must not hold what is scored"):
         small_run(*wanted)
+
+
+def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(small_run: Callable[..., Run], tmp_path) -> None:
+    path = tmp_path / "wanted.jsonl"
+    path.write_text('{"prompt": "What is 3 plus 4?"}\n{"id": "q", "prompt": "Xylophon  qwertz"}\n{"prompt": " "}\n')
+    wanted = ("strategy=targeted", "query@strategy.query=file", f"strategy.query.path={path}", "until=mixture")
+    run = small_run(*wanted)
+    with pytest.raises(InputError, match=r"2 of 3 prompts, first 'Xylophon  qwertz' of row 'q', hold no word that embedding=tfidf knows"):
+        execute(run)
+    assert run.corpus.finished
+    assert not run.embedding.finished
+    with pytest.raises(InputError, match="hold no word"):
+        small_run(*wanted)
+
+
+@pytest.mark.parametrize("min_df", [1, 2, 3])
+def test_a_prompt_is_unknown_exactly_if_it_comes_out_as_zeros(min_df: int) -> None:
+    pool = rows(["One two three", "two three two", "three four,", "five six", "6*7 = ?", "five = ?", "seven five", ""])
+    prompts = ["ONE", "two", "three two", "four", "four,", "7 ?", "unheard", "", "five Three"]
+    embedding = Tfidf(dim=64, min_df=min_df)
+    X = embedding.prepare(pool)(rows(prompts))
+    assert embedding.unknown(pool, prompts) == np.flatnonzero(~X.any(axis=1)).tolist()
 
 
 def test_a_missing_file_is_named_before_any_work(small_run: Callable[..., Run]) -> None:

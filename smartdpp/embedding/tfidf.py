@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WORD = r"\S+"  # every run of non-space characters: prompts of numbers and signs must not come out empty
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,7 @@ class Tfidf:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from threadpoolctl import threadpool_limits
 
-        # every run of non-space characters is a word: prompts of numbers and signs must not come out empty
-        words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
+        words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
         counts = words.fit_transform(rows["prompt"].to_pylist())
         svd = TruncatedSVD(
             min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized"
@@ -52,6 +54,21 @@ class Tfidf:
             return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
         return encode
+
+    def unknown(self, rows: pa.Table, prompts: list[str]) -> list[int]:
+        """Which of these prompts have no word that the rows' prompts make known, and so come out as zeros. Ends as soon as none has."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        words_of = CountVectorizer(token_pattern=WORD).build_analyzer()
+        words = [set(words_of(prompt)) for prompt in prompts]
+        wanted, left, seen = set().union(*words), list(range(len(prompts))), Counter[str]()
+        for prompt in rows["prompt"]:
+            if not left:
+                break
+            seen.update(found := wanted & set(words_of(prompt.as_py())))
+            known = {word for word in found if seen[word] == self.min_df}
+            left = [i for i in left if not words[i] & known]
+        return left
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return 0, 0
