@@ -110,6 +110,9 @@ def _matches(pattern: Path) -> list[Path]:
     found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))
     if not found:
         raise InputError(f"corpus.path: no file matches {pattern}.")
+    if "**" in pattern.parts:
+        for _ in os.walk(begin, onerror=_noting_closed(begin)):
+            pass
     made = cache(made_here)
     kept, folders, left = [], set[Path](), ""
     for match in found:
@@ -125,15 +128,20 @@ def _matches(pattern: Path) -> list[Path]:
     return kept
 
 
-def _in_folder(root: Path, usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
-    files: list[Path] = []
+def _noting_closed(root: Path) -> Callable[[OSError], None]:
+    """For `os.walk`, which leaves out folders that it may not list."""
 
     def closed(error: OSError) -> None:
         if Path(error.filename) == root:
             raise error
         note_passed_over(f"{Path(error.filename).relative_to(root)}/", f"cannot be read ({error.strerror})")
 
-    for folder, inside, names in os.walk(root, onerror=closed):
+    return closed
+
+
+def _in_folder(root: Path, usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
+    files: list[Path] = []
+    for folder, inside, names in os.walk(root, onerror=_noting_closed(root)):
         here = Path(folder)
         if saved := _saved(here):
             files += saved
@@ -351,9 +359,47 @@ def _opened(path: Path, packing: str | None) -> Iterator[IO[bytes]]:
         with pa.input_stream(str(path), compression="zstd") as stream, io.BufferedReader(stream) as file:
             yield file
         return
-    opens: dict[str | None, Any] = {None: open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    if packing in (".bz2", ".xz"):
+        with path.open("rb") as packed, io.BufferedReader(_Members(packed, packing)) as file:
+            yield file
+        return
+    opens: dict[str | None, Any] = {None: open, ".gz": gzip.open}
     with opens[packing](path, "rb") as file:
         yield file
+
+
+class _Members(io.RawIOBase):
+    """All that a .bz2 or .xz file packs, one member after another.
+
+    The library's own files end without a word at a later member whose beginning is damaged.
+    """
+
+    def __init__(self, file: IO[bytes], packing: str) -> None:
+        self.file, self.make = file, {".bz2": bz2.BZ2Decompressor, ".xz": lzma.LZMADecompressor}[packing]
+        self.member: Any = self.make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        while True:
+            packed = b""
+            if self.member.eof:
+                if not (packed := self._behind()):
+                    return 0
+                self.member = self.make()
+            elif self.member.needs_input and not (packed := self.file.read(CHUNK)):
+                raise EOFError("it ends before the end of what it packs")
+            if data := self.member.decompress(packed, len(into)):
+                into[: len(data)] = data
+                return len(data)
+
+    def _behind(self) -> bytes:
+        """What follows a member, without the zeros that may pad it."""
+        packed = self.member.unused_data.lstrip(b"\0")
+        while not packed and (more := self.file.read(CHUNK)):
+            packed = more.lstrip(b"\0")
+        return packed
 
 
 def _json_kind(path: Path, packing: str | None, ending: str, longest: int) -> str:

@@ -219,6 +219,9 @@ def test_a_folder_whose_listing_is_refused_is_noted_and_as_the_corpus_itself_ref
     found, notes = reading(tmp_path)
     assert plain(found) == ROWS
     assert notes.passed_over == dict.fromkeys(("closed/", "runs/"), "cannot be read (Permission denied)")
+    found, notes = reading(f"{tmp_path}/**/*.jsonl")
+    assert plain(found) == ROWS
+    assert notes.passed_over == {"closed/": "cannot be read (Permission denied)"}
     with pytest.raises(InputError, match=r"corpus.path: .*closed cannot be read \(Permission denied\)"):
         rows(tmp_path / "closed")
 
@@ -688,3 +691,17 @@ def test_a_vocabulary_beside_the_rows_is_not_read_to_its_end(tmp_path, monkeypat
         assert plain(found) == ROWS
         assert "no prompt and response among its fields" in notes.passed_over["vocab.json"]
         assert len(notes.passed_over["vocab.json"]) < 200
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", packed_zst)])
+def test_what_is_packed_in_several_members_is_all_read_or_refused(tmp_path, ending, pack):
+    path, packed = tmp_path / f"x.jsonl.{ending}", pack(LINES)
+    path.write_bytes(packed + packed)
+    assert plain(rows(path)) == 2 * ROWS
+    if ending != "zst":
+        path.write_bytes(packed + bytes(8) + packed + bytes(4))
+        assert plain(rows(path)) == 2 * ROWS
+    for behind in (packed[:3], packed[:-9], b"X" + packed[1:]):
+        path.write_bytes(packed + behind)
+        with pytest.raises(InputError, match=rf"x.jsonl.{ending}: the \S+ cannot be read beyond line \d"):
+            rows(path)
