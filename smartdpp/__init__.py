@@ -1,5 +1,5 @@
 """Choose instruction-tuning data, finetune on it and see what it was worth."""
 
-from smartdpp import place
+from smartdpp.store import place
 
 place.settle()

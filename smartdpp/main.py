@@ -21,14 +21,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from smartdpp import console, price, workers
-from smartdpp.config import Config, conf_dir, register
+from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.overrides import arranged, nearest, no_such_key, options, refuse
+from smartdpp.config.schema import Config
 from smartdpp.errors import InputError
-from smartdpp.launch import refuse_other_launchers
-from smartdpp.overrides import arranged, nearest, no_such_key, options, refuse
-from smartdpp.pipeline import Run, execute, prepare
-from smartdpp.redact import redact, redacted
-from smartdpp.store import Busy
+from smartdpp.logs import terminal
+from smartdpp.logs.redact import redact, redacted
+from smartdpp.run import price
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute, prepare
+from smartdpp.runtime import gpus
+from smartdpp.runtime.processes import refuse_other_launchers
+from smartdpp.store.locks import Busy
 
 log = logging.getLogger(__name__)
 WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, read before main() sets it for its own use
@@ -48,7 +52,7 @@ class Failure(Exception):
 
 def cell(cfg: DictConfig) -> float | None:
     """One run, or one cell of a sweep. Returns the score, so that Hydra's sweepers can optimise it."""
-    console.start()
+    terminal.start()
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     basic = (hydra_config.launcher["_target_"], hydra_config.sweeper["_target_"]) == BASIC
@@ -56,7 +60,7 @@ def cell(cfg: DictConfig) -> float | None:
         refuse_other_launchers()  # here too: a worker of another launcher has an environment of its own
         OmegaConf.resolve(cfg)
         if sweeping and cfg.until != "plan":
-            workers.claim(max(cfg[group].get("processes", 1) for group in ("recipe", "embedding", "probe", "quality", "task_vector")))
+            gpus.claim(max(cfg[group].get("processes", 1) for group in ("recipe", "embedding", "probe", "quality", "task_vector")))
         run = prepare(cfg, hydra_config.runtime.choices)
         if cfg.until == "plan":
             planned.append(run)
@@ -124,7 +128,7 @@ def _hydra_saves_no_secret() -> None:
 
 
 def main() -> None:
-    console.streams()
+    terminal.streams()
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -142,7 +146,7 @@ def main() -> None:
         except Exception as error:
             failed.append(error)
         if len(planned) > 1 and not failed:
-            console.start()
+            terminal.start()
             log.info(price.total(planned))
         _come_back(failed)
     except (Failure, *USER_ERRORS) as error:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smartdpp import remote, tracked
 from smartdpp.errors import InputError
-from smartdpp.redact import redact, redacted
+from smartdpp.logs.redact import redact, redacted
 from smartdpp.report.content import Fold, Picture, Table
-from smartdpp.store import disk_errors, lock, read_json
+from smartdpp.run import tracked
+from smartdpp.store import remote
+from smartdpp.store.disk import disk_errors, read_json
+from smartdpp.store.locks import lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +85,8 @@ class Wandb:
         import yaml
 
         from smartdpp.figures import run_figures
-        from smartdpp.gather import artifacts
-        from smartdpp.mixture import read_tasks
+        from smartdpp.run.folder import artifacts
+        from smartdpp.strategies.mixture import read_tasks
 
         config = redacted(yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8")))
         name = self.name or os.environ.get("WANDB_NAME") or run.name
@@ -188,9 +190,9 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     import pandas as pd
 
-    from smartdpp.correlate import MEASURES, within_budgets
-    from smartdpp.gather import collect, main_metric
-    from smartdpp.sound import damage
+    from smartdpp.run.sound import damage
+    from smartdpp.study.correlations import MEASURES, within_budgets
+    from smartdpp.study.results import collect, main_metric
 
     finished = sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json"))
     results = collect([path for path in finished if damage(path) is None])
@@ -230,8 +232,8 @@ class NoTracker:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Mirrors finished runs, each once to a place; returns the exit status."""
-    from smartdpp import console
-    from smartdpp.gather import run_folders
+    from smartdpp.logs import terminal
+    from smartdpp.study.results import run_folders
 
     parser = argparse.ArgumentParser(
         prog="python -m smartdpp.track",
@@ -246,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="of one run; its folder's name where none is given")
     parser.add_argument("--tags", type=lambda text: text.split(","), help="a,b,c")
     parser.add_argument("--again", action="store_true", help="also where a run was mirrored before")
-    console.start()
+    terminal.start()
     args = parser.parse_args(argv)
     options = {name: value for name, value in vars(args).items() if name in Wandb.__dataclass_fields__ and value is not None}
     try:

@@ -71,7 +71,7 @@ class Corpus(Protocol):
 class Embedding(Protocol):
     def check(self) -> list[str]: ...
     def fingerprint(self) -> str:
-        """The content of the files it reads itself (an encoder's), empty where its parameters say it all; see smartdpp.content."""
+        """The content of the files it reads itself (an encoder's), empty where its parameters say it all; see smartdpp.store.content."""
         ...
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
@@ -104,7 +104,7 @@ class TaskVector(Protocol):
 
     def check(self) -> list[str]: ...
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
-        """Leaves a vector for every task of the corpus in ``out``, for smartdpp.task_vectors.load; returns facts for the record."""
+        """Leaves a vector for every task of the corpus in ``out``, for task_vectors.task2vec.load; returns facts for the record."""
         ...
 
 
@@ -127,7 +127,7 @@ class Strategy(Protocol):
 
 
 class Model(Protocol):
-    """A causal language model and its tokenizer. ``format`` says how a row becomes text: see smartdpp.encode."""
+    """A causal language model and its tokenizer. ``format`` says how a row becomes text: see smartdpp.models.tokens."""
 
     name: str
     format: str

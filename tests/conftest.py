@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from smartdpp.config import conf_dir, register
-from smartdpp.pipeline import Run, prepare
+from smartdpp.config.compose import conf_dir, register
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import prepare
 
 TASKS = {
     "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
@@ -97,7 +98,7 @@ def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
 @pytest.fixture
 def interrupted_after() -> Callable[[int], AbstractContextManager[None]]:
     """``with interrupted_after(2): work()``: a KeyboardInterrupt when work is about to save its third shard."""
-    from smartdpp import shards
+    from smartdpp.runtime import shards
 
     @contextmanager
     def interrupted(enough: int) -> Iterator[None]:

@@ -15,13 +15,13 @@ import sklearn.decomposition
 import sklearn.feature_extraction.text
 import torch
 
-from smartdpp import memory
 from smartdpp.diversity import LogDetDistance
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet, sweeps
 from smartdpp.greedy import maximize
-from smartdpp.shards import run
-from smartdpp.store import peak_memory
+from smartdpp.run import memory
+from smartdpp.runtime.shards import run
+from smartdpp.store.record import peak_memory
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.smart import Smart
 from smartdpp.strategies.submodular import Submodular

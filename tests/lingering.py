@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from smartdpp.launch import launch, refusals
+from smartdpp.runtime.processes import launch, refusals
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])

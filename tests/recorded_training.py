@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import Trainer
 
-from smartdpp import finetune
+from smartdpp.finetune import trainer, worker
 
 STEP = Trainer.training_step
 STOP = "stop"  # a file in the folder: the step at which the training ends as if it were killed
@@ -24,7 +24,7 @@ def recorded(rows: dict[int, list[list[int]]], stop: int | None = None) -> Any:
         if self.state.global_step == stop:
             os._exit(1)
         for ids, mask, labels in zip(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], strict=True):
-            if (labels != finetune.IGNORED).any():
+            if (labels != trainer.IGNORED).any():
                 rows[self.state.global_step].append(ids[mask.bool()].tolist())
         return STEP(self, model, inputs, *rest)
 
@@ -52,5 +52,5 @@ if __name__ == "__main__":
     Trainer.training_step = recorded(rows, int((out / STOP).read_text()) if (out / STOP).is_file() else None)
     if json.loads((out / "job.json").read_text())["recipe"]["parallel"] == "fsdp":
         shard_on_processors()
-    finetune._worker(out)
+    worker._worker(out)
     (out / f"rows-{os.environ['RANK']}.json").write_text(json.dumps(rows))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from smartdpp.config import check, component
+from smartdpp.config.check import check, component
 from smartdpp.errors import InputError
-from smartdpp.launch import as_config
+from smartdpp.runtime.processes import as_config
 
 WRITE = {"_target_": "smartdpp.store.write_text", "path": "{planted}", "text": "ran"}
 PLANTED = {  # where a YAML may stand for something to be run, and what it may stand there as
@@ -90,15 +90,15 @@ def test_a_key_that_means_nothing_and_one_that_is_gone(configure: Callable[..., 
 
 
 def test_what_a_report_takes_is_known_here() -> None:
-    from smartdpp.config import REPORT
-    from smartdpp.study import Wanted
+    from smartdpp.config.schema import REPORT
+    from smartdpp.study.cells import Wanted
 
     assert set(REPORT) == set(Wanted.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", ".hidden", "a/b", "..", "-x", "a b"])
 def test_a_runs_folder_lies_below_runs_whatever_an_option_is_called(name: str) -> None:
-    from smartdpp.config import slug
+    from smartdpp.config.identity import slug
 
     made = slug({"budget": 3, "seed": 0}, {"strategy": name, "embedding": name})
     assert Path(made).name == made

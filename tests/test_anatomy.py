@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from smartdpp import anatomy as module
-from smartdpp.anatomy import anatomy
+from smartdpp.config import misfits
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.errors import InputError
 from smartdpp.finetune import Finetune
-from smartdpp.memory import network
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
-from smartdpp.pipeline import Run
+from smartdpp.models import anatomy as module
+from smartdpp.models.anatomy import anatomy
+from smartdpp.run.cell import Run
+from smartdpp.run.memory import network
 from smartdpp.task_vectors import Task2Vec
 
 SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": 2}
@@ -86,7 +87,7 @@ def test_what_is_no_causal_transformer_is_refused(models: dict[str, Path], name:
 
 
 def test_what_cannot_be_scored_is_refused_only_where_it_is(models: dict[str, Path]) -> None:
-    from smartdpp.anatomy import misfits
+    from smartdpp.config.misfits import misfits
     from smartdpp.evaluation.heldout import Heldout
     from smartdpp.evaluation.none import NoEvaluation
 
@@ -100,8 +101,6 @@ def test_what_cannot_be_scored_is_refused_only_where_it_is(models: dict[str, Pat
 def test_what_this_machine_lacks_is_asked_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
-    from smartdpp import anatomy
-
     real = transformers.AutoTokenizer.from_pretrained
 
     def lacking(*args: object, **kwargs: object) -> None:
@@ -112,7 +111,7 @@ def test_what_this_machine_lacks_is_asked_again(own: Path, monkeypatch: pytest.M
     (own / "config.json").write_text(json.dumps(config | {"note": "another model than the other tests'"}))
     assert "requires the SentencePiece library" in Hub(str(own), "m").check()[0]
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", real)
-    anatomy._by_content.cache_clear()
+    module._by_content.cache_clear()
     assert Hub(str(own), "m").check() == []
 
 
@@ -121,7 +120,7 @@ def test_sizes_that_differ_by_layer_or_are_called_otherwise_are_left_out(config:
     """Sizes as transformers' own classes give them; the network behind them stays the small one."""
     import transformers
 
-    from smartdpp import anatomy
+    from smartdpp.models import anatomy
 
     if not hasattr(transformers, config):
         pytest.skip(f"this transformers has no {config}")
@@ -226,7 +225,7 @@ def test_rows_longer_than_the_model_reads(models: dict[str, Path], small_run: Ca
 
 
 def misfit(component: Any, group: str) -> list[str]:
-    return list(module.misfits({group: component}, {"pool": {"max_tokens": 10}}))
+    return list(misfits.misfits({group: component}, {"pool": {"max_tokens": 10}}))
 
 
 def test_layers_that_the_model_has_not(models: dict[str, Path]) -> None:

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartdpp.batches import encoded, run_batches, token_batches
-from smartdpp.encode import Encoded
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
+from smartdpp.models.batches import encoded, run_batches, token_batches
+from smartdpp.models.tokens import Encoded
 
 PAD = 0
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from smartdpp import allowed
 from smartdpp.bounds import LARGEST_WHOLE
-from smartdpp.config import component
+from smartdpp.config import allowed
+from smartdpp.config.check import component
 from smartdpp.errors import InputError
 from tests.test_conf import NEEDS, OPTIONS, composed
 
@@ -58,7 +58,7 @@ def components(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 def numbers(target: str) -> Iterator[tuple[str, str]]:
     module_name, _, name = target.rpartition(".")
     kind = getattr(__import__(module_name, fromlist=[name]), name)
-    hints = typing.get_type_hints(kind.__init__, vars(inspect.getmodule(kind)) | {"Model": Any, "Query": Any})
+    hints = typing.get_type_hints(kind.__init__, vars(inspect.getmodule(kind)) | {"Model": Any, "Query": Any, "Literal": typing.Literal})
     for parameter, hint in hints.items():
         if typing.get_origin(hint) is not tuple and any(part in (int, float) for part in (hint, *typing.get_args(hint))):
             yield kind.__name__, parameter
@@ -104,7 +104,7 @@ def test_a_number_out_of_bounds_is_refused(option: Path, corpus: Path) -> None:
 def test_a_seed_is_one_that_every_library_takes(configure: Any, value: str) -> None:
     from hydra.errors import HydraException
 
-    from smartdpp.config import check
+    from smartdpp.config.check import check
 
     with pytest.raises((InputError, HydraException), match="seed"):
         check(configure(f"train_seed={value}"))

@@ -10,7 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config import GROUPS, Config, check, conf_dir, register
+from smartdpp.config.check import check
+from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.schema import GROUPS, Config
 
 ROOT = conf_dir().parent
 CONF = conf_dir()

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smartdpp import content
-from smartdpp.config import check, conf_dir, register, with_content, without_paths
+from smartdpp.config.check import check
+from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.identity import with_content, without_paths
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.evaluation.harness import Harness
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
-from smartdpp.pipeline import Run
+from smartdpp.run.cell import Run
+from smartdpp.store import content
 
 COMMITS = ("a" * 40, "b" * 40)
 
@@ -302,7 +304,7 @@ def test_an_encoder_that_is_an_adapter_counts_with_what_it_builds_on(folders: tu
 
 
 def test_a_file_called_as_a_model_on_the_hub_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smartdpp.config import without_paths
+    from smartdpp.config.identity import without_paths
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpt2").write_text("a file")

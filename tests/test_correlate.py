@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from synthetic_runs import finished_run
 
-from smartdpp.correlate import (
+from smartdpp.study.correlations import (
     FEWEST,
     LENGTH,
     estimate,
@@ -19,7 +19,7 @@ from smartdpp.correlate import (
     spearman,
     within_budgets,
 )
-from smartdpp.gather import collect
+from smartdpp.study.results import collect
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smartdpp.console import _work
-from smartdpp.cost import estimate, measured
-from smartdpp.pipeline import Run, execute
-from smartdpp.store import provenance, write_json
+from smartdpp.run.cell import Run
+from smartdpp.run.cost import estimate, measured
+from smartdpp.run.pipeline import execute
+from smartdpp.run.plan import _work
+from smartdpp.store.disk import write_json
+from smartdpp.store.record import provenance
 
 PARAMS = {"_target_": "smartdpp.embedding.gradient.Gradient", "model": {"name": "m"}, "dim": 4096, "store": "float16"}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import trainer_pt_utils
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from smartdpp.dealing import Deal, order
+from smartdpp.finetune.steps import Deal, order
 
 COUNT = st.integers(1, 12)
 

@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from smartdpp import disk, shards, store, verify
 from smartdpp.errors import InputError
 from smartdpp.functions import primal
 from smartdpp.greedy.picks import Picks
-from smartdpp.store import Artifact, publish
+from smartdpp.run import verify
+from smartdpp.runtime import shards
+from smartdpp.store import artifact, disk, locks
+from smartdpp.store.artifact import Artifact, publish
 
 ROWS = pa.table({"id": [str(i) for i in range(10)]})
 
@@ -132,7 +134,7 @@ def test_a_power_cut_after_publishing_leaves_whole_files(tmp_path: Path) -> None
 def test_files_are_recorded_with_size_and_hash(made: Artifact) -> None:
     files = made.meta()["files"]
     assert sorted(files) == ["X.npy", "inner/rows.jsonl", "manifest.json"]
-    assert files["X.npy"] == {"bytes": 128 + 80, "sha256": store.file_hash(made.path / "X.npy")}
+    assert files["X.npy"] == {"bytes": 128 + 80, "sha256": disk.file_hash(made.path / "X.npy")}
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -188,7 +190,7 @@ def test_verify_removes_what_is_damaged_and_says_it(made: Artifact, tmp_path: Pa
 
 def test_verify_leaves_what_a_process_works_on(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flip(made.path / "X.npy")
-    with store.lock(made.path):
+    with locks.lock(made.path):
         assert verify.main(["verify", str(tmp_path)]) == 1
     assert "left as a process is working on it" in capsys.readouterr().out
     assert made.path.is_dir()
@@ -219,7 +221,7 @@ def test_verify_from_the_command_line(made: Artifact, tmp_path: Path) -> None:
 def test_an_artifact_made_before_there_were_records_is_accepted(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     meta = made.meta()
     del meta["files"]
-    store.write_json(made.path / "meta.json", meta)
+    disk.write_json(made.path / "meta.json", meta)
     assert made.finished
     assert made.here() == made.path
     assert made.produce(build) is True
@@ -400,7 +402,7 @@ def test_verify_keeps_folders_that_it_has_not_named(tmp_path: Path, monkeypatch:
 def test_a_file_in_the_place_of_a_folder_gives_way(tmp_path: Path, at: str) -> None:
     (tmp_path / at).write_text("?")
     assert publish(tmp_path / "x", lambda out: {}) is False
-    assert store.finished(tmp_path / "x")
+    assert artifact.finished(tmp_path / "x")
 
 
 @pytest.mark.parametrize("kept", [0, 0.5])

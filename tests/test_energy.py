@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from smartdpp.energy import gpu_watt_hours
-from smartdpp.store import Artifact, read_json
+from smartdpp.store.artifact import Artifact
+from smartdpp.store.disk import read_json
+from smartdpp.store.energy import gpu_watt_hours
 
 
 class NVMLError(Exception):

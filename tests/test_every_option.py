@@ -11,12 +11,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config import conf_dir, register
-from smartdpp.console import describe
+from smartdpp.config.compose import conf_dir, register
 from smartdpp.errors import InputError
-from smartdpp.pipeline import Run, execute, prepare
 from smartdpp.report import main as report
-from smartdpp.store import read_json
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.told import describe
+from smartdpp.store.disk import read_json
 
 SEED = 15  # another one draws other combinations
 ELSEWHERE = {  # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from smartdpp import study
-from smartdpp.pipeline import Run, prepare
-from smartdpp.price import total, training
-from smartdpp.study import cells, wanted
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import prepare
+from smartdpp.run.price import total, training
+from smartdpp.study import cells as study
+from smartdpp.study.cells import cells, wanted
 from tests.conftest import small
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -138,7 +139,7 @@ def test_a_size_that_a_study_does_not_have_is_one_sentence(tmp_path: Path) -> No
 
 
 def test_a_training_is_priced_once_and_a_known_corpus_by_its_own_length(small_run) -> None:
-    from smartdpp.pipeline import execute
+    from smartdpp.run.pipeline import execute
 
     run = small_run("until=mixture", "strategy=random", "price.tokens_per_example=1000", "price.tokens_per_second=10")
     assert training(run).tokens == 16 * 1000

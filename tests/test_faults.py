@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from smartdpp.store import file_hash, read_json
+from smartdpp.store.disk import file_hash, read_json
 from tests.conftest import small
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +18,7 @@ BEGIN = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
-from smartdpp import shards
+from smartdpp.runtime import shards
 from smartdpp.embedding.shards import embed
 embed.__defaults__ = (16, 1)
 """
@@ -31,7 +31,7 @@ def killed(path, part):
 shards._save = killed
 """,
     "selection": """
-from smartdpp import mixture
+from smartdpp.strategies import mixture
 text = mixture.write_text
 def killed(path, content):
     text(path, content)

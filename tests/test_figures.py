@@ -14,7 +14,8 @@ from smartdpp.figures import Drawing, of_run, of_study, run_figures
 from smartdpp.figures.dots import against
 from smartdpp.figures.scatter import diversity_performance
 from smartdpp.figures.style import looks, style
-from smartdpp.gather import SHARES, Results, artifacts, collect
+from smartdpp.run.folder import artifacts
+from smartdpp.study.results import SHARES, Results, collect
 
 pytestmark = pytest.mark.filterwarnings("error")
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,8 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from smartdpp.errors import Diverged, InputError, NotFinite
-from smartdpp.finetune import IGNORED, Finetune, peak_share, tokenized
-from smartdpp.models import Tiny, load_finetuned
+from smartdpp.finetune import Finetune
+from smartdpp.finetune.trainer import IGNORED, peak_share, tokenized
+from smartdpp.models import Tiny
+from smartdpp.models.finetuned import load_finetuned
 
 ROWS = pa.table({"prompt": [f"What is {i} plus {i}?" for i in range(20)], "response": [str(2 * i) for i in range(20)]})
 QUICK = {"batch_size": 8, "micro_batch_size": 4, "save_steps": 1}

@@ -14,11 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import Trainer
 
-from smartdpp import finetune
 from smartdpp.errors import InputError
-from smartdpp.finetune import Finetune
-from smartdpp.launch import launch
+from smartdpp.finetune import Finetune, worker
 from smartdpp.models import Tiny
+from smartdpp.runtime.processes import launch
 from tests.recorded_training import STOP, recorded
 
 # 17 rows, of which neither the batches of 8 nor the micro-batches of 3 (6 and 4) make a whole number: the last step has one row (five)
@@ -43,7 +42,7 @@ def trained(
         seen: list[Any] = [here]
     else:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
-        patch.setattr(finetune, "launch", lambda _, out, processes: launch("tests.recorded_training", out, processes))
+        patch.setattr(worker, "launch", lambda _, out, processes: launch("tests.recorded_training", out, processes))
         if killed_at is not None:
             (out / STOP).write_text(str(killed_at))
             with pytest.raises(RuntimeError, match="exit status"):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t
 
 from smartdpp.evaluation.compare import paired
-from smartdpp.intervals import CLAIM, Spread, holm, influence, moderated, paired_difference, t_interval
+from smartdpp.evaluation.intervals import CLAIM, Spread, holm, influence, moderated, paired_difference, t_interval
 
 
 def test_t_interval_is_scipys() -> None:

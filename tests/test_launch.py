@@ -15,14 +15,14 @@ from hydra.utils import instantiate
 
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.errors import Diverged, InputError
-from smartdpp.launch import LAUNCHED_BY, REFUSED, as_config, launch, refusals, refuse_other_launchers, too_many
 from smartdpp.models import Tiny
+from smartdpp.runtime.processes import LAUNCHED_BY, REFUSED, as_config, launch, refusals, refuse_other_launchers, too_many
 
 
 def test_a_component_is_made_again_from_its_configuration() -> None:
     component = Gradient(Tiny(hidden_size=64), dim=7)
     config = as_config(component)
-    assert config["model"]["_target_"] == "smartdpp.models.Tiny"
+    assert config["model"]["_target_"] == "smartdpp.models.tiny.Tiny"
     assert instantiate(config) == component
 
 
@@ -36,7 +36,7 @@ def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: p
                     raise error
             return type("Done", (), {"returncode": int(error is not None)})
 
-        monkeypatch.setattr("smartdpp.launch.subprocess.run", process)
+        monkeypatch.setattr("smartdpp.runtime.processes.subprocess.run", process)
         launch("platform", tmp_path, 1)
 
     with pytest.raises(InputError, match=r"^row 7 has no response$"):
@@ -101,8 +101,8 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_more_processes_than_gpus_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smartdpp.launch.visible", lambda: ())
+    monkeypatch.setattr("smartdpp.runtime.processes.visible", lambda: ())
     assert too_many("recipe", 4) == []  # processors are shared
-    monkeypatch.setattr("smartdpp.launch.visible", lambda: ("GPU-a", "GPU-b"))
+    monkeypatch.setattr("smartdpp.runtime.processes.visible", lambda: ("GPU-a", "GPU-b"))
     assert too_many("recipe", 2) == []
     assert too_many("recipe", 4) == ["recipe.processes=4: each process has a GPU of its own, and 2 are visible here: choose at most 2"]

@@ -13,9 +13,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from smartdpp import lease
-from smartdpp.lease import acquire, busy, holder
-from smartdpp.remote import opened
+from smartdpp.store import lease
+from smartdpp.store.lease import acquire, busy, holder
+from smartdpp.store.remote import opened
 
 
 class Loose(MemoryFileSystem):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from smartdpp import memory
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.finetune import Finetune
-from smartdpp.memory import Need, Network, network, too_large
 from smartdpp.models import Hub, Tiny
-from smartdpp.pipeline import Run, execute
+from smartdpp.run import memory
+from smartdpp.run.cell import Run
+from smartdpp.run.memory import Need, Network, network, too_large
+from smartdpp.run.pipeline import execute
 
 GIB = 2**30
 LLAMA2_7B = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from smartdpp import mixture
+from smartdpp.strategies import mixture
 from smartdpp.types import Selection
 
 ROWS = pa.table(
@@ -77,7 +77,7 @@ def test_memory_does_not_follow_the_longest_id() -> None:
     import tracemalloc
 
     from smartdpp.strategies.canonical import by_id
-    from smartdpp.task_vectors import sample
+    from smartdpp.task_vectors.task2vec import sample
 
     n = 300
     ids = [f"{(i * 7919) % n}é" for i in range(n - 1)] + ["w" * 100_000]

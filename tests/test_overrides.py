@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from smartdpp.config import Config, conf_dir
+from smartdpp.config.compose import conf_dir
+from smartdpp.config.overrides import arranged, no_such_key, options, refuse
+from smartdpp.config.schema import Config
 from smartdpp.errors import InputError
-from smartdpp.overrides import arranged, no_such_key, options, refuse
-from smartdpp.study import cells
+from smartdpp.study.cells import cells
 
 KEYS = list(Config.__dataclass_fields__)
 

@@ -12,14 +12,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
-from smartdpp.config import without_paths
+from smartdpp.config.identity import without_paths
 from smartdpp.errors import Diverged, InputError, NotFinite
-from smartdpp.mixture import content, read
-from smartdpp.pipeline import Run, _evaluate, execute, prepare
 from smartdpp.report import main as report
-from smartdpp.sound import damage
-from smartdpp.store import read_json
-from smartdpp.study import state
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import _evaluate, execute, prepare
+from smartdpp.run.sound import damage
+from smartdpp.store.disk import read_json
+from smartdpp.strategies.mixture import content, read
+from smartdpp.study.cells import state
 
 
 def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
@@ -225,7 +226,7 @@ def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
         raise NotFinite("the likelihood of document 7 is NaN")
 
     monkeypatch.setattr(type(run.parts.evaluation), "evaluate", evaluate)
-    monkeypatch.setattr("smartdpp.pipeline.run_rows", lambda *args: None)
+    monkeypatch.setattr("smartdpp.run.pipeline.run_rows", lambda *args: None)
     with pytest.raises(Diverged, match=r"document 7 is NaN after it, with recipe.learning_rate=0.5: try a lower one"):
         _evaluate(run, tmp_path, tmp_path)
     with pytest.raises(NotFinite, match=r"model=tiny: .*before any training"):

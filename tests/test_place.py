@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from smartdpp import place
-from smartdpp.config import at_home, container, identity
+from smartdpp.config.identity import at_home, container, identity
 from smartdpp.errors import InputError
-from smartdpp.pipeline import prepare
+from smartdpp.run.pipeline import prepare
+from smartdpp.store import place
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = "/dev/null/nowhere"  # not even root can make this
@@ -132,7 +132,7 @@ def test_a_link_that_leads_nowhere_is_named(configure, tmp_path: Path, name: str
         prepare(configure(f"root={tmp_path}/root"), {})
 
 
-STREAMS = "import sys\nfrom smartdpp.console import start\nstart()\nimport logging\nsay = logging.getLogger('smartdpp').info\n"
+STREAMS = "import sys\nfrom smartdpp.logs.terminal import start\nstart()\nimport logging\nsay = logging.getLogger('smartdpp').info\n"
 
 
 def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:

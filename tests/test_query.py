@@ -12,9 +12,11 @@ from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.scores import read_samples
-from smartdpp.pipeline import Run, execute
-from smartdpp.query import Development, refuse_scored
-from smartdpp.store import read_json
+from smartdpp.query import Development
+from smartdpp.query.stage import refuse_scored
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.store.disk import read_json
 
 SMALL = ("strategy=targeted", "strategy.query.per_task=3")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartdpp.redact import redact, redacted
+from smartdpp.logs.redact import redact, redacted
 
 LONG = "x7Kq9ZtR2mVb4NcL8wPf3HdJ"
 

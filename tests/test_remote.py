@@ -15,14 +15,17 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hydra.core.hydra_config import HydraConfig
 
-from smartdpp import remote
 from smartdpp.errors import InputError
-from smartdpp.pipeline import Run, execute
-from smartdpp.remote import address, folder, opened, problems
 from smartdpp.report import main as report
-from smartdpp.same import once
-from smartdpp.store import Artifact, Busy, lock, read_json
-from smartdpp.study import state
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.store import remote
+from smartdpp.store.artifact import Artifact
+from smartdpp.store.disk import read_json
+from smartdpp.store.locks import Busy, lock
+from smartdpp.store.remote import address, folder, opened, problems
+from smartdpp.store.same import once
+from smartdpp.study.cells import state
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import pearsonr, t
 from synthetic_runs import finished_run, put
 
-from smartdpp.gather import collect, settings
 from smartdpp.report import main
+from smartdpp.study.results import collect, settings
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -178,7 +178,7 @@ def test_the_partial_correlation_is_the_textbook_one(sweep: Path) -> None:
 def test_any_logged_column_can_be_controlled_for(sweep: Path) -> None:
     from smartdpp.errors import InputError
     from smartdpp.report import write
-    from smartdpp.study import Cell, Wanted
+    from smartdpp.study.cells import Cell, Wanted
 
     found = [Cell((run.name,), run, "done") for run in sorted((sweep / "runs").iterdir())]
     text, *_ = write(found, Wanted("x", given=("train_seed",)), sweep / "out")
@@ -273,7 +273,7 @@ def test_a_task_name_stays_literal_in_the_tables(tmp_path: Path) -> None:
 
 
 def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Path) -> None:
-    from smartdpp.study import cells
+    from smartdpp.study.cells import cells
 
     study = tmp_path / "experiments" / "small.yaml"
     put(
@@ -330,7 +330,7 @@ def page(out: Path) -> str:
 
 def write_report(runs: Path, out: Path, **wanted: object) -> None:
     from smartdpp.report import write
-    from smartdpp.study import Cell, Wanted
+    from smartdpp.study.cells import Cell, Wanted
 
     write([Cell((run.name,), run, "done") for run in sorted(runs.iterdir())], Wanted("x", **wanted), out)
 
@@ -427,7 +427,7 @@ def test_a_training_read_in_several_ways_is_compared_once(tmp_path: Path) -> Non
 
 
 def test_the_papers_numbers_stand_beside_the_rows_they_belong_to(sweep: Path) -> None:
-    from smartdpp.study import Paper
+    from smartdpp.study.cells import Paper
 
     values = ({"strategy": "random", "value": 27.1}, {"strategy": "top", "value": 30.9})
     paper = Paper("A. Author, 2024, table 1", "win rate (%)", values)

@@ -10,7 +10,7 @@ import pytest
 
 from smartdpp.embedding.shards import embed
 from smartdpp.errors import InputError
-from smartdpp.shards import load, run
+from smartdpp.runtime.shards import load, run
 
 ROWS = pa.table({"id": [str(i) for i in range(25)], "prompt": ["x" * i for i in range(25)]})
 

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from smartdpp.console import _work
-from smartdpp.encode import encode
 from smartdpp.models import Tiny
-from smartdpp.pipeline import Run, execute
+from smartdpp.models.tokens import encode
 from smartdpp.quality import El2n, GradientNorm, Ifd, Perplexity, Pmi
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.run.plan import _work
 from smartdpp.signals import likelihood, stage
 from smartdpp.signals.stage import join, measure
-from smartdpp.store import read_json
+from smartdpp.store.disk import read_json
 
 PROMPTS = ["Add 2 and 3", "Say hi to <|im_end|> {{ 7*7 }}", "x", "Which of these is longest: a, bb, or ccc?", "Why?" * 9]
 RESPONSES = ["5", "hi, {prompt}", "y" * 40, "ccc", "Because of the <|im_start|> wind."]
@@ -192,7 +193,7 @@ def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], 
 
 
 def plan_rows(run: Run) -> pa.Table:
-    from smartdpp.pipeline import run_rows
+    from smartdpp.run.cell import run_rows
 
     return run_rows(run)
 

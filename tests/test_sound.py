@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from synthetic_runs import finished_run
 
-from smartdpp import disk
-from smartdpp.gather import artifacts
 from smartdpp.report import main
-from smartdpp.sound import damage
+from smartdpp.run.folder import artifacts
+from smartdpp.run.sound import damage
+from smartdpp.store import disk
 
 JSON = ("result.json", "artifacts.json", "diversity/diversity.json", "base scores/scores.json", "scores/scores.json")
 FILES = (*JSON, ".hydra/config.yaml", "mixture/tasks.csv", "mixture/mixture.jsonl", "mixture/rows.npy", "scores/samples.jsonl")

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from smartdpp import lease, store
 from smartdpp.errors import InputError
-from smartdpp.same import once
-from smartdpp.store import Artifact, Busy, digest, lock, publish, read_json, write_json
+from smartdpp.store import disk, lease, locks
+from smartdpp.store.artifact import Artifact, publish
+from smartdpp.store.disk import digest, read_json, write_json
+from smartdpp.store.locks import Busy, lock
+from smartdpp.store.same import once
 
 
 def artifact(root: Path, **params: object) -> Artifact:
@@ -107,7 +109,7 @@ def test_json_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def no_room(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(store.os, "fsync", no_room)
+    monkeypatch.setattr(disk.os, "fsync", no_room)
     with pytest.raises(OSError, match="full"):
         write_json(tmp_path / "a.json", {"x": 2})
     assert read_json(tmp_path / "a.json") == {"x": 1}
@@ -187,12 +189,12 @@ def test_a_filesystem_without_locks_gets_leases(
     assert "has no locks" in caplog.text
     monkeypatch.setattr(lease, "STALE", 600)
     with lock(path):
-        assert store.busy(path)
+        assert locks.busy(path)
         with pytest.raises(Busy), lock(path, wait=False):
             pass
-    assert not store.busy(path)
+    assert not locks.busy(path)
     claim = {"token": "t", "machine": "b", "host": "node7", "pid": 12, "since": time.time() - 3700, "beat": time.time()}
     (tmp_path / "there" / ".x.lock").write_text(json.dumps(claim))
-    assert store.busy(path)
+    assert locks.busy(path)
     with pytest.raises(Busy), lock(path, wait=False):
         pass

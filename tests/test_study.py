@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from smartdpp.errors import InputError
-from smartdpp.store import lock
-from smartdpp.study import cells, state, wanted
+from smartdpp.store.locks import lock
+from smartdpp.study.cells import cells, state, wanted
 
 STUDY = """
 defaults: [config, _self_]

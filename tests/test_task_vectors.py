@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from smartdpp import task_vectors
-from smartdpp.console import describe
-from smartdpp.encode import encode
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
-from smartdpp.pipeline import Run, execute
-from smartdpp.task_vectors import Task2Vec, load, relative, sample
+from smartdpp.models.tokens import encode
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.run.told import describe
+from smartdpp.task_vectors import Task2Vec, task2vec
+from smartdpp.task_vectors.task2vec import load, relative, sample
 
 N = 14
 ROWS = pa.table(
@@ -73,7 +74,7 @@ def test_a_tasks_draw_depends_on_its_own_examples_and_the_seed_alone() -> None:
 def test_a_killed_measurement_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: Callable
 ) -> None:
-    monkeypatch.setattr(task_vectors, "SHARD", 1)
+    monkeypatch.setattr(task2vec, "SHARD", 1)
     for folder in ("whole", "resumed"):
         (tmp_path / folder).mkdir()
     measured = Task2Vec(Tiny(), examples=2)
@@ -86,7 +87,7 @@ def test_a_killed_measurement_resumes_to_the_same_bytes(
 
 
 def test_two_processes_leave_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_vectors, "SHARD", 1)
+    monkeypatch.setattr(task2vec, "SHARD", 1)
     for processes in (1, 2):
         (tmp_path / str(processes)).mkdir()
         Task2Vec(Tiny(), examples=2, processes=processes).measure(ROWS, tmp_path / str(processes))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from synthetic_runs import finished_run
 
-from smartdpp import pipeline, track, tracked
+from smartdpp import track
 from smartdpp.errors import InputError
-from smartdpp.pipeline import execute
+from smartdpp.run import pipeline, tracked
+from smartdpp.run.pipeline import execute
 from smartdpp.track import NoTracker, Wandb, diversity_performance
 from tests.conftest import small
 
@@ -100,7 +101,7 @@ def test_wandb_takes_a_studys_report_in_its_group(runs, tmp_path, monkeypatch):
     import wandb
 
     from smartdpp.report import write
-    from smartdpp.study import Cell, Wanted
+    from smartdpp.study.cells import Cell, Wanted
 
     started, logged = {}, {}
     start = wandb.init

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smartdpp.store import read_json
+from smartdpp.store.disk import read_json
 from tests.conftest import small
 
 ROOT = Path(__file__).parents[1]

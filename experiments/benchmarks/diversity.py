@@ -98,15 +98,15 @@ def main() -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    from smartdpp.config import component
+    from smartdpp.comparison.compare import COLUMNS, compare, markdown, shown
+    from smartdpp.comparison.compare import node as node_of
+    from smartdpp.comparison.figure import draw
+    from smartdpp.comparison.sets import Rows, embed, read
+    from smartdpp.config.check import component
     from smartdpp.corpus.jsonl import Jsonl
-    from smartdpp.diversity.compare import COLUMNS, compare, markdown, shown
-    from smartdpp.diversity.compare import node as node_of
     from smartdpp.diversity.components import AllMeasures, LogDetDistance
-    from smartdpp.diversity.figure import draw
     from smartdpp.diversity.sensitivity import sensitivity, summary
-    from smartdpp.diversity.sets import Rows, embed, read
-    from smartdpp.store import write_text
+    from smartdpp.store.disk import write_text
 
     first, *others = (Jsonl(str(path)) for path in args.corpora)
     label = args.corpora[0].name.partition(".")[0]

@@ -39,8 +39,8 @@ DIM = 4096
 
 
 def examples(options: argparse.Namespace) -> list:
-    from smartdpp.encode import encode
     from smartdpp.models import SmolLM2
+    from smartdpp.models.tokens import encode
 
     model = SmolLM2()
     tokenizer = model.tokenizer()
@@ -59,8 +59,8 @@ def examples(options: argparse.Namespace) -> list:
 
 
 def load():
-    from smartdpp.device import compute_dtype, device
     from smartdpp.models import SmolLM2
+    from smartdpp.runtime.device import compute_dtype, device
 
     return SmolLM2().load(dtype=compute_dtype()).to(device())
 
@@ -170,8 +170,8 @@ def loop() -> Pass:
 
 
 def plain(weights: str) -> Pass:
-    from smartdpp.batches import token_batches
     from smartdpp.gradient import linear_layers
+    from smartdpp.models.batches import token_batches
 
     model = load().requires_grad_(weights == "all")
     if weights == "attention":
@@ -289,7 +289,7 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
     k = int(fidelity_rows[0]["rows"]) // 4 if fidelity_rows else 0
     import torch
 
-    from smartdpp.device import compute_dtype, device_name
+    from smartdpp.runtime.device import compute_dtype, device_name
 
     lines = [
         "# Gradient embedding: fidelity and speed",

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtr
 
-from smartdpp.correlate import estimate, pearson
 from smartdpp.evaluation.compare import paired
-from smartdpp.intervals import CLAIM, holm, moderated, paired_difference
+from smartdpp.evaluation.intervals import CLAIM, holm, moderated, paired_difference
+from smartdpp.study.correlations import estimate, pearson
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 TASKS = 8

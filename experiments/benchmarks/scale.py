@@ -65,7 +65,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """In the child: fastest and median seconds, peak memory over the start, a hash of the picks."""
     import psutil
 
-    from smartdpp.store import peak_memory
+    from smartdpp.store.record import peak_memory
 
     what, how, n, k = case
     work(what, "local" if how == "ray" else how, features(3000, options.work), 5, options)()  # loads and compiles what there is to
@@ -394,7 +394,7 @@ def growth(rows: Measured, what: str, how: str) -> tuple[dict[str, str], float |
 
 
 def price(rows: Measured, options: argparse.Namespace) -> list[str]:
-    from smartdpp.price import Training
+    from smartdpp.run.price import Training
 
     n, d, k = options.flan_rows, options.flan_d, options.flan_budget
     tokens, rate = n * options.prompt_tokens, options.gpus * options.gpu_flops * options.gpu_share
@@ -488,7 +488,7 @@ def trained(roots: list[Path]) -> tuple[float, int] | None:
 
 def largest(roots: list[Path], stage: str, wanted: Callable[[dict[str, Any]], bool]) -> tuple[float, int] | None:
     """Of the artifacts with the most tokens the fastest, so that start-up and what else the machine did weigh least."""
-    from smartdpp.store import provenance
+    from smartdpp.store.record import provenance
 
     metas = [json.loads(path.read_text()) for root in roots for path in (root / "store" / stage).glob("*/meta.json")]
     rates = [

@@ -26,12 +26,15 @@ from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM
 from smartdpp.embedding.shards import embed
-from smartdpp.encode import encode
 from smartdpp.functions import GraphCut
 from smartdpp.greedy import maximize
 from smartdpp.models import SmolLM2
-from smartdpp.store import digest, measured, publish, read_json
-from smartdpp.task_vectors import Task2Vec, relative, sample
+from smartdpp.models.tokens import encode
+from smartdpp.store.artifact import publish
+from smartdpp.store.disk import digest, read_json
+from smartdpp.store.record import measured
+from smartdpp.task_vectors import Task2Vec
+from smartdpp.task_vectors.task2vec import relative, sample
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 KEPT = (16, 32, 64)  # M'

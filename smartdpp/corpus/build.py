@@ -22,9 +22,9 @@ import numpy as np
 
 from smartdpp.corpus.notes import noted
 from smartdpp.corpus.overlap import HeldoutIndex
-from smartdpp.encode import encode
 from smartdpp.errors import InputError
-from smartdpp.store import write_json
+from smartdpp.models.tokens import encode
+from smartdpp.store.disk import write_json
 from smartdpp.types import Corpus, Evaluation, Row
 
 if TYPE_CHECKING:

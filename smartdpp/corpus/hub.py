@@ -92,7 +92,7 @@ class Hub:
         return int(self.max_line_mib * 2**20)
 
     def _commit(self) -> str | None:
-        from smartdpp.content import commit
+        from smartdpp.store.content import commit
 
         return commit(self.path, self.revision, dataset=True) or self.revision
 

@@ -78,7 +78,7 @@ def note_passed_over(name: str, why: str) -> None:
 
 def said(facts: dict[str, Any]) -> list[str]:
     """Sentences for the stage's line, from `Notes.facts`; empty where everything was read as it stands."""
-    from smartdpp.visible import one_line
+    from smartdpp.logs.visible import one_line
 
     def some(names: list[str], most: int = 6) -> str:
         more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -390,7 +390,7 @@ def content_hash(root: Path, files: Iterable[Path]) -> str:
     """sha256 over the names (relative to ``root``) and contents of files."""
     import hashlib
 
-    from smartdpp.content import file_hashes
+    from smartdpp.store.content import file_hashes
 
     paths = list(files)
     total = hashlib.sha256()

@@ -1,8 +1,8 @@
-"""``python -m smartdpp.diversity``: see smartdpp.diversity.compare."""
+"""``python -m smartdpp.diversity``: see smartdpp.comparison.compare."""
 
 import sys
 
-from smartdpp.diversity.compare import main
+from smartdpp.comparison.compare import main
 
 if __name__ == "__main__":
     sys.exit(main())

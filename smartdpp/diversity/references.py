@@ -16,13 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smartdpp.disk import write_bytes
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.logdet import CLAMP
 from smartdpp.greedy import maximize
-from smartdpp.place import cache_dir
-from smartdpp.store import digest
+from smartdpp.store.disk import digest, write_bytes
+from smartdpp.store.place import cache_dir
 
 log = logging.getLogger(__name__)
 

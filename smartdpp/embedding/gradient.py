@@ -57,9 +57,9 @@ class Gradient:
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
-        from smartdpp.batches import encoded, refuse_blank
-        from smartdpp.device import compute_dtype, placed
         from smartdpp.gradient import gradients, reduction
+        from smartdpp.models.batches import encoded, refuse_blank
+        from smartdpp.runtime.device import compute_dtype, placed
 
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         refuse_blank(tokenizer, fmt, rows)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from smartdpp.batches import Batch
+    from smartdpp.models.batches import Batch
     from smartdpp.types import Model
 
 Pooling = Literal["mean", "last"]
@@ -54,8 +54,8 @@ class Hidden:
         """Loads the model; InputError for a layer that it does not have, and for rows without a response."""
         import torch
 
-        from smartdpp.batches import encoded, refuse_blank, run_batches
-        from smartdpp.device import compute_dtype, placed
+        from smartdpp.models.batches import encoded, refuse_blank, run_batches
+        from smartdpp.runtime.device import compute_dtype, placed
 
         tokenizer = self.model.tokenizer()
         refuse_blank(tokenizer, self.model.format, rows)
@@ -93,7 +93,7 @@ def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
 
 
 def _where(batch: Batch, tokens: Tokens) -> Tensor:
-    from smartdpp.batches import IGNORED
+    from smartdpp.models.batches import IGNORED
 
     response = batch.labels != IGNORED
     return {"all": batch.attention_mask.bool(), "prompt": batch.attention_mask.bool() & ~response, "response": response}[tokens]

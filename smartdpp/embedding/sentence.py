@@ -51,7 +51,7 @@ class Sentence:
 
     def fingerprint(self) -> str:
         """The folder's content; of a name on the hub the commit, empty where it is not known."""
-        from smartdpp.content import commit, model_content
+        from smartdpp.store.content import commit, model_content
 
         folder = self.folder()
         return model_content(folder, encoder=True) if folder else commit(self.model) or ""
@@ -117,7 +117,7 @@ def affixes(prompt: str) -> tuple[str, str]:
 def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
-    from smartdpp.content import commit
+    from smartdpp.store.content import commit
 
     folder = settings.folder()
     model = SentenceTransformer(
@@ -135,7 +135,7 @@ def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
 
 
 def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
-    from smartdpp.device import device
+    from smartdpp.runtime.device import device
 
     model = _loaded(settings, device())
     before, after = affixes(settings.prompt)

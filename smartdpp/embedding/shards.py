@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartdpp.shards import SHARD, load, run
+from smartdpp.runtime.shards import SHARD, load, run
 from smartdpp.types import Embedding
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def embed(embedding: Embedding, rows: pa.Table, out: Path, shard: int = SHARD, processes: int = 1) -> dict[str, Any]:
-    """Writes ``X.npy``, row i of it belonging to row i, and returns facts: see smartdpp.shards. Rows cut short are told and counted."""
+    """Writes ``X.npy``, row i of it belonging to row i, and returns facts: see smartdpp.runtime.shards.
+    Rows cut short are told and counted."""
     facts = run(embedding, rows, out, "embedding", shard, processes)
     cut_rows, cut_tokens = embedding.cut(rows)
     if cut_rows:

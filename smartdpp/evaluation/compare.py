@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation.intervals import LEVEL
 from smartdpp.evaluation.scores import METRICS, RATIOS, Sample, terms
-from smartdpp.intervals import LEVEL
 
 BLOCK = 2**22  # documents drawn at a time
 

@@ -65,9 +65,9 @@ class Harness:
         ]
 
     def fingerprint(self) -> str:
-        from smartdpp.content import files_below
         from smartdpp.corpus.files import made_here  # a root below is no part of the data, or every run would be another one
         from smartdpp.corpus.rows import content_hash
+        from smartdpp.store.content import files_below
 
         folders = [_folder(path) for path in (self.include_path, self.data_dir) if path]
         compiled = re.compile("__pycache__")  # which reading the definitions leaves beside them

@@ -5,7 +5,7 @@ lm-eval asks a model separately for the likelihood of a response and for a gener
 key-value cache. lm-eval's own requests (`loglikelihood`, `generate_until`) work too, for its own tasks.
 
 All text is literal: ``<|im_end|>`` inside a prompt becomes the tokens of those ten characters. Special tokens enter only where
-`smartdpp.encode` puts them.
+`smartdpp.models.tokens` puts them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from smartdpp.device import compute_dtype, placed
-from smartdpp.encode import encode, encode_prompt
-from smartdpp.models import load_finetuned
+from smartdpp.models.finetuned import load_finetuned
+from smartdpp.models.tokens import encode, encode_prompt
+from smartdpp.runtime.device import compute_dtype, placed
 
 if TYPE_CHECKING:
     import torch

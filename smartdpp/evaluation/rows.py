@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartdpp.device import device_name
 from smartdpp.errors import InputError
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
-from smartdpp.store import write_json
+from smartdpp.runtime.device import device_name
+from smartdpp.store.disk import write_json
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def fitting(
 
     ``context`` None: not known yet, so no document is too long for it. InputError if nothing is left at all.
     """
-    from smartdpp.encode import encode
+    from smartdpp.models.tokens import encode
 
     tokenizer = model.tokenizer()
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import NotFinite
-from smartdpp.store import write_text
+from smartdpp.store.disk import write_text
 
 Sample = dict[str, Any]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
-from smartdpp.gather import plain, short
-from smartdpp.intervals import t_interval
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.results import plain, short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import GREY, Looks, axis, base_model, budget_said, panels, with_n, wrapped
-from smartdpp.gather import LOSSES
-from smartdpp.intervals import t_interval
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.results import LOSSES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from smartdpp.figures.style import style
-from smartdpp.visible import visible
+from smartdpp.logs.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import SHOWN_TASKS, budget_said, grid, panels, wrapped
-from smartdpp.gather import LOSSES, plain, short
-from smartdpp.intervals import t_interval
-from smartdpp.summary import LABELS
-from smartdpp.visible import one_line
+from smartdpp.logs.visible import one_line
+from smartdpp.run.summary import LABELS
+from smartdpp.study.results import LOSSES, plain, short
 
 if TYPE_CHECKING:
     import pandas as pd

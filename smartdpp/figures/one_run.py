@@ -10,12 +10,13 @@ import numpy as np
 from smartdpp.evaluation.scores import main_metric
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import BLUE, GREY, ORANGE, SHOWN_TASKS, panels, style
-from smartdpp.gather import LOSSES, artifacts
-from smartdpp.mixture import read_tasks
-from smartdpp.remote import file
-from smartdpp.store import read_json
-from smartdpp.summary import LABELS
-from smartdpp.visible import one_line
+from smartdpp.logs.visible import one_line
+from smartdpp.run.folder import artifacts
+from smartdpp.run.summary import LABELS
+from smartdpp.store.disk import read_json
+from smartdpp.store.remote import file
+from smartdpp.strategies.mixture import read_tasks
+from smartdpp.study.results import LOSSES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, budget_said, counted, grid, legend, panels
-from smartdpp.intervals import t_interval
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
 
 if TYPE_CHECKING:
     import pandas as pd

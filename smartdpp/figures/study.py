@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smartdpp.axes import alike, as_number, choices, crossed, numbers
 from smartdpp.figures.curves import along
 from smartdpp.figures.dots import by_strategy
 from smartdpp.figures.drawing import Drawing
 from smartdpp.figures.maps import pairs, task_shares
 from smartdpp.figures.scatter import diversity_performance
 from smartdpp.figures.style import looks, style
-from smartdpp.gather import Results, labels, main_metric, plain, short
+from smartdpp.study.results import Results, labels, main_metric, plain, short
+from smartdpp.study.swept import alike, as_number, choices, crossed, numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.gather import LOSSES
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.results import LOSSES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.disk import reserve
 from smartdpp.errors import InputError
 from smartdpp.functions.schur import Tracked
+from smartdpp.store.disk import reserve
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from smartdpp.batches import IGNORED, Batch, run_batches
-from smartdpp.encode import Encoded
 from smartdpp.errors import InputError
+from smartdpp.models.batches import IGNORED, Batch, run_batches
+from smartdpp.models.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.encode import Encoded
 from smartdpp.gradient.backward import gradients
 from smartdpp.gradient.layers import Layers, linear_layers
+from smartdpp.models.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from smartdpp.disk import rename
 from smartdpp.errors import InputError
+from smartdpp.store.disk import rename
 from smartdpp.types import Selection
 
 log = logging.getLogger(__name__)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.axes import alike
+from smartdpp.evaluation.intervals import CLAIM, FEWEST_WAYS, Difference, Spread, holm, influence, moderated, paired_difference
 from smartdpp.evaluation.scores import RATIOS
 from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
-from smartdpp.gather import LOSSES, SEEDS, Results, artifacts, labels, of_strategy, plain, short
-from smartdpp.intervals import CLAIM, FEWEST_WAYS, Difference, Spread, holm, influence, moderated, paired_difference
-from smartdpp.remote import file
 from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics
-from smartdpp.summary import LABELS
+from smartdpp.run.folder import artifacts
+from smartdpp.run.summary import LABELS
+from smartdpp.store.remote import file
+from smartdpp.study.results import LOSSES, SEEDS, Results, labels, of_strategy, plain, short
+from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from smartdpp.gather import Results, main_metric
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, metrics, number
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.results import Results, main_metric
 
 
 def section(results: Results) -> list[Section]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from smartdpp.config import HOW
+from smartdpp.config.schema import HOW
 from smartdpp.report.content import Block, Fold, Section, Table, Text
-from smartdpp.study import Cell
+from smartdpp.study.cells import Cell
 
 ORDER = ("done", "running", "failed", "diverged", "damaged", "unfinished", "missing", "invalid")
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.gather import LOSSES, Results, artifacts, main_metric
-from smartdpp.mixture import read_tasks
-from smartdpp.remote import file
 from smartdpp.report.content import Fold, Section, Table, Text
+from smartdpp.run.folder import artifacts
+from smartdpp.store.remote import file
+from smartdpp.strategies.mixture import read_tasks
+from smartdpp.study.results import LOSSES, Results, main_metric
 
 TASKS = 8
 EXAMPLES = 4

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smartdpp.console import streams
 from smartdpp.errors import InputError
-from smartdpp.gather import run_folders
-from smartdpp.remote import address, folder
+from smartdpp.logs.terminal import streams
 from smartdpp.report.compose import write
-from smartdpp.store import DISK_ERRORS
-from smartdpp.study import Cell, Wanted, cells, state, wanted
+from smartdpp.store.disk import DISK_ERRORS
+from smartdpp.store.remote import address, folder
+from smartdpp.study.cells import Cell, Wanted, cells, state, wanted
+from smartdpp.study.results import run_folders
 
 
 def main(argv: Sequence[str] | None = None) -> int:

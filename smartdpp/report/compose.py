@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.errors import InputError
 from smartdpp.figures import of_run, of_study
 from smartdpp.figures.style import looks
-from smartdpp.gather import LOSSES, Results, collect, main_metric
 from smartdpp.report import against, by_task, cells, chosen, cost, leaderboard, markdown, page, predictors, setup
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
-from smartdpp.sound import damage
-from smartdpp.store import write_text
-from smartdpp.study import Cell, Wanted
-from smartdpp.summary import LABELS
+from smartdpp.run.sound import damage
+from smartdpp.run.summary import LABELS
+from smartdpp.store.disk import write_text
+from smartdpp.study.cells import Cell, Wanted
+from smartdpp.study.results import LOSSES, Results, collect, main_metric
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.gather import Results, artifacts, main_metric
-from smartdpp.remote import META, file
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean
-from smartdpp.store import read_json
+from smartdpp.run.folder import artifacts
+from smartdpp.store.disk import read_json
+from smartdpp.store.remote import META, file
+from smartdpp.study.results import Results, main_metric
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from smartdpp.gather import Results, main_metric
-from smartdpp.intervals import CLAIM
+from smartdpp.evaluation.intervals import CLAIM
 from smartdpp.report import paper as papers
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
-from smartdpp.study import Paper
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.cells import Paper
+from smartdpp.study.results import Results, main_metric
 
 NOT_EVALUATED = {
     "documents_passed_over": "held-out documents were passed over, empty or longer than the model reads",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from smartdpp.logs.visible import visible
 from smartdpp.report.content import Block, Fold, Picture, Report, Section, Table, Text
-from smartdpp.visible import visible
 
 
 def render(report: Report) -> str:

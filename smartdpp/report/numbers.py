@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.gather import main_metric, plain
-from smartdpp.intervals import t_interval
-from smartdpp.result import METRICS
+from smartdpp.evaluation.intervals import t_interval
+from smartdpp.run.result import METRICS
+from smartdpp.study.results import main_metric, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from smartdpp.gather import Results
+    from smartdpp.study.results import Results
 
 UNITS = {"budget": "budget (examples)"}
 
@@ -54,7 +54,7 @@ def described(by: list[str], values: tuple[Any, ...]) -> dict[str, str]:
 
 def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean first."""
-    from smartdpp.gather import LOSSES
+    from smartdpp.study.results import LOSSES
 
     sign = 1 if metric in LOSSES else -1
     groups = list(table.groupby(by, dropna=False, sort=False))

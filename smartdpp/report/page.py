@@ -12,8 +12,8 @@ import re
 from importlib.resources import files
 from typing import Any
 
+from smartdpp.logs.visible import visible
 from smartdpp.report.content import Block, Fold, Picture, Report, Table
-from smartdpp.visible import visible
 
 
 def render(report: Report) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smartdpp.gather import plain, short
-from smartdpp.study import Paper
+from smartdpp.study.cells import Paper
+from smartdpp.study.results import plain, short
 
 NONE = "not available"
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.correlate import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
 from smartdpp.errors import InputError
-from smartdpp.gather import LOSSES, Results, main_metric, plain
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import heading
-from smartdpp.summary import LABELS
+from smartdpp.run.summary import LABELS
+from smartdpp.study.correlations import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
+from smartdpp.study.results import LOSSES, Results, main_metric, plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from smartdpp.config import GROUPS
-from smartdpp.gather import SEEDS, Results, plain
+from smartdpp.config.schema import GROUPS
 from smartdpp.report.content import Block, Fold, Section, Table, Text
 from smartdpp.report.numbers import columns, heading
+from smartdpp.study.results import SEEDS, Results, plain
 
 
 def section(results: Results) -> list[Section]:

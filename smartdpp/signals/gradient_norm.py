@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.encode import Encoded
 from smartdpp.gradient import gradients, linear_layers
 from smartdpp.gradient.fisher import row_squares
 from smartdpp.gradient.layers import Layers
+from smartdpp.models.tokens import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.batches import IGNORED, Batch, run_batches
-from smartdpp.encode import Encoded, encode
+from smartdpp.models.batches import IGNORED, Batch, run_batches
+from smartdpp.models.tokens import Encoded, encode
 
 if TYPE_CHECKING:
     import pyarrow as pa

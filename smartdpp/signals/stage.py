@@ -1,4 +1,4 @@
-"""The signals stage: one pass of a model over the corpus, in shards, left as the columns of ``X.npy`` (see smartdpp.shards)."""
+"""The signals stage: one pass of a model over the corpus, in shards, left as the columns of ``X.npy`` (see smartdpp.runtime.shards)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from smartdpp.shards import SHARD, load, run
+from smartdpp.runtime.shards import SHARD, load, run
 from smartdpp.types import Model
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Signals:
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model; InputError for rows without a response, named."""
-        from smartdpp.batches import encoded, refuse_blank
-        from smartdpp.device import compute_dtype, placed
+        from smartdpp.models.batches import encoded, refuse_blank
+        from smartdpp.runtime.device import compute_dtype, placed
         from smartdpp.signals.gradient_norm import gradient_norms
         from smartdpp.signals.likelihood import alone, likelihood
 

@@ -17,11 +17,11 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.functions.rows import Rows
-from smartdpp.greedy.spread import choose
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.canonical import by_id, started
 from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.effective import check_effective_items, gamma_for
+from smartdpp.strategies.spread import choose
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)

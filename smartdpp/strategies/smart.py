@@ -21,12 +21,12 @@ from smartdpp.functions import FacilityLocation, GraphCut
 from smartdpp.functions.rows import Rows
 from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
-from smartdpp.greedy.spread import recorded, unread
 from smartdpp.runtime import current
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
 from smartdpp.strategies.automatic import Auto, decide
 from smartdpp.strategies.canonical import by_task
 from smartdpp.strategies.complete import complete
+from smartdpp.strategies.spread import recorded, unread
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)

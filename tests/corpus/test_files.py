@@ -237,7 +237,7 @@ def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus,
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.jsonl").write_bytes(corpus.read_bytes())
     first = small_run(f"corpus.path={tmp_path}", "until=corpus")
-    from smartdpp.pipeline import execute
+    from smartdpp.run.pipeline import execute
 
     execute(first)
     again = small_run(f"corpus.path={tmp_path}", "until=corpus")
@@ -401,8 +401,8 @@ def test_fields_that_are_not_read_are_counted(tmp_path):
 
 
 def test_notes_reach_the_stage_and_dropped_json(small_run, corpus, tmp_path):
-    from smartdpp.console import describe
-    from smartdpp.pipeline import execute
+    from smartdpp.run.pipeline import execute
+    from smartdpp.run.told import describe
 
     path = tmp_path / "in.jsonl"
     path.write_bytes(
@@ -516,8 +516,8 @@ def test_where_several_files_lie_is_no_part_of_a_run(small_run, corpus, tmp_path
 
 
 def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp_path):
-    from smartdpp.console import describe
-    from smartdpp.pipeline import execute
+    from smartdpp.run.pipeline import execute
+    from smartdpp.run.told import describe
 
     turns = [{"role": "user", "content": "What is odd?"}, {"role": "assistant", "content": "7", "thinking": "hm"}]
     held = jsonl(tmp_path / "held.jsonl", {"task": "parity", "messages": turns})

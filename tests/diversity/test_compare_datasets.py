@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from smartdpp.config import conf_dir
+from smartdpp.comparison.compare import compare, main, shown
+from smartdpp.comparison.sets import Rows, read
+from smartdpp.config.compose import conf_dir
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.diversity import AllMeasures, LogDetDistance
-from smartdpp.diversity.compare import compare, main, shown
-from smartdpp.diversity.sets import Rows, read
 
 SMALL = ["embedding=tfidf", "embedding.dim=12", "diversity.log_det.reference_seeds=[0,1]"]
 

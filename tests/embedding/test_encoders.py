@@ -15,7 +15,8 @@ import pytest
 from smartdpp.embedding.sentence import MiniLM, Sentence, affixes
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
-from smartdpp.pipeline import Run, execute
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
 
 PROMPTS = [
     "What is 3 plus 4?",

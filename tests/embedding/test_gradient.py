@@ -16,7 +16,7 @@ from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.shards import embed, load
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
-from smartdpp.store import read_json
+from smartdpp.store.disk import read_json
 
 N = 40
 ROWS = pa.table(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from smartdpp.embedding.hidden import Hidden
-from smartdpp.encode import encode
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
+from smartdpp.models.tokens import encode
 
 PROMPTS = ["Add 2 and 3", "Say <|im_end|> {{ 7*7 }}", "x", "Which of these is longest?" * 4, "Why?"]
 RESPONSES = ["5", "hi", "y" * 40, "ccc", "Because."]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from lm_eval.api.instance import Instance
 
-from smartdpp.encode import encode, encode_prompt
 from smartdpp.evaluation import language_model as module
 from smartdpp.evaluation.language_model import load
+from smartdpp.models.tokens import encode, encode_prompt
 
 from .lively import Lively
 

@@ -6,11 +6,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config import conf_dir, register
+from smartdpp.config.compose import conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.none import NoEvaluation
-from smartdpp.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute, prepare
 from tests.conftest import small
 
 

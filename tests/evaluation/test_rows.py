@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from smartdpp.console import describe
-from smartdpp.encode import encode
 from smartdpp.errors import InputError
 from smartdpp.evaluation.rows import evaluate_rows, evaluated
 from smartdpp.evaluation.scores import read_samples
+from smartdpp.models.tokens import encode
+from smartdpp.run.told import describe
 
 from .lively import Lively, row
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from smartdpp.encode import Encoded, encode
 from smartdpp.errors import InputError
 from smartdpp.gradient import fisher_rows, gradients, linear_layers, reduction
 from smartdpp.gradient.reductions import Sketch, _orthonormal
 from smartdpp.models import Tiny
+from smartdpp.models.tokens import Encoded, encode
 
 PINNED = [-0.801767, 0.202773, 0.143321]
 TEXTS = [("What is 3 plus 4?", "7"), ("", "a longer response"), ("Name a colour.", "red"), ("x" * 40, "y" * 9), ("Is 5 odd?", "yes")]

@@ -18,11 +18,11 @@ from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.functions.rows import Rows
 from smartdpp.greedy import partitions
-from smartdpp.greedy.spread import choose
 from smartdpp.runtime import using
 from smartdpp.runtime.local import Local
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.smart import Smart
+from smartdpp.strategies.spread import choose
 from smartdpp.strategies.submodular import Submodular
 from smartdpp.strategies.two_rounds import TwoRounds
 from smartdpp.types import Pool

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smartdpp.config import check, conf_dir, register
-from smartdpp.pipeline import Run
+from smartdpp.config.check import check
+from smartdpp.config.compose import conf_dir, register
+from smartdpp.run.cell import Run
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_names.json").read_text(encoding="utf-8"))
 CORPUS = '{"task": "t%d", "prompt": "p %d", "response": "r %d"}\n'

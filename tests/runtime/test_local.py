@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smartdpp.errors import InputError
-from smartdpp.pipeline import Run
+from smartdpp.run.cell import Run
 from smartdpp.runtime import current, using
 from smartdpp.runtime.cluster import Ray
 from smartdpp.runtime.local import Local

@@ -19,10 +19,11 @@ import pytest
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.greedy import maximize, partitions, spread
+from smartdpp.greedy import maximize, partitions
 from smartdpp.runtime import using
 from smartdpp.runtime.cluster import Ray
-from smartdpp.shards import run
+from smartdpp.runtime.shards import run
+from smartdpp.strategies import spread
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.smart import Smart
 from smartdpp.strategies.submodular import Submodular

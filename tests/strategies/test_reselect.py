@@ -11,9 +11,10 @@ from safetensors.numpy import load_file
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
-from smartdpp.mixture import read, selection
-from smartdpp.pipeline import Run, execute
-from smartdpp.store import read_json
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.store.disk import read_json
+from smartdpp.strategies.mixture import read, selection
 
 ROUNDS = (
     "strategy=reselect",
@@ -56,7 +57,7 @@ def test_every_round_continues_the_last_in_what_is_chosen_and_what_is_trained(sm
 
 
 def read_ids(run: Run) -> list[str]:
-    from smartdpp.pipeline import run_rows
+    from smartdpp.run.cell import run_rows
 
     return run_rows(run)["id"].to_pylist()
 
@@ -93,7 +94,7 @@ def test_one_round_is_the_strategy_itself(small_run: Callable[..., Run]) -> None
 
 
 def test_a_kill_between_rounds_costs_no_round(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from smartdpp import finetune
+    from smartdpp.finetune import finetune
 
     run = small_run(*ROUNDS)
     trained, train = [], finetune.train

@@ -1,0 +1,1 @@
+"""Datasets side by side without training: python -m smartdpp.diversity."""

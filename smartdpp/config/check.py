@@ -1,0 +1,230 @@
+"""The check of everything in the configuration before any work: every problem at once, each as one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from smartdpp.bounds import LARGEST_WHOLE, unusable
+from smartdpp.config import allowed
+from smartdpp.config.identity import container
+from smartdpp.config.misfits import misfits
+from smartdpp.config.schema import COMPONENTS, REPORT, UNTIL, Config, Parts, Price
+from smartdpp.corpus.build import Limits
+from smartdpp.errors import InputError
+from smartdpp.runtime.processes import too_many
+from smartdpp.store import place, remote
+from smartdpp.strategies.reselect import Reselect
+from smartdpp.strategies.targeted import Targeted
+
+RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys that hydra.utils.instantiate reads
+
+
+def check(cfg: DictConfig) -> Parts:
+    """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
+    plain = container(cfg)
+    if problems := list(_unknown(plain)):
+        raise InputError("\n".join(problems))
+    problems = [problem for group in COMPONENTS for problem in _signature_problems(group, plain[group], of_group(group))]
+    problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
+    problems += _parameter_problems("price", Price, plain["price"])
+    parts: dict[str, Any] = {}
+    if not problems:
+        for group in COMPONENTS:
+            try:
+                parts[group] = _instantiated(plain[group])
+            except InputError as error:
+                problems.append(str(error))
+        try:
+            parts["limits"] = Limits(**plain["pool"])
+            Price(**plain["price"])
+        except InputError as error:
+            problems.append(str(error))
+    shards_here = getattr(parts.get("runtime"), "rows_per_task", None) is None
+    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "tracker", "runtime"):
+        if group in parts:
+            problems += parts[group].check()
+            if (group == "recipe" or shards_here) and getattr(parts[group], "parallel", "") != "fsdp":  # which has its own, stricter check
+                problems += too_many(group, plain[group].get("processes", 1))
+    problems += misfits(parts, plain)
+    if isinstance(strategy := parts.get("strategy"), Targeted):
+        problems += strategy.query.check()
+    if isinstance(strategy, Reselect) and "embedding" in parts:
+        same = plain["embedding"].get("model") == plain["model"]
+        problems += strategy.check(parts["embedding"], plain["budget"], trained=same)
+    problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
+    problems += place.problems()
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
+    return Parts(**parts)
+
+
+def component(group: str, node: dict[str, Any]) -> Any:
+    """One component by itself, for commands that need no whole run. Raises InputError that lists what is wrong with it."""
+    if problems := list(_signature_problems(group, node, of_group(group))):
+        raise InputError("\n".join(problems))
+    return _instantiated(node)
+
+
+def of_group(group: str) -> Callable[[str], type]:
+    return functools.partial(allowed.component, group)
+
+
+def _unknown(plain: dict[str, Any]) -> Iterator[str]:
+    """Keys at the top that mean nothing, and those that are missing there."""
+    known = Config.__dataclass_fields__
+    for key in plain.keys() - known.keys():
+        yield f"{key}: there is no such key; {_hint(str(key), known)}"
+    for key in known.keys() - plain.keys() if not plain.keys() - known.keys() else ():
+        choice = f"choose an option with {key}=NAME" if key in COMPONENTS else f"give it with {key}=VALUE"
+        yield f"{key}: there is none; every run has one: {choice}"
+    for key in ("sizes", "report"):
+        if key in plain and (not isinstance(plain[key], dict) or next(_targets(plain[key]), None)):
+            yield f"{key}={plain[key]!r}: it is a mapping of values, in a study's YAML"
+    report = plain.get("report")
+    for key in report.keys() - REPORT if isinstance(report, dict) else ():
+        yield f"report.{key}: no report has it; {_hint(str(key), REPORT)}"
+
+
+def _instantiated(node: dict[str, Any]) -> Any:
+    """The component. What it refuses itself comes out as its own InputError, not as Hydra's."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, InputError):
+            raise
+        raise error.__cause__ from None
+
+
+def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> Iterator[str]:
+    """Every `_target_` below this node is a component of its place, its keys exist, none is missing, and the values have the annotated
+    types. ``kind`` gives the class of a target that may stand here."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        yield f"{where}: nothing chosen; choose an option with {where}=NAME"
+        return
+    try:
+        component = kind(str(node["_target_"]))
+    except InputError as error:
+        yield f"{where}._target_={error}"
+        return
+    given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    partial = bool(node.get("_partial_"))  # the function's first parameter, the features, comes when they are there
+    if partial != component.__module__.startswith("smartdpp.functions."):
+        yield f"{where}._partial_={node.get('_partial_')}: functions have _partial_: true, as in conf/function, and nothing else has it"
+        return
+    yield from _parameter_problems(where, component, given, partial=partial)
+
+
+def _parameter_problems(where: str, component: Any, given: Any, *, partial: bool = False) -> Iterator[str]:
+    parameters = dict(inspect.signature(component).parameters)
+    if partial:
+        parameters.pop(next(iter(parameters)))
+    if not isinstance(given, dict):
+        yield f"{where}={given!r}: it is a mapping of {', '.join(parameters)}"
+        return
+    for key, value in given.items():
+        if key not in parameters:
+            yield f"{where}.{key}: {component.__name__} has no parameter {key!r}; {_hint(str(key), parameters)}"
+        elif value == MISSING:
+            yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
+        elif isinstance(value, dict) and "_target_" in value:
+            yield from _signature_problems(f"{where}.{key}", value, functools.partial(allowed.nested, component, key))
+        elif named := next(_targets(value), None):
+            yield f"{where}.{key}: {named} is no value; components stand where a parameter is one, and nothing else is run"
+        else:
+            yield from _type_problems(f"{where}.{key}", component, key, value)
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given:
+            yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'no parameters'}"
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """What Hydra would run, or read as its own, at any depth of a value."""
+    if isinstance(value, dict):
+        yield from (f"{key}: {found}" for key, found in value.items() if key in RUN_BY_HYDRA)
+        value = list(value.values())
+    if isinstance(value, list):
+        for found in value:
+            yield from _targets(found)
+
+
+def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator[str]:
+    from pydantic import TypeAdapter, ValidationError
+
+    groups, classes = allowed.inside(component, key)
+    if groups or classes:
+        names = " or ".join([f"{group}@{where}=NAME" for group in groups] or [kind.__name__ for kind in classes])
+        yield f"{where}={value!r}: this is a component; choose one with {names}, with a + in front where it has none yet"
+        return
+    if wrong := next(unusable(value), None):
+        yield f"{where}: {wrong}"
+        return
+    holder = type("holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}})
+    said_by = (kind for kind in getattr(component, "__mro__", ()) if key in vars(kind).get("__annotations__", {}))
+    module = sys.modules[next(said_by, component).__module__]  # a parameter can be a base class's
+    hint = get_type_hints(holder, globalns=vars(module), include_extras=True)["value"]
+    kind: TypeAdapter[Any] = TypeAdapter(hint)
+    try:
+        kind.validate_python(value)
+        kind.validate_json(json.dumps(value), strict=True)  # no number for a truth, no text for a number: the value is used as it stands
+    except ValidationError as error:
+        mapping = f"; a mapping is written '{where}={{ours: theirs}}', in quotes" if error.errors()[0]["type"] == "dict_type" else ""
+        yield f"{where}={value!r}: {_said(error)}{mapping}"
+    except TypeError:  # an object that YAML can make and JSON cannot
+        yield f"{where}={value!r}: a {type(value).__name__} is no value here; put it in quotes to have it as text"
+
+
+def _said(error: Any) -> str:
+    """What pydantic found, once for each way in which a union could have been met."""
+    kinds = list(dict.fromkeys(problem["msg"].lower() for problem in error.errors()))
+    return " or ".join([kinds[0], *(kind.removeprefix("input should be ") for kind in kinds[1:])])
+
+
+def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
+    if plain["until"] not in UNTIL:
+        yield f"until={plain['until']}: choose one of {', '.join(UNTIL)}"
+    for name, least, right in (
+        ("budget", 1, "it must be at least 1 example"),
+        *((name, 0, f"it must be at least 0 and at most {LARGEST_WHOLE}") for name in ("seed", "select_seed", "train_seed")),
+    ):
+        value = plain[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            yield f"{name}={'null' if value is None else value}: it must be a whole number; give one with {name}=NUMBER"
+        elif not least <= value <= LARGEST_WHOLE:
+            yield f"{name}={value}: {right}"
+
+
+def _root_problems(root: str) -> Iterator[str]:
+    if root.startswith("~"):
+        yield f"root={root}: there is no user of that name on this machine; write the folder out"
+        return
+    folder = remote.folder(root).absolute()
+    for path in (folder / "store", folder / "runs", folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            yield f"root={root}: {path} is a link to {path.readlink()}, which is not there; make it, or choose another root"
+            return
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        yield f"root={root}: {existing} is not a folder"
+        return
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        yield f"root={root}: {existing} cannot be written ({error.strerror}); choose another folder with root=PATH"

@@ -1,0 +1,92 @@
+"""A run's identity, in one sentence: everything in the configuration is what the run *is*, except runtime, tracker, until, root,
+Hydra's own and what a study adds (size, sizes, price, report), which are how it is run. Paths do not
+count either: a file enters by its content.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from smartdpp.config.schema import GROUPS, HOW, PATHS, Parts
+from smartdpp.store.disk import digest
+from smartdpp.strategies.targeted import Targeted
+from smartdpp.types import Strategy
+
+READING = {"on_bad_row": "refuse", "max_line_mib": 4}  # of a corpus: no part of the identity at these defaults
+
+
+def container(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder, as in a shell."""
+    return at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
+
+
+def at_home(node: Any, key: str = "") -> Any:
+    """The same with the home folder for ``~`` in paths, by their names. A user whom the system does not know stays as written."""
+    if isinstance(node, dict):
+        return {name: at_home(value, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [at_home(value, key) for value in node]
+    return os.path.expanduser(node) if key in PATHS and isinstance(node, str) and node.startswith("~") else node
+
+
+def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """What the run is: the resolved configuration without HOW, with files by content and the budget only where it matters."""
+    plain = {key: value for key, value in container(cfg).items() if key not in HOW}
+    for group in ("embedding", "probe", "quality", "task_vector"):
+        plain[group].pop("processes", None)  # they share the same work
+    for name, usual in READING.items():
+        if plain["corpus"].get(name) == usual:
+            del plain["corpus"][name]  # what every corpus was read with before there was a choice
+    plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
+    plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
+    for group in GROUPS:
+        if group not in ("corpus", "evaluation", "tracker"):
+            plain[group] = with_content(plain[group], getattr(parts, group))
+    if isinstance(parts.strategy, Targeted):
+        plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
+    return without_paths(plain)
+
+
+def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
+    """A component's configuration with the fingerprint of the files that it, and every component inside it, reads: as ``content``."""
+    inside = {
+        key: with_content(value, getattr(component, key, None)) if isinstance(value, dict) and "_target_" in value else value
+        for key, value in node.items()
+    }
+    content = component.fingerprint() if hasattr(component, "fingerprint") else ""
+    return inside | ({"content": content} if content else {})
+
+
+def without_paths(node: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter), without
+    a name that only repeats such a path, and without the devices that do the work."""
+    here = {os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)}
+    if str(node.get("_target_")).startswith(("smartdpp.models.", "smartdpp.embedding.")):  # a file called as a hub's model is none
+        here = {value for value in here if Path(value).is_dir()}
+    here = {value for value in here if Path(value).exists() or (glob.has_magic(value) and glob.glob(value, recursive=True))}
+    lists = {key for key, value in node.items() if key == "path" and isinstance(value, list)}  # of files, whose content counts too
+    return {
+        key: without_paths(value) if isinstance(value, dict) else value
+        for key, value in node.items()
+        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here) and key not in ("devices", *lists)
+    }
+
+
+def uses_budget(strategy: Strategy) -> bool:
+    """False for `full` and `none`, whose size is the same under every budget."""
+    return strategy.size(1000, 1) != strategy.size(1000, 2)
+
+
+def slug(plain: dict[str, Any], names: dict[str, str]) -> str:
+    """A run directory's name: readable choices, then eight digits of the identity's hash."""
+    budget = "" if plain["budget"] is None else f"-b{plain['budget']}"
+    strategy, embedding = (
+        re.sub(r"[^\w.+-]+|^[.-]", "_", names[group]) for group in ("strategy", "embedding")
+    )  # below runs/, whatever they are
+    return f"{strategy}-{embedding}{budget}-s{plain['seed']}-{digest(plain)[:8]}"

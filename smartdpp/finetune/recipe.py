@@ -1,0 +1,91 @@
+"""A recipe's numbers, and what of them no training can have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from smartdpp.errors import InputError
+from smartdpp.finetune.steps import Deal
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """One training's numbers: ``ceil(epochs * rows / batch_size)`` optimiser steps, so equal budgets take equal steps."""
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    learning_rate: float = 5e-4
+    epochs: float = 1.0
+    batch_size: int = 8  # rows per optimiser step, over all processes
+    micro_batch_size: int = 8  # rows per forward pass and process, at most
+    weight_decay: float = 0.0
+    warmup: float = 0.03  # share of the steps; none where that rounds to 0 (see peak_share)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: float = 1.0
+    rank: int = 16  # LoRA and QLoRA only, as alpha, dropout and target_modules
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    gradient_checkpointing: bool = False
+    group_by_length: bool = True  # rows of similar length share a batch: a third less padding; batches come in random order
+    save_steps: int = 10  # optimiser steps between checkpoints
+    processes: int = 1
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # every process holds the whole model | its part of the weights, gradients and optimiser
+    loss: Literal["token", "example"] = "token"  # a step's loss is the mean over its response tokens | over its examples' own means
+
+    def __post_init__(self) -> None:
+        problems = [f"recipe.{name}={getattr(self, name)}: {right}" for name, right in _out_of_range(self)]
+        if problems:
+            raise InputError("\n".join(problems))
+        if self.parallel == "fsdp" and (self.method != "full" or self.processes == 1):
+            raise InputError(
+                f"recipe.parallel=fsdp shards the training of all weights over several processes, and recipe.method={self.method}, "
+                f"recipe.processes={self.processes}: use method=full and processes=N, or parallel=ddp"
+            )
+
+    @property
+    def deal(self) -> Deal:
+        return Deal(self.batch_size, self.micro_batch_size, self.processes)
+
+    def check(self) -> list[str]:
+        if self.method != "qlora" and self.parallel != "fsdp":
+            return []
+        import torch
+
+        if self.parallel == "fsdp":
+            gpus = torch.cuda.device_count()
+            needs = (
+                f"recipe.parallel=fsdp needs a CUDA device for each of its {self.processes} processes and this machine has {gpus or 'none'}"
+            )
+            return [] if gpus >= self.processes else [f"{needs}: choose recipe.processes to fit, or recipe.parallel=ddp"]
+        if not torch.cuda.is_available():
+            return ["recipe=qlora needs a CUDA device for its 4-bit weights and this machine has none: use recipe=lora"]
+        from importlib.util import find_spec
+
+        return [] if find_spec("bitsandbytes") else ["recipe=qlora needs bitsandbytes: pip install 'smartdpp[qlora]'"]
+
+    def steps(self, rows: int) -> int:
+        return math.ceil(self.epochs * rows / self.batch_size)
+
+
+def _out_of_range(recipe: Hyperparameters) -> Iterator[tuple[str, str]]:
+    """Every number of the recipe that no training can have, with what would be right."""
+    for name in ("batch_size", "micro_batch_size", "rank", "alpha", "save_steps", "processes"):
+        value = getattr(recipe, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield name, "it must be a whole number above 0"
+    for names, fits, right in (
+        (("learning_rate", "epochs", "max_grad_norm"), lambda value: 0 < value < math.inf, "it must be a finite number above 0"),
+        (("weight_decay",), lambda value: 0 <= value < math.inf, "it must be a finite number, at least 0"),
+        (("warmup",), lambda value: 0 <= value < 1, "it is a share of the steps: at least 0 and below 1 (0.03 is 3 % of them)"),
+        (("dropout",), lambda value: 0 <= value < 1, "it is a probability: at least 0 and below 1"),
+    ):
+        for name in names:
+            value = getattr(recipe, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):  # NaN fits nothing
+                yield name, right

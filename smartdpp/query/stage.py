@@ -1,0 +1,55 @@
+"""The query as an artifact, and the last check that nothing of it is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.corpus.notes import noted
+from smartdpp.embedding.tfidf import Tfidf
+from smartdpp.errors import InputError
+from smartdpp.store.disk import write_text
+from smartdpp.types import Embedding, Evaluation, Query, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = "query.jsonl"
+
+
+def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.Table, heldout: pa.Table, out: Path) -> dict[str, Any]:
+    """Writes ``query.jsonl`` and, row for row, ``X.npy`` float32[m, d]: the query in the space of the pool's embedding. Returns facts."""
+    import pyarrow as pa
+
+    with noted() as notes:
+        rows = query.rows(evaluation, heldout)
+    write_text(out / ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    X = np.asarray(embedding.prepare(pool)(pa.Table.from_pylist(rows)))
+    np.save(out / "X.npy", X, allow_pickle=False)
+    return {"n": len(rows), "d": X.shape[1], "tasks": len({row["task"] for row in rows}), "reading": notes.facts()}
+
+
+def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
+    """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts alone."""
+    unknown = embedding.unknown(pool, [row["prompt"] for row in rows]) if isinstance(embedding, Tfidf) else []
+    if not unknown:
+        return []
+    first = rows[unknown[0]]
+    return [
+        f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row {first['id']!r}, hold no word that "
+        "embedding=tfidf knows from the pool's prompts: leave them out, or choose an embedding that reads any text (embedding=minilm)."
+    ]
+
+
+def refuse_scored(directory: Path, scored: Iterable[str]) -> None:
+    """InputError if a document that was scored (by id) is in the query that ``build`` left in ``directory``."""
+    with (directory / ROWS).open(encoding="utf-8") as file:
+        leaked = sorted({json.loads(line)["id"] for line in file} & set(scored))
+    if leaked:
+        raise InputError(
+            f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit or strategy.query.per_task."
+        )

@@ -1,0 +1,203 @@
+"""One cell: its configuration, its components, and the artifacts that it names before they exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from smartdpp.config.identity import identity, slug
+from smartdpp.config.schema import Parts
+from smartdpp.evaluation.none import NoEvaluation
+from smartdpp.store import remote
+from smartdpp.store.artifact import Artifact
+from smartdpp.strategies.reselect import Reselect
+from smartdpp.strategies.targeted import Targeted
+
+# raised by hand when a stage's code changes what it writes
+VERSION = {
+    "corpus": 1,
+    "embedding": 1,
+    "signals": 2,
+    "task_vectors": 2,
+    "query": 1,
+    "mixture": 1,
+    "diversity": 2,
+    "adapter": 2,
+    "scores": 2,
+}
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of choosing and training. There is one, unless the strategy is `Reselect`; each goes on from the one before."""
+
+    number: int  # from 1
+    before: Round | None
+    embedding: Artifact  # what it looks at
+    mixture: Artifact  # with what the rounds before have chosen
+    adapter: Artifact
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell: its configuration, its components and where everything it makes will lie."""
+
+    cfg: DictConfig
+    parts: Parts
+    names: dict[str, str]  # group -> chosen option
+
+    @cached_property
+    def what(self) -> dict[str, Any]:
+        return identity(self.cfg, self.parts)
+
+    @cached_property
+    def slug(self) -> str:
+        return slug(self.what, self.names)
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of this machine that stands for ``root``."""
+        return remote.folder(self.cfg.root)
+
+    @property
+    def path(self) -> Path:
+        return self.root / "runs" / self.slug
+
+    @property
+    def done(self) -> bool:
+        return remote.exists(self.path / "result.json")
+
+    def _artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
+        keys = {name: artifact.key for name, artifact in inputs.items()}
+        return Artifact(self.root, stage, VERSION[stage], params, keys)
+
+    @cached_property
+    def corpus(self) -> Artifact:
+        what, evaluation = self.what, self.parts.evaluation
+        params = {
+            "corpus": what["corpus"],
+            "pool": what["pool"],
+            "model": what["model"],
+            "heldout": evaluation.split(),
+            "files": what["files"],
+        }
+        return self._artifact("corpus", params)
+
+    @property
+    def embedding(self) -> Artifact:
+        return self.rounds[0].embedding
+
+    @cached_property
+    def probe(self) -> Artifact:
+        return self._artifact("embedding", self.what["probe"], corpus=self.corpus)
+
+    @cached_property
+    def signals(self) -> dict[str, Artifact]:
+        """The passes over the model that the quality reads, by name; shared with every other quality that reads them."""
+        shared = {name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")}
+        return {name: self._artifact("signals", {"pass": name, **shared}, corpus=self.corpus) for name in self.parts.quality.passes}
+
+    @cached_property
+    def task_vectors(self) -> Artifact | None:
+        """None where the tasks are seen by the means of their embedding."""
+        if self.parts.task_vector.from_embedding:
+            return None
+        return self._artifact("task_vectors", self.what["task_vector"], corpus=self.corpus)
+
+    @cached_property
+    def query(self) -> Artifact | None:
+        """None where the selection has no target."""
+        if not isinstance(self.parts.strategy, Targeted):
+            return None
+        params = {name: self.what[name] for name in ("embedding", "evaluation")} | {"query": self.what["strategy"]["query"]}
+        return self._artifact("query", params, corpus=self.corpus)
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        strategy = self.parts.strategy
+        count, renew = (strategy.rounds, strategy.renew) if isinstance(strategy, Reselect) else (1, False)
+        chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
+        training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
+        shared = {"corpus": self.corpus, **self.signals}
+        shared |= {name: found for name, found in (("task_vectors", self.task_vectors), ("query", self.query)) if found}
+        rounds: list[Round] = []
+        for number in range(1, count + 1):
+            before = rounds[-1] if rounds else None
+            trained = {"adapter": before.adapter} if before and renew else {}
+            embedding = self._artifact("embedding", self.what["embedding"], corpus=self.corpus, **trained)
+            mixture = self._artifact(
+                "mixture",
+                chosen | ({"round": number} if count > 1 else {}),
+                embedding=embedding,
+                **shared,
+                **({"before": before.mixture} if before else {}),
+            )
+            adapter = self._artifact("adapter", training, mixture=mixture, **({"start": before.adapter} if before else {}))
+            rounds.append(Round(number, before, embedding, mixture, adapter))
+        return rounds
+
+    @property
+    def mixture(self) -> Artifact:
+        return self.rounds[-1].mixture
+
+    @cached_property
+    def diversity(self) -> Artifact:
+        return self._artifact("diversity", self.what["diversity"], mixture=self.mixture, probe=self.probe)
+
+    @property
+    def adapter(self) -> Artifact:
+        return self.rounds[-1].adapter
+
+    @cached_property
+    def base(self) -> Artifact:
+        return self._scores()
+
+    @cached_property
+    def scores(self) -> Artifact:
+        return self._scores(adapter=self.adapter) if self.trains else self.base
+
+    def _scores(self, **adapter: Artifact) -> Artifact:
+        return self._artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus, **adapter)
+
+    @property
+    def trains(self) -> bool:
+        """False for `none`: its scores are the base model's."""
+        return self.parts.strategy.size(1, 1) > 0
+
+    @property
+    def evaluates(self) -> bool:
+        """False for `evaluation=none`, which has no scores."""
+        return not isinstance(self.parts.evaluation, NoEvaluation)
+
+    def stages(self) -> dict[str, Artifact]:
+        """In the order they are made, under the names the terminal shows."""
+        scored = {"base scores": self.base} if self.evaluates else {}
+        stages = {"corpus": self.corpus, **scored, "embedding": self.embedding}
+        if self.probe.key != self.embedding.key:
+            stages["probe embedding"] = self.probe
+        stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
+        if self.task_vectors:
+            stages["task vectors"] = self.task_vectors
+        if self.query:
+            stages["query"] = self.query
+        for this, following in zip(self.rounds, self.rounds[1:], strict=False):
+            stages |= {f"mixture round {this.number}": this.mixture, f"adapter round {this.number}": this.adapter}
+            if following.embedding.key != this.embedding.key:
+                stages[f"embedding round {following.number}"] = following.embedding
+        stages["mixture"] = self.mixture
+        if self.trains:
+            stages |= {"diversity": self.diversity, "adapter": self.adapter}
+            stages |= {"scores": self.scores} if self.evaluates else {}
+        return stages
+
+
+def run_rows(run: Run, part: str = "data", columns: list[str] | None = None, without: Sequence[str] = ()) -> Any:
+    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table, of these columns or all but some."""
+    from smartdpp.corpus.build import read
+
+    return read(run.corpus.file(f"{part}.parquet"), columns, without)

@@ -1,0 +1,127 @@
+"""The closing table of a run: what was gained on each held-out task, from which mixture, at what cost, and where everything lies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from smartdpp.logs.visible import one_line
+from smartdpp.run.folder import artifacts as places
+from smartdpp.run.result import METRICS
+from smartdpp.run.told import cut, describe, not_evaluated
+from smartdpp.store.disk import read_json
+from smartdpp.store.remote import META, file, shown
+from smartdpp.strategies.mixture import read_tasks
+
+
+class Labels(dict[str, str]):
+    """What metrics are called; one of lm-eval's own by its name there."""
+
+    def __missing__(self, metric: str) -> str:
+        return metric.replace("_", " ")
+
+
+LABELS = Labels({"loss": "loss (nats/token)", "bits_per_byte": "bits per byte", "exact_match": "exact match", "rouge_l": "ROUGE-L"})
+SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
+
+
+def show(run: Path) -> None:
+    """Prints the run's tables from its files alone, so a cached run shows what a fresh one does."""
+    from rich.console import Console
+
+    row = read_json(run / "result.json")
+    artifacts = places(run)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
+    if "base scores" in artifacts:
+        console.print(_scores(row, artifacts))
+        for said in not_evaluated(read_json(file(artifacts["base scores"] / META))["facts"]):
+            console.print(f"held-out documents: {said}")
+    else:
+        console.print("nothing was evaluated (evaluation=none): there are no scores")
+    if row["n"]:
+        console.print(_mixture(row, artifacts))
+        console.print(_diversity(row))
+    for name in [name for name in artifacts if "embedding" in name]:
+        for said in cut(read_json(file(artifacts[name] / META))["facts"]):
+            console.print(f"{name}: {said}; they are longer than its encoder reads")
+    console.print(_cost(row, artifacts))
+    console.print(_paths(run, read_json(run / "artifacts.json")), soft_wrap=True)
+
+
+def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    from rich.table import Table
+
+    base = read_json(file(artifacts["base scores"] / "scores.json"))
+    tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
+    metrics = [m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])] or [row["score_metric"]]
+    table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
+    table.add_column("task")
+    table.add_column("n", justify="right")
+    for metric in metrics:
+        table.add_column(LABELS[metric], justify="right")
+    for task, scores in tuned["tasks"].items():
+        cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
+        table.add_row(one_line(task), str(scores["n"]), *cells)
+    table.add_section()
+    table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
+    table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))
+    table.add_row("change, paired", "", *(_interval(row, f"{metric}_change", "+.3f") for metric in metrics))
+    table.caption = "[95 % interval]: over documents within tasks, by bootstrap t; it holds for these tasks, and for one seed"
+    table.caption_justify = "left"
+    return table
+
+
+def _interval(row: dict[str, Any], name: str, form: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
+
+
+def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    from rich.table import Table
+
+    tasks = read_tasks(file(artifacts["mixture"] / "tasks.csv"))
+    chosen = tasks[tasks["selected"] > 0]
+    tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
+    title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, {row['tokens']} tokens"
+    table = Table(title=title, title_justify="left")
+    for column in ("task", "examples", "share", "of the task's pool"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task in chosen.head(SHOWN_TASKS).itertuples():
+        table.add_row(one_line(task.task), str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}")
+    if len(chosen) > SHOWN_TASKS:
+        rest = chosen.iloc[SHOWN_TASKS:]
+        table.add_row(f"and {len(rest)} more tasks", str(rest["selected"].sum()), f"{rest['share'].sum():.1%}", "")
+    return table
+
+
+def _diversity(row: dict[str, Any]) -> str:
+    facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
+    return f"{describe('diversity', facts) or 'diversity not measured'}; in {row['embedding@probe']}"
+
+
+def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="cost", title_justify="left")
+    for column in ("stage", "seconds in this run", "seconds when made", "peak memory (GiB)"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    total = 0.0
+    for name, path in artifacts.items():
+        meta, now = read_json(file(path / META)), row[f"seconds/{name}"]
+        total += now
+        table.add_row(name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}")
+    table.add_section()
+    table.add_row("total", f"{total:.1f}", "", "")
+    return table
+
+
+def _paths(run: Path, artifacts: dict[str, str]) -> str:
+    """artifacts: as they are written in artifacts.json."""
+    lines = [f"run       {shown(run)}  (result.json, run.log, .hydra/)"]
+    lines += [f"mixture   {artifacts['mixture']}/mixture.jsonl"]
+    if "adapter" in artifacts:
+        lines += [f"adapter   {artifacts['adapter']}"]
+    if "scores" in artifacts:
+        lines += [f"samples   {artifacts['scores']}/samples.jsonl"]
+    return "\n".join([*lines, f"report    python -m smartdpp.report {shown(run)}"])

@@ -1,0 +1,150 @@
+"""The mixture on disk: the selected examples in order, what each task gave, and a card that says where they come from.
+
+mixture.jsonl   one line per example: rank, gain, id, task, dataset, prompt, response, source, license
+tasks.csv       one line per task of the corpus: pool, selected, share
+rows.npy        int64[k], the examples' rows in the corpus's data.parquet
+README.md       dataset card
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.dtypes import StringDType
+
+from smartdpp.logs.visible import one_line
+from smartdpp.store.disk import write_text
+from smartdpp.types import Pool, Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
+
+
+def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[str, np.ndarray] | None = None) -> Pool:
+    """What strategies see of the corpus: rows is its table of n rows, X float32[n, d],
+    quality float64[n], task_vectors float32[p] by task."""
+    import pyarrow.compute as pc
+
+    tasks = pc.dictionary_encode(rows["task"]).combine_chunks()
+    template, names = rows["template"], tasks.dictionary.to_pylist()
+    return Pool(
+        ids=np.asarray(rows["id"].to_pylist(), dtype=StringDType()),  # of no fixed width: memory does not follow the longest
+        X=X,
+        task=tasks.indices.to_numpy().astype(np.int64),
+        names=names,
+        cost=rows["n_tokens"].to_numpy().astype(np.int64),
+        quality=quality,
+        template=None if template.null_count == len(rows) else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
+        task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
+    )
+
+
+def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Writes the files above, ``rows`` being the selected ones in its order; returns counts for the record."""
+    chosen = rows.select(COLUMNS).to_pylist()
+    lines = [{"rank": rank, "gain": float(gain), **row} for rank, (gain, row) in enumerate(zip(selection.gain, chosen, strict=True))]
+    write_text(out / "mixture.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    np.save(out / "rows.npy", selection.index.astype(np.int64), allow_pickle=False)
+    in_pool = Counter(pool.names[task] for task in pool.task)
+    selected = Counter(row["task"] for row in chosen)
+    _write_tasks(out / "tasks.csv", in_pool, selected)
+    tokens = int(pool.cost[selection.index].sum())
+    write_text(out / "README.md", _card(chosen, in_pool, selected, tokens, config))
+    counts = {"n": len(chosen), "n_pool": len(pool), "tasks": len(selected), "tasks_in_pool": len(in_pool), "tokens": tokens}
+    if pool.quality is None or np.ptp(pool.quality) == 0 or not chosen:  # a constant has nothing to tell
+        return counts | {"mean_quality": None, "mean_quality_in_pool": None}
+    return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
+
+
+def selection(directory: Path) -> Selection:
+    """What ``write`` was given."""
+    index = np.load(directory / "rows.npy", allow_pickle=False)
+    return Selection(index, np.asarray(read(directory)["gain"].to_pylist(), dtype=np.float64))
+
+
+def followed(before: Selection, after: Selection) -> Selection:
+    """Two rounds' selections as one."""
+    return Selection(np.concatenate([before.index, after.index]), np.concatenate([before.gain, after.gain]))
+
+
+def read(directory: Path) -> pa.Table:
+    """The mixture as a table in selection order."""
+    import pyarrow as pa
+
+    with (directory / "mixture.jsonl").open(encoding="utf-8") as file:
+        return pa.Table.from_pylist([json.loads(line) for line in file])
+
+
+def content(rows: pa.Table) -> str:
+    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in order; 16 hexadecimal digits."""
+    seen = hashlib.sha256()
+    for row in rows.to_pylist():
+        seen.update(json.dumps([row["prompt"], row["response"]]).encode())
+    return seen.hexdigest()[:16]
+
+
+def read_tasks(path: Path) -> pd.DataFrame:
+    """tasks.csv: task, pool, selected, share. A task's name stays text, whatever it looks like (NA, null, 007, two lines)."""
+    import pandas as pd
+
+    with path.open(encoding="utf-8", newline="") as file:  # pandas takes names for numbers or missing values, and ends a line at \r
+        tasks = pd.DataFrame(list(csv.DictReader(file)), columns=["task", "pool", "selected", "share"])
+    return tasks.astype({"pool": int, "selected": int, "share": float})
+
+
+def _write_tasks(path: Path, in_pool: Counter[str], selected: Counter[str]) -> None:
+    import pandas as pd
+
+    tasks = pd.DataFrame({"task": list(in_pool), "pool": list(in_pool.values()), "selected": [selected[task] for task in in_pool]})
+    tasks["share"] = tasks["selected"] / max(1, tasks["selected"].sum())
+    returns = any("\r" in task for task in in_pool)  # which Python's csv leaves unquoted, and then reads as the end of a line
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    write_text(path, tasks.sort_values(["selected", "task"], ascending=[False, True]).to_csv(index=False, quoting=quoting))
+
+
+def _cell(name: str) -> str:
+    return one_line(name).replace("|", "\\|")
+
+
+def _card(chosen: list[dict[str, Any]], in_pool: Counter[str], selected: Counter[str], tokens: int, config: dict[str, Any]) -> str:
+    def counts(column: str) -> str:
+        return "\n".join(f"| {_cell(name)} | {count} |" for name, count in Counter(str(row[column]) for row in chosen).most_common())
+
+    return f"""---
+configs:
+- config_name: default
+  data_files: mixture.jsonl
+---
+# An instruction-tuning mixture chosen by smartdpp
+
+{len(chosen)} of {sum(in_pool.values())} examples from {len(selected)} of {len(in_pool)} tasks, {tokens} tokens;
+strategy `{config["strategy"]["_target_"]}`, budget {config["budget"]}, select seed {config["select_seed"]}.
+`mixture.jsonl` is in the order of selection.
+
+| licence | examples |
+|---|---|
+{counts("license")}
+
+| source | examples |
+|---|---|
+{counts("source")}
+
+| task | examples |
+|---|---|
+{counts("task")}
+
+The choice, in full:
+
+```json
+{json.dumps({key: config[key] for key in ("corpus", "pool", "embedding", "quality", "strategy", "budget", "select_seed")}, indent=1)}
+```
+"""

@@ -1,0 +1,1 @@
+"""A study: its cells, their results in one table, what was swept, and correlations over them."""
