@@ -11,15 +11,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smartdpp.errors import InputError
 from smartdpp.logs.redact import redact, redacted
-from smartdpp.report.content import Fold, Picture, Table
 from smartdpp.run import tracked
 from smartdpp.store import remote
 from smartdpp.store.disk import disk_errors, read_json
@@ -28,7 +27,7 @@ from smartdpp.store.locks import lock
 if TYPE_CHECKING:
     import pandas as pd
 
-    from smartdpp.report.content import Block, Report
+    from smartdpp.figures import Drawing
 
 log = logging.getLogger("smartdpp.track")  # also as a command
 MODES = {
@@ -38,6 +37,17 @@ MODES = {
     "dryrun": "offline",
     "run": "online",
 }  # the last two: wandb's older
+
+
+class Report(Protocol):
+    """What of a study's report is mirrored: see smartdpp.report.content."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def states(self) -> dict[str, int]: ...
+    def tables(self) -> Iterable[tuple[str, pd.DataFrame]]: ...
+    def drawings(self) -> Iterable[tuple[str, Drawing]]: ...
 
 
 @dataclass(frozen=True)
@@ -113,13 +123,8 @@ class Wandb:
                 return
             logged: dict[str, Any] = {"report": wandb.Html((out / "report.html").read_text(encoding="utf-8"), inject=False)}
             logged |= {f"cells/{state}": count for state, count in report.states.items()}
-            for section in report.sections:
-                for key, block in _named(section.title, section.blocks):
-                    logged[key] = (
-                        wandb.Table(dataframe=block.frame.astype(str))
-                        if isinstance(block, Table)
-                        else wandb.Image(str(out / f"{block.drawing.name}.png"), caption=block.drawing.alt)
-                    )
+            logged |= {key: wandb.Table(dataframe=frame.astype(str)) for key, frame in report.tables()}
+            logged |= {key: wandb.Image(str(out / f"{one.name}.png"), caption=one.alt) for key, one in report.drawings()}
             session.log(logged)
 
     def _mode(self) -> str:
@@ -168,19 +173,6 @@ def study_name() -> str | None:
 
     name = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
     return None if name == "config" else name
-
-
-def _named(title: str, blocks: tuple[Block, ...]) -> Iterator[tuple[str, Table | Picture]]:
-    """Each table and figure with the name it gets: the titles above it; a number where several tables share them."""
-    tables = 0
-    for block in blocks:
-        if isinstance(block, Fold):
-            yield from _named(f"{title}/{block.title}", block.blocks)
-        elif isinstance(block, Picture):
-            yield f"{title}/{block.drawing.name}", block
-        elif isinstance(block, Table) and len(block.frame):
-            tables += 1
-            yield f"{title}/table" + (f" {tables}" if tables > 1 else ""), block
 
 
 def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

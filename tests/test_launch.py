@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.errors import Diverged, InputError
 from smartdpp.models import Tiny
-from smartdpp.runtime.processes import LAUNCHED_BY, REFUSED, as_config, launch, refusals, refuse_other_launchers, too_many
+from smartdpp.runtime.processes import REFUSED, as_config, launch, refusals, refuse_other_launchers, too_many
+from smartdpp.store.place import LAUNCHED_BY
 
 
 def test_a_component_is_made_again_from_its_configuration() -> None:

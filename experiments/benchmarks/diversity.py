@@ -98,8 +98,8 @@ def main() -> None:
     import pandas as pd
     from tqdm import tqdm
 
+    from smartdpp.comparison.command import node as node_of
     from smartdpp.comparison.compare import COLUMNS, compare, markdown, shown
-    from smartdpp.comparison.compare import node as node_of
     from smartdpp.comparison.figure import draw
     from smartdpp.comparison.sets import Rows, embed, read
     from smartdpp.config.check import component

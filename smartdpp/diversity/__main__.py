@@ -1,8 +1,8 @@
-"""``python -m smartdpp.diversity``: see smartdpp.comparison.compare."""
+"""``python -m smartdpp.diversity``: see smartdpp.comparison.command."""
 
 import sys
 
-from smartdpp.comparison.compare import main
+from smartdpp.comparison.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

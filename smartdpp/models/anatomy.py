@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
-from smartdpp.store.content import commit, folder_hash
+from smartdpp.store.content import folder_hash
 from smartdpp.store.disk import digest, read_json, write_json
 from smartdpp.store.place import cache_dir
 
@@ -64,23 +63,26 @@ class Anatomy:
     scores: bool = True  # keeps keys and values, from which several answers to one prompt go on
 
 
+@runtime_checkable
+class Known(Protocol):
+    """A model that says what it is made of; a class of the user's own need not."""
+
+    def anatomy(self) -> Anatomy | None:
+        """None where the model is not on this machine."""
+        ...
+
+
 def anatomy(model: Any) -> Anatomy | None:
-    """None where the model is not on this machine, or is a class of the user's own."""
-    match model:
-        case Finetuned():
-            return anatomy(model.base)
-        case SmolLM2():
-            return _llama(layers=30, hidden=576, inner=1536, keys=192, vocabulary=49152, limit=8192)
-        case Tiny():
-            h = model.hidden_size
-            return _llama(layers=model.num_layers, hidden=h, inner=2 * h, keys=h // 4 * 2, vocabulary=259, limit=2048)
-        case Hub():
-            folder = model.folder() or _snapshot(model.path, commit(model.path, model.revision))
-            return None if folder is None or not (folder / "config.json").is_file() else _remembered(folder, model.trust_remote_code)
-    return None
+    """None where the model is not on this machine, or does not say."""
+    return model.anatomy() if isinstance(model, Known) else None
 
 
-def _llama(layers: int, hidden: int, inner: int, keys: int, vocabulary: int, limit: int) -> Anatomy:
+def of_folder(folder: Path | None, trust_remote_code: bool) -> Anatomy | None:
+    """Of the model in a folder as save_pretrained writes it; None where there is none."""
+    return None if folder is None or not (folder / "config.json").is_file() else _remembered(folder, trust_remote_code)
+
+
+def llama(layers: int, hidden: int, inner: int, keys: int, vocabulary: int, limit: int) -> Anatomy:
     """Of our packaged models, which are Llamas with tied embeddings, without asking transformers."""
     block = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
     names = [f"model.layers.{i}.{part}.{name}" for i in range(layers) for part, names in block.items() for name in names]
@@ -161,21 +163,7 @@ def _header(path: Path) -> tuple[list[list[int]], int] | None:
         return None
 
 
-def model_problems(model: Hub) -> list[str]:
-    """All that is known to be wrong with a model by itself."""
-    folder = model.folder()
-    said = folder_problems(folder) if folder else []
-    adapter = folder is not None and (folder / "adapter_config.json").exists()
-    if not adapter and (found := anatomy(model)):
-        said += found.problems
-        if folder and not found.problems:
-            said += _headless(folder, found)
-        if model.format == "chat" and found.chat:
-            said.append(f"cannot be used with model.format=chat, as {found.chat}: use model.format=plain")
-    return [f"model.path={model.path} {problem}" for problem in dict.fromkeys(said)]
-
-
-def _headless(folder: Path, found: Anatomy) -> Iterator[str]:
+def headless(folder: Path, found: Anatomy) -> Iterator[str]:
     """A classifier's or an encoder's weights have one matrix as long as the vocabulary, the embedding; predictions take another."""
     shapes = [shape for path in folder.glob("*.safetensors") for shape in (_header(path) or ([], 0))[0]]
     if shapes and not found.tied and not found.packed and sum(len(s) == 2 and s[0] == found.vocabulary for s in shapes) == 1:
@@ -183,7 +171,7 @@ def _headless(folder: Path, found: Anatomy) -> Iterator[str]:
 
 
 @cache
-def _snapshot(name: str, revision: str | None) -> Path | None:
+def snapshot(name: str, revision: str | None) -> Path | None:
     """Where the hub's cache has this commit of a model, or some of its files."""
     from huggingface_hub import try_to_load_from_cache
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.models.anatomy import Anatomy, anatomy
+from smartdpp.store.content import model_content
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,9 +32,10 @@ class Finetuned:
         return list(self.base.check())
 
     def fingerprint(self) -> str:
-        from smartdpp.store.content import model_content
-
         return model_content(Path(self.adapter).expanduser())
+
+    def anatomy(self) -> Anatomy | None:
+        return anatomy(self.base)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.base.tokenizer()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.errors import InputError
+from smartdpp.models.anatomy import Anatomy, folder_problems, headless, of_folder, snapshot
+from smartdpp.models.loading import refuse_not_finite, tokenizer_of
+from smartdpp.store.content import commit, model_content
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from smartdpp.models.loading import refuse_not_finite, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,28 @@ class Hub:
     trust_remote_code: bool = False
 
     def check(self) -> list[str]:
-        from smartdpp.models.anatomy import model_problems
-
         if self.path.startswith((".", "/", "~")) and self.folder() is None:
             return [f"model.path={self.path}: there is no such folder; give one made by save_pretrained, or a hub name like org/model"]
-        return model_problems(self)
+        return [f"model.path={self.path} {problem}" for problem in dict.fromkeys(self._problems())]
+
+    def _problems(self) -> Iterator[str]:
+        folder = self.folder()
+        if folder:
+            yield from folder_problems(folder)
+            if (folder / "adapter_config.json").exists():
+                return
+        if known := self.anatomy():
+            yield from known.problems
+            if folder and not known.problems:
+                yield from headless(folder, known)
+            if self.format == "chat" and known.chat:
+                yield f"cannot be used with model.format=chat, as {known.chat}: use model.format=plain"
+
+    def anatomy(self) -> Anatomy | None:
+        return of_folder(self.folder() or snapshot(self.path, commit(self.path, self.revision)), self.trust_remote_code)
 
     def fingerprint(self) -> str:
         """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty where it is not known."""
-        from smartdpp.store.content import commit, model_content
-
         folder = self.folder()
         return model_content(folder) if folder else commit(self.path, self.revision) or ""
 
@@ -61,8 +76,6 @@ class Hub:
 
     def source(self) -> dict[str, Any]:
         """What ``from_pretrained`` wants to know: on the hub, the very commit that the fingerprint names."""
-        from smartdpp.store.content import commit
-
         folder = self.folder()
         revision = None if folder else commit(self.path, self.revision) or self.revision
         path = str(folder or self.path)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from smartdpp.models.anatomy import Anatomy, llama
+from smartdpp.models.loading import tokenizer_of
 from smartdpp.models.wheels import converted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from smartdpp.models.loading import tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class SmolLM2:
 
     def fingerprint(self) -> str:
         return ""  # the parameters say it all
+
+    def anatomy(self) -> Anatomy:
+        return llama(layers=30, hidden=576, inner=1536, keys=192, vocabulary=49152, limit=8192)
 
     def path(self) -> Path:
         return converted(

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.bounds import Count, Seed
+from smartdpp.models.anatomy import Anatomy, llama
+from smartdpp.models.loading import tokenizer_of
+from smartdpp.store.artifact import publish
 from smartdpp.store.place import cache_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from smartdpp.models.loading import tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Tiny:
     def fingerprint(self) -> str:
         return ""  # the parameters say it all
 
+    def anatomy(self) -> Anatomy:
+        h = self.hidden_size
+        return llama(layers=self.num_layers, hidden=h, inner=2 * h, keys=h // 4 * 2, vocabulary=259, limit=2048)
+
     def path(self) -> Path:
         return _tiny(self.hidden_size, self.num_layers, self.seed)
 
@@ -43,8 +49,6 @@ class Tiny:
 
 
 def _tiny(hidden_size: int, num_layers: int, seed: int) -> Path:
-    from smartdpp.store.artifact import publish
-
     path = cache_dir() / "models" / f"tiny-{hidden_size}x{num_layers}-{seed}"
 
     def build(out: Path) -> dict[str, Any]:

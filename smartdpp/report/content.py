@@ -5,6 +5,7 @@ Cells of tables and texts are plain strings that may hold data (task names, prom
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,31 @@ class Report:
     cards: tuple[Card, ...]
     states: dict[str, int]  # state to number of cells
     sections: tuple[Section, ...]
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Every table that has rows, by the titles above it; with a number where several share them."""
+        for section in self.sections:
+            yield from _tables(section.title, section.blocks)
+
+    def drawings(self) -> Iterator[tuple[str, Drawing]]:
+        """Every figure, by the titles above it and its own name."""
+        for section in self.sections:
+            yield from _drawings(section.title, section.blocks)
+
+
+def _tables(title: str, blocks: tuple[Block, ...]) -> Iterator[tuple[str, pd.DataFrame]]:
+    found = 0
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from _tables(f"{title}/{block.title}", block.blocks)
+        elif isinstance(block, Table) and len(block.frame):
+            found += 1
+            yield f"{title}/table" + (f" {found}" if found > 1 else ""), block.frame
+
+
+def _drawings(title: str, blocks: tuple[Block, ...]) -> Iterator[tuple[str, Drawing]]:
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from _drawings(f"{title}/{block.title}", block.blocks)
+        elif isinstance(block, Picture):
+            yield f"{title}/{block.drawing.name}", block.drawing

@@ -19,9 +19,9 @@ from typing import Any
 from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.runtime.gpus import visible
 from smartdpp.store.disk import read_json, write_json
+from smartdpp.store.place import LAUNCHED_BY
 
 REFUSED = "refused.json"  # a process's InputError, on its way to the process that launched it
-LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"
 LOOK = 1.0  # seconds between looks at whether that process lives
 
 

@@ -18,9 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from smartdpp.runtime.processes import LAUNCHED_BY
 from smartdpp.store.disk import file_hash, write_text
-from smartdpp.store.place import cache_dir
+from smartdpp.store.place import LAUNCHED_BY, cache_dir
 
 log = logging.getLogger(__name__)
 

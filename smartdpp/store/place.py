@@ -17,6 +17,7 @@ from pathlib import Path
 
 from smartdpp.errors import InputError
 
+LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"  # set in a process that another one of ours launched: its id
 CACHES = {  # variable: its folder below the cache, and where the library keeps it otherwise, if that may hold something worth keeping
     "NUMBA_CACHE_DIR": ("numba", None),
     "MPLCONFIGDIR": ("matplotlib", None),

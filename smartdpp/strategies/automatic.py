@@ -19,19 +19,16 @@ and there is nothing to tune.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.strategies.canonical import by_task
-from smartdpp.types import Pool
-
-if TYPE_CHECKING:
-    from smartdpp.strategies.smart import Smart
+from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +49,28 @@ class Auto:
             raise InputError(f"candidates is {self.candidates}: name at least one of {', '.join(FUNCTIONS)}.")
 
 
-def decide(smart: Smart, pool: Pool, budget: int) -> Smart:
+class TwoStage(Protocol):
+    """What is asked of a strategy that chooses tasks, then examples of each: smartdpp.strategies.smart.Smart."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def tasks(self) -> Any: ...
+    @property
+    def instances(self) -> Any: ...
+    @property
+    def num_tasks(self) -> int | Literal["auto"] | None: ...
+    def task_budgets(self, pool: Pool, budget: int, *, warn: bool = True) -> Any: ...
+    def plan(self, pool: Pool, stage1: Any) -> list[tuple[int, np.ndarray, int]]: ...
+    def orders(self, pool: Pool, pieces: Sequence[tuple[int, np.ndarray, int]]) -> list[Selection]: ...
+
+
+S = TypeVar("S", bound=TwoStage)
+
+
+def decide(smart: S, pool: Pool, budget: int) -> S:
     """``smart`` with nothing left open. Raises InputError where no candidate can be made."""
-    best: tuple[float, list[Smart], np.ndarray] | None = None
+    best: tuple[float, list[S], np.ndarray] | None = None
     refusal: InputError | None = None
     for first, second in ((f1, f2) for f2 in _named(smart.instances) for f1 in _named(smart.tasks)):
         choices, plans = [], []
@@ -89,7 +105,7 @@ def decide(smart: Smart, pool: Pool, budget: int) -> Smart:
     return chosen
 
 
-def nearness(pool: Pool, smart: Smart, plans: list[list[tuple[int, np.ndarray, int]]]) -> np.ndarray:
+def nearness(pool: Pool, smart: TwoStage, plans: list[list[tuple[int, np.ndarray, int]]]) -> np.ndarray:
     """float64[number of plans, T]: c_t of every plan's mixture, the plans being those of `Smart.plan` with the same f2.
 
     A task's order is made once, for the largest number any plan takes of it: the others take a prefix.
@@ -124,7 +140,7 @@ def smallest_within_one_error(c: np.ndarray) -> int:
     return int(np.flatnonzero(loss.mean(axis=1) <= error)[0])
 
 
-def _grid(smart: Smart, pool: Pool) -> Iterator[int | None]:
+def _grid(smart: TwoStage, pool: Pool) -> Iterator[int | None]:
     """M' to try, ascending."""
     if smart.num_tasks != "auto":
         yield smart.num_tasks

@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from smartdpp.comparison.compare import compare, main, shown
+from smartdpp.comparison.command import main
+from smartdpp.comparison.compare import compare, shown
 from smartdpp.comparison.sets import Rows, read
 from smartdpp.config.compose import conf_dir
 from smartdpp.corpus.jsonl import Jsonl
