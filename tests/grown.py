@@ -17,7 +17,7 @@ import torch
 
 from smartdpp.diversity import LogDetDistance
 from smartdpp.embedding.tfidf import Tfidf
-from smartdpp.functions import FacilityLocation, GraphCut, LogDet, sweeps
+from smartdpp.functions import FacilityLocation, GraphCut, LogDet, loops
 from smartdpp.greedy import maximize
 from smartdpp.run import memory
 from smartdpp.runtime.shards import run
@@ -28,7 +28,7 @@ from smartdpp.strategies.submodular import Submodular
 from smartdpp.strategies.two_rounds import TwoRounds
 from smartdpp.types import Pool
 
-LOADED = (sklearn, torch, sweeps)  # a stage's growth without what it imports
+LOADED = (sklearn, torch, loops)  # a stage's growth without what it imports
 N, D, BUDGET = 8000, 256, 1000
 
 

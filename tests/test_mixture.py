@@ -76,7 +76,7 @@ def test_a_mixtures_content_is_its_prompts_and_responses_in_order() -> None:
 def test_memory_does_not_follow_the_longest_id() -> None:
     import tracemalloc
 
-    from smartdpp.strategies.canonical import by_id
+    from smartdpp.strategies.pool_order import by_id
     from smartdpp.task_vectors.task2vec import sample
 
     n = 300

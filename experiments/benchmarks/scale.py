@@ -115,7 +115,7 @@ def work(what: str, how: str, X: np.ndarray, k: int, options: argparse.Namespace
 
 def over_shares(make: Callable[[Any], Any], how: str, X: np.ndarray, k: int, parts: int) -> Callable[[], dict[str, Any]]:
     """Setting up is told apart: of a Ray cluster it is starting the processes and reading the rows."""
-    from smartdpp.functions.rows import Rows
+    from smartdpp.functions.lazy import LazyRows
     from smartdpp.functions.subset import subset
     from smartdpp.greedy import partitions
     from smartdpp.runtime.cluster import Ray
@@ -124,7 +124,7 @@ def over_shares(make: Callable[[Any], Any], how: str, X: np.ndarray, k: int, par
     if how == "ray":
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the workers import this checkout
         runtime: Any = Ray(cpus=min(1.0, (os.cpu_count() or 1) / parts))
-        function = make(Rows(X, np.arange(len(X))))
+        function = make(LazyRows(X, np.arange(len(X))))
         with runtime.connected():  # what a cluster takes to start is no part of a case
             pass
     else:

@@ -43,9 +43,9 @@ class Coverage:
     def __init__(self, function: FacilityLocation, double: int = DOUBLE) -> None:
         import torch
 
-        from smartdpp.functions import sweeps
+        from smartdpp.functions import loops
 
-        self.sweeps = sweeps
+        self.loops = loops
         self.workers = torch.get_num_threads()
         self.threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None  # they sleep in between, where OpenMP's would spin
         self.lock = Lock()
@@ -61,7 +61,7 @@ class Coverage:
         self.started = False
         self.size = np.full(n, -1, dtype=np.int32)  # of a compressed row; -1: not kept
         if function.neighbors is not None:
-            from smartdpp.functions.neighbours import columns
+            from smartdpp.functions.neighbors import columns
 
             self.begin, self.size, self.entry, self.value = columns(self.features, function.neighbors)
             self.V: Any = None
@@ -142,7 +142,7 @@ class Coverage:
         gain = np.empty(len(rows))
 
         def work(s: slice) -> None:
-            self.sweeps.sparse(rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s])
+            self.loops.sparse(rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s])
 
         self.share(len(rows), int(self.size[rows].sum(dtype=np.int64)), work)
         self.widest = int(self.size[rows].max())
@@ -151,7 +151,7 @@ class Coverage:
     def sums(self, tile: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gains of these ``rows`` of a tile of the kernel, and how many entries each has above ``best``."""
         gain, count = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
-        self.share(len(rows), len(rows) * self.n, lambda s: self.sweeps.dense(tile, rows[s], self.best, self.margin, gain[s], count[s]))
+        self.share(len(rows), len(rows) * self.n, lambda s: self.loops.dense(tile, rows[s], self.best, self.margin, gain[s], count[s]))
         self.widest = int(count.max())
         return gain, count
 
@@ -170,12 +170,12 @@ class Coverage:
             return gain, count
         idle = self.used - int(self.size[self.size >= 0].sum(dtype=np.int64))  # what shrunk rows have left
         if self.used + need[-1] > len(self.entry) and idle > IDLE * len(self.entry):
-            self.used = self.sweeps.compact(np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value)
+            self.used = self.loops.compact(np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value)
         kept = kept[self.used + need <= len(self.entry)]
         if not kept.size:
             return gain, count
         begin = self.used + need[: len(kept)] - count[kept] - 1
-        compress = self.sweeps.compress if count[kept].mean() > SPARSE * self.n else self.sweeps.compress_sparse
+        compress = self.loops.compress if count[kept].mean() > SPARSE * self.n else self.loops.compress_sparse
         self.share(
             len(kept), len(kept) * self.n, lambda s: compress(tile, self.best, self.margin, rows[kept[s]], begin[s], self.entry, self.value)
         )
@@ -200,7 +200,7 @@ class Coverage:
         """Rows ``part`` of the tile at (a, b) give to the gains of their rows and columns."""
         rows, columns = slice(a + part.start, a + part.stop), slice(b, b + s.shape[1])
         of_rows, of_columns = np.zeros(part.stop - part.start), np.zeros(s.shape[1], dtype=s.dtype)
-        self.sweeps.square(s[part], self.best[rows], self.best[columns], of_rows, of_columns, a == b)
+        self.loops.square(s[part], self.best[rows], self.best[columns], of_rows, of_columns, a == b)
         with self.lock:
             gain[rows] += of_rows
             gain[columns] += of_columns
@@ -230,10 +230,10 @@ class Coverage:
     def add(self, index: np.ndarray) -> None:
         for j in index:
             if self.size[j] >= 0:
-                self.sweeps.raise_best(j, self.begin, self.size, self.entry, self.value, self.best, self.holder)
+                self.loops.raise_best(j, self.begin, self.size, self.entry, self.value, self.best, self.holder)
             else:
                 row = self.kernel(np.array([j]))[0] if self.whole is None else self.whole[j]
-                self.sweeps.raise_best_dense(j, row, self.best, self.holder)
+                self.loops.raise_best_dense(j, row, self.best, self.holder)
         self.started = True
 
     def mark(self) -> Any:

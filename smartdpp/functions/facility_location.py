@@ -21,7 +21,7 @@ from smartdpp.functions.order import checked
 if TYPE_CHECKING:
     import torch
 
-    from smartdpp.greedy.windows import State
+    from smartdpp.greedy.exact import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +78,12 @@ class FacilityLocation:
         return float(sum((self.features.rows(piece) @ Y.T).amax(1).clamp_(min=0).sum() for piece in self.features.blocks()))
 
     def state(self, budget: int) -> State:
-        """A greedy run's state: see smartdpp.greedy.windows."""
+        """A greedy run's state: see smartdpp.greedy.exact."""
         from smartdpp.functions.coverage import Coverage
-        from smartdpp.functions.reach import Reach
+        from smartdpp.functions.point_coverage import PointCoverage
 
         if self.features.device.type == "cpu":
             return Coverage(self)
         if self.neighbors is not None:
             raise InputError("neighbors is for features in host memory; on a device the exact function is fast: set neighbors to null.")
-        return Reach(self.features, self.features)
+        return PointCoverage(self.features, self.features)

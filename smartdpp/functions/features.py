@@ -1,6 +1,6 @@
 """The feature matrix behind every function: checked once, read in place, normalised in float64 on the way out.
 
-Rows come from numpy (a read-only memory map too) or torch, on whatever device they live, or are read when they are first used (Rows). A
+Rows come from numpy (a read-only memory map too) or torch, on whatever device they live, or are read when they are first used (LazyRows). A
 matrix of moderate size is kept as a normalised copy in the precision that is asked for; of a larger one only the reciprocal norms are kept,
 and rows are normalised block by block as they are used.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.functions.rows import Rows
+from smartdpp.functions.lazy import LazyRows
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class Features:
     @cached_property
     def tensor(self) -> torch.Tensor:
         """The matrix as given, (n, d), sharing its memory. InputError if it is not 2-d, numeric and non-empty."""
-        if isinstance(self.X, Rows):
+        if isinstance(self.X, LazyRows):
             return Features(self.X.read(), self.unit).tensor
         if not isinstance(self.X, np.ndarray) and not ("torch" in sys.modules and isinstance(self.X, sys.modules["torch"].Tensor)):
             raise InputError(f"Features must be a numpy array or a torch tensor of shape (n, d), not {type(self.X).__name__}.")
@@ -63,7 +63,7 @@ class Features:
 
     @property
     def shape(self) -> tuple[int, int]:
-        if isinstance(self.X, Rows):
+        if isinstance(self.X, LazyRows):
             return self.X.shape
         n, d = self.tensor.shape
         return n, d

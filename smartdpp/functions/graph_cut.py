@@ -63,7 +63,7 @@ class GraphCut:
         return float(x @ self.features.total - self.lam * x @ x)
 
     def state(self, budget: int) -> GraphCutState:
-        """A greedy run's state: see smartdpp.greedy.windows."""
+        """A greedy run's state: see smartdpp.greedy.exact."""
         return GraphCutState(self)
 
 

@@ -143,7 +143,7 @@ class LogDet:
         return Dual(self, subset) if self.kernel in ("cosine", "linear") else Primal(self, capacity, subset)
 
     def state(self, budget: int) -> LogDetState:
-        """A greedy run's state: see smartdpp.greedy.windows."""
+        """A greedy run's state: see smartdpp.greedy.exact."""
         return LogDetState(self, budget)
 
 

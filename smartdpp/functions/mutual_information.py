@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from smartdpp.functions.graph_cut import GraphCutState
-    from smartdpp.functions.reach import Reach
+    from smartdpp.functions.point_coverage import PointCoverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,11 @@ class FLQMI:
         """f of the chosen rows ``index`` (int[k], distinct)."""
         return float(self.gains(index).sum())
 
-    def state(self, budget: int) -> Reach:
-        """A greedy run's state: see smartdpp.greedy.windows."""
-        from smartdpp.functions.reach import Reach
+    def state(self, budget: int) -> PointCoverage:
+        """A greedy run's state: see smartdpp.greedy.exact."""
+        from smartdpp.functions.point_coverage import PointCoverage
 
-        return Reach(self.features, self.query, bonus=self.bonus)
+        return PointCoverage(self.features, self.query, bonus=self.bonus)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +125,11 @@ class FLVMI:
         """f of the chosen rows ``index`` (int[k], distinct)."""
         return float(self.gains(index).sum())
 
-    def state(self, budget: int) -> Reach:
-        """A greedy run's state: see smartdpp.greedy.windows."""
-        from smartdpp.functions.reach import Reach
+    def state(self, budget: int) -> PointCoverage:
+        """A greedy run's state: see smartdpp.greedy.exact."""
+        from smartdpp.functions.point_coverage import PointCoverage
 
-        return Reach(self.features, self.features, cap=self.cap)
+        return PointCoverage(self.features, self.features, cap=self.cap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ class GCMI:
         return self.cut.value(index)
 
     def state(self, budget: int) -> GraphCutState:
-        """A greedy run's state: see smartdpp.greedy.windows."""
+        """A greedy run's state: see smartdpp.greedy.exact."""
         return self.cut.state(budget)
 
 

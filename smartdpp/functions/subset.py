@@ -10,16 +10,16 @@ import numpy as np
 
 from smartdpp.functions.facility_location import FacilityLocation
 from smartdpp.functions.graph_cut import GraphCut
+from smartdpp.functions.lazy import LazyRows
 from smartdpp.functions.logdet import LogDet
-from smartdpp.functions.rows import Rows
 
 F = TypeVar("F", bound=GraphCut | LogDet | FacilityLocation)
 
 
 def subset(function: F, index: np.ndarray | slice) -> F:
     """Rows ``index`` (int[k], or a slice, which copies nothing) alone: a graph cut or a facility location then sees only these.
-    Of Rows they are not read yet."""
-    X = function.X if isinstance(function.X, Rows) else function.features.tensor
+    Of LazyRows they are not read yet."""
+    X = function.X if isinstance(function.X, LazyRows) else function.features.tensor
     X = X[index] if isinstance(index, slice) else X[np.asarray(index)]
     if isinstance(function, LogDet) and function.quality is not None:
         return replace(function, X=X, quality=np.asarray(function.quality)[index])

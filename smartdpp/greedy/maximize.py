@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.greedy.exact import State, exact
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks, identity
 from smartdpp.greedy.stochastic import stochastic
-from smartdpp.greedy.windows import State, exact
 from smartdpp.types import Selection
 
 

@@ -3,7 +3,7 @@
 Graph cut, and the log determinant on a linear kernel, know of the chosen rows only what fits in d numbers or d × d (Pull, Span). What the
 last picks changed of that is handed to every share; each answers with its leaders and bounds on them and on everybody else (an all-reduce
 of a few thousand numbers, or d for each pick). The leaders of leaders are gathered as a window, picks are made there as long as they beat
-every bound, and the next round starts. A window and its rules are those of smartdpp.greedy.windows; what differs is where the rows are.
+every bound, and the next round starts. A window and its rules are those of smartdpp.greedy.exact; what differs is where the rows are.
 
 A share that has lost everything but its rows, because its process died, says so, is told all of it and answers the same.
 """
@@ -21,9 +21,9 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.functions import GraphCut, LogDet
 from smartdpp.functions.subset import subset, union
+from smartdpp.greedy.exact import leaders, pick_inside, settle
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
-from smartdpp.greedy.windows import leaders, pick_inside, settle
 from smartdpp.types import Selection
 
 T = TypeVar("T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from smartdpp.greedy.exact import State, settle
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
-from smartdpp.greedy.windows import State, settle
 
 
 def stochastic(state: State, limits: Limits, picks: Picks, most: int, epsilon: float, seed: int) -> None:

@@ -10,7 +10,7 @@ The bound asks that gains are those of the whole pool. Here a part of a facility
 sample of the pool, the decomposable case of the first paper), and in the second all rows, or ``witnesses`` of them: the bound then holds up
 to the sampling error of these means, which shrinks as parts hold more rows and witnesses grow.
 
-Features that lie on disk are read by whoever needs them (smartdpp.functions.rows): the first round and the final gains by the parts, the
+Features that lie on disk are read by whoever needs them (smartdpp.functions.lazy): the first round and the final gains by the parts, the
 second round's rows by this process.
 """
 

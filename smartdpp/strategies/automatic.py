@@ -27,7 +27,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.strategies.canonical import by_task
+from smartdpp.strategies.pool_order import by_task
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id, started
+from smartdpp.strategies.pool_order import by_id, started
 from smartdpp.types import Pool, Selection
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
+from smartdpp.strategies.pool_order import by_id
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)

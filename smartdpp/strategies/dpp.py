@@ -16,11 +16,11 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
-from smartdpp.functions.rows import Rows
+from smartdpp.functions.lazy import LazyRows
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id, started
 from smartdpp.strategies.complete import complete_pool
-from smartdpp.strategies.effective import check_effective_items, gamma_for
+from smartdpp.strategies.gamma import check_effective_items, gamma_for
+from smartdpp.strategies.pool_order import by_id, started
 from smartdpp.strategies.spread import choose
 from smartdpp.types import Pool, Selection
 
@@ -70,6 +70,6 @@ class Dpp:
         gamma = self.gamma if self.effective_items is None else gamma_for(np.asarray(pool.X[rows]), self.effective_items, self.kernel, rng)
         make = partial(LogDet, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
         start = np.flatnonzero(started(pool, rows))
-        bonus = make(Rows(pool.X, rows)).bonus
+        bonus = make(LazyRows(pool.X, rows)).bonus
         chosen = complete_pool(choose(make, pool.X, rows, budget, start=start), budget, bonus, 1 - self.theta, taken=start)
         return Selection(index=rows[chosen.index], gain=chosen.gain)

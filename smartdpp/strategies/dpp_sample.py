@@ -19,10 +19,10 @@ from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
 from smartdpp.strategies.complete import complete_pool
-from smartdpp.strategies.effective import check_effective_items, gamma_for
+from smartdpp.strategies.gamma import check_effective_items, gamma_for
 from smartdpp.strategies.kdpp import sample, sample_dual, steps_enough, walk
+from smartdpp.strategies.pool_order import by_id
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
-from smartdpp.strategies.canonical import by_task
+from smartdpp.strategies.pool_order import by_task
 from smartdpp.types import Pool, Selection
 
 

@@ -18,14 +18,14 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut
-from smartdpp.functions.rows import Rows
+from smartdpp.functions.lazy import LazyRows
 from smartdpp.greedy import maximize
 from smartdpp.greedy.maximize import Function
 from smartdpp.runtime import current
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
 from smartdpp.strategies.automatic import Auto, decide
-from smartdpp.strategies.canonical import by_task
 from smartdpp.strategies.complete import complete
+from smartdpp.strategies.pool_order import by_task
 from smartdpp.strategies.spread import recorded, unread
 from smartdpp.types import Pool, Selection
 
@@ -123,7 +123,7 @@ class Smart:
 
         def arguments(i: int) -> tuple[Any, ...]:
             task, rows, k = pieces[i]
-            return self.instances, Rows(pool.X, rows), k, pool.names[task]
+            return self.instances, LazyRows(pool.X, rows), k, pool.names[task]
 
         found = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
         return [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, found, strict=True)]
@@ -139,7 +139,7 @@ class Smart:
         return Selection(index=rows[chosen.index], gain=chosen.gain)
 
 
-def _greedy_order(function: Callable[[np.ndarray], Function], rows: Rows, k: int, name: str) -> Selection:
+def _greedy_order(function: Callable[[np.ndarray], Function], rows: LazyRows, k: int, name: str) -> Selection:
     """The first k of these rows, those of one task, in greedy order; fewer where the others are copies."""
     try:
         return maximize(function(rows.read()), k)

@@ -19,7 +19,7 @@ import numpy as np
 
 from smartdpp.errors import Shrunk
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.functions.rows import Rows
+from smartdpp.functions.lazy import LazyRows
 from smartdpp.functions.subset import subset
 from smartdpp.greedy import partitions
 from smartdpp.greedy.maximize import Function, maximize
@@ -49,7 +49,7 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
             log.info("chosen from %d shares of the pool", parts)
             return recorded(function, _over_shares(function, parts, budget))
         log.info("chosen by the process that was started, not by the cluster: %s", reason)
-    here = make(Rows(X, rows).read())  # a map, where the rows lie in this order
+    here = make(LazyRows(X, rows).read())  # a map, where the rows lie in this order
     chosen = maximize(here, budget, start=start, progress=True)
     return recorded(here, chosen) if divisible(here) else chosen
 
@@ -57,7 +57,7 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
 def unread(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray) -> GraphCut | LogDet | FacilityLocation | None:
     """The function of rows that are not read yet; None for one that may not know such rows."""
     made = make.func if isinstance(make, partial) else make
-    return make(Rows(X, rows)) if made in (GraphCut, LogDet, FacilityLocation) else None  # type: ignore[return-value]
+    return make(LazyRows(X, rows)) if made in (GraphCut, LogDet, FacilityLocation) else None  # type: ignore[return-value]
 
 
 def name(make: Callable[[Any], Function]) -> str:

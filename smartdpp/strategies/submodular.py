@@ -12,8 +12,8 @@ import numpy as np
 from smartdpp.functions import FacilityLocation
 from smartdpp.greedy.maximize import Function
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
 from smartdpp.strategies.complete import complete
+from smartdpp.strategies.pool_order import by_id
 from smartdpp.strategies.spread import choose
 from smartdpp.types import Pool, Selection
 

@@ -18,7 +18,7 @@ from smartdpp.functions import FLQMI, FLVMI, GCMI
 from smartdpp.greedy import maximize
 from smartdpp.runtime import current
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
+from smartdpp.strategies.pool_order import by_id
 from smartdpp.types import Pool, Query, Selection
 
 logger = logging.getLogger(__name__)

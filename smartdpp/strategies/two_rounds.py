@@ -19,8 +19,8 @@ from smartdpp.greedy.maximize import Function
 from smartdpp.greedy.partitions import divisible
 from smartdpp.greedy.two_rounds import two_rounds
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.canonical import by_id
 from smartdpp.strategies.complete import complete_pool
+from smartdpp.strategies.pool_order import by_id
 from smartdpp.strategies.spread import name, unread
 from smartdpp.types import Pool, Selection
 

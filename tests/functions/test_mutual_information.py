@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FLQMI, FLVMI, GCMI, FacilityLocation
-from smartdpp.functions.reach import Reach
+from smartdpp.functions.point_coverage import PointCoverage
 from smartdpp.greedy import maximize
 
 TIE = 1e-10
@@ -103,7 +103,7 @@ def big(n=3000, m=40, d=16):
 @pytest.mark.parametrize("make", [FLQMI, FLVMI, lambda X, Q: GCMI(X, Q, redundancy=0.05)])
 def test_windows_and_tiles_change_nothing(make, monkeypatch):
     """More rows than a window, a chunk and a tile hold: the picks are those of looking at every gain each time."""
-    monkeypatch.setattr("smartdpp.functions.reach.TILE_BYTES", 2**20)
+    monkeypatch.setattr("smartdpp.functions.point_coverage.TILE_BYTES", 2**20)
     X, Q = big(1100)
     found = maximize(make(X, Q), 12)
     state, taken = make(X, Q).state(12), np.zeros(len(X), dtype=bool)
@@ -144,7 +144,7 @@ def test_redundancy_takes_the_appeal_from_copies():
 def test_only_one_number_a_point_is_kept():
     X, Q = big(2000)
     state = FLQMI(X, Q).state(10)
-    assert isinstance(state, Reach)
+    assert isinstance(state, PointCoverage)
     assert sum(v.numel() for v in vars(state).values() if isinstance(v, torch.Tensor)) == len(X) + len(Q)
 
 

@@ -13,11 +13,11 @@ from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet, coverage
 from smartdpp.functions.coverage import Coverage
 from smartdpp.functions.logdet import LogDetState
-from smartdpp.functions.reach import Reach
+from smartdpp.functions.point_coverage import PointCoverage
 from smartdpp.greedy import maximize
+from smartdpp.greedy.exact import exact
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
-from smartdpp.greedy.windows import exact
 from tests.greedy.brute import check
 
 
@@ -150,7 +150,7 @@ def test_facility_location_in_float32_and_on_devices(data):
     X = data.draw(pools())
     f = FacilityLocation(X)
     single = narrow(Coverage(f, double=0), *(data.draw(st.integers(1, 6)) for _ in range(3)))
-    device = narrow(Reach(f.features, f.features), *(data.draw(st.integers(1, 6)) for _ in range(3)))
+    device = narrow(PointCoverage(f.features, f.features), *(data.draw(st.integers(1, 6)) for _ in range(3)))
     device.tile = 3
     for state in (single, device):
         s = run(state, len(X), len(X))

@@ -3,7 +3,7 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.dpp import Dpp
-from smartdpp.strategies.effective import gamma_for
+from smartdpp.strategies.gamma import gamma_for
 from smartdpp.types import Pool
 
 

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.dpp_sample import DppSample, similarity
-from smartdpp.strategies.effective import gamma_for
+from smartdpp.strategies.gamma import gamma_for
 from smartdpp.strategies.kdpp import choose_eigenvalues, log_elementary, sample, sample_dual, steps_enough, walk
 from smartdpp.types import Pool
 
@@ -151,7 +151,7 @@ def test_gamma_gives_the_effective_items_asked_for(kernel):
 def test_effective_items_of_a_large_pool_come_from_a_sample(monkeypatch):
     X = np.random.default_rng(0).normal(size=(900, 6))
     exact = gamma_for(X, 20, "vmf", np.random.default_rng(0))
-    monkeypatch.setattr("smartdpp.strategies.effective.MOST", 400)
+    monkeypatch.setattr("smartdpp.strategies.gamma.MOST", 400)
     assert gamma_for(X, 20, "vmf", np.random.default_rng(0)) == pytest.approx(exact, rel=0.1)
 
 

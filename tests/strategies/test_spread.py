@@ -16,7 +16,7 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
-from smartdpp.functions.rows import Rows
+from smartdpp.functions.lazy import LazyRows
 from smartdpp.greedy import partitions
 from smartdpp.runtime import using
 from smartdpp.runtime.local import Local
@@ -83,12 +83,12 @@ def test_a_strategy_gives_the_same_bytes_here_and_elsewhere(strategy: Any, on_di
 def test_rows_on_disk_travel_as_their_numbers(tmp_path: Path) -> None:
     X = stored(features(1, 5000, 40, "gaussian").astype(np.float32), tmp_path)
     index = np.random.default_rng(0).permutation(5000)[:300]
-    sent = pickle.dumps(Rows(X, index))
+    sent = pickle.dumps(LazyRows(X, index))
     assert len(sent) < 8 * 300 + 500
     np.testing.assert_array_equal(pickle.loads(sent).read(), X[index])
-    part = pickle.dumps(Rows(X[100:], index[index < 4900]))  # a part of the file is not the file
+    part = pickle.dumps(LazyRows(X[100:], index[index < 4900]))  # a part of the file is not the file
     np.testing.assert_array_equal(pickle.loads(part).read(), X[100:][index[index < 4900]])
-    assert isinstance(pickle.loads(pickle.dumps(Rows(X, np.arange(10, 90)))).read(), np.memmap)
+    assert isinstance(pickle.loads(pickle.dumps(LazyRows(X, np.arange(10, 90)))).read(), np.memmap)
     (tmp_path / "X.npy").unlink()
     with pytest.raises(InputError, match="not there on a machine of the cluster"):
         pickle.loads(sent).read()

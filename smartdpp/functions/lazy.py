@@ -15,7 +15,7 @@ import numpy as np
 from smartdpp.errors import InputError
 
 
-class Rows:
+class LazyRows:
     """Rows ``index`` (int64[k]) of X (n, d), or of the ``.npy`` file X. Functions take it in the place of an array (k, d)."""
 
     def __init__(self, X: np.ndarray | Path, index: np.ndarray, width: int | None = None) -> None:
@@ -29,8 +29,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, index: np.ndarray | slice) -> Rows:
-        return Rows(self.X, self.index[index], self.width)
+    def __getitem__(self, index: np.ndarray | slice) -> LazyRows:
+        return LazyRows(self.X, self.index[index], self.width)
 
     def read(self) -> np.ndarray:
         """(k, d); where the rows follow on each other in a file they stay there, memory-mapped."""
@@ -43,8 +43,8 @@ class Rows:
     def __reduce__(self) -> tuple[Any, ...]:
         path = self.X if isinstance(self.X, Path) else _file(self.X)
         if path is None:
-            return Rows, (np.asarray(self.read()), np.arange(len(self)))
-        return Rows, (path, self.index, self.width)
+            return LazyRows, (np.asarray(self.read()), np.arange(len(self)))
+        return LazyRows, (path, self.index, self.width)
 
 
 def _file(X: np.ndarray) -> Path | None:

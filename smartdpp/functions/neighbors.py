@@ -28,7 +28,7 @@ def columns(features: Features, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     """
     import torch
 
-    from smartdpp.functions import sweeps
+    from smartdpp.functions import loops
 
     n = features.shape[0]
     V = features.whole(torch.float32)
@@ -42,7 +42,7 @@ def columns(features: Features, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
         for a in range(0, len(members), 512):
             some = members[a : a + 512]
             s = (V[some] @ y).numpy()
-            r, c, v = sweeps.largest(s, min(k, len(candidates)))
+            r, c, v = loops.largest(s, min(k, len(candidates)))
             row.append(some[r].astype(np.int32))
             column.append(candidates[c].astype(np.int32))
             value.append(v)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TILE_BYTES = 2**26  # rows made at a time, with the features they are made from, where the device does not say what it has free
 
 
-class Reach:
+class PointCoverage:
     """``features`` (n, d), ``points`` (m, d), ``cap`` float64[m] and ``bonus`` float64[n], both >= 0 and on the features' device."""
 
     rises = False
@@ -89,16 +89,16 @@ class Reach:
     def rise(self, mark: Any) -> float:
         return 0.0
 
-    def window(self, index: np.ndarray) -> ReachWindow:
-        return ReachWindow(self, index)
+    def window(self, index: np.ndarray) -> PointCoverageWindow:
+        return PointCoverageWindow(self, index)
 
 
-class ReachWindow:
+class PointCoverageWindow:
     """A few candidates with their rows; all their gains are summed anew after every pick."""
 
     rise = 0.0
 
-    def __init__(self, state: Reach, index: np.ndarray) -> None:
+    def __init__(self, state: PointCoverage, index: np.ndarray) -> None:
         self.state, self.index = state, index
         self.rows = state.rows(index)
         self.gain = state.sums(self.rows, index)
