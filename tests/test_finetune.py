@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.finetune import Finetune
-from smartdpp.finetune.trainer import IGNORED, peak_share, tokenized
+from smartdpp.finetune.trainer import IGNORED, _arguments, peak_share, tokenized
 from smartdpp.models import Tiny
 from smartdpp.models.finetuned import load_finetuned
 
@@ -255,3 +255,21 @@ def test_a_model_without_finite_numbers_is_not_called_a_divergence(tmp_path: Pat
     monkeypatch.setattr(Tiny, "load", lambda self, **kwargs: broken)
     with pytest.raises(NotFinite, match="nan at step 1 of 1, before training has changed any weight: the model itself"):
         Finetune(batch_size=20).train(Tiny(), ROWS, tmp_path, seed=0)
+
+
+def test_one_process_trains_on_one_gpu_where_several_are_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers import TrainingArguments
+
+    setup = TrainingArguments.__dict__["_setup_devices"].func
+
+    def among_four(arguments: TrainingArguments) -> torch.device:
+        device = setup(arguments)
+        arguments._n_gpu = 4
+        return device
+
+    with monkeypatch.context() as machine:
+        machine.setattr(TrainingArguments, "_setup_devices", property(among_four))
+        arguments = _arguments(Finetune(**QUICK), tmp_path, len(ROWS), seed=0)
+    assert arguments.n_gpu == 1
+    assert arguments.train_batch_size == QUICK["micro_batch_size"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import encode, encode_prompt
+from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
             answers: dict[int, Answer] = {}
             order = sorted(range(len(requests)), key=lambda i: -len(prompts[i]))  # neighbours in length share a batch: less padding
             for start in range(0, len(order), batch_size):
+                threads.settle()
                 rows = order[start : start + batch_size]
                 continuations = [
                     [encode(tokenizer, fmt, requests[i].args[0], text).ids[len(prompts[i]) : -1] for text in requests[i].args[1]]

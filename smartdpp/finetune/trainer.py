@@ -24,6 +24,7 @@ from smartdpp.errors import Diverged, NotFinite
 from smartdpp.finetune.steps import loader, order
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import encode
+from smartdpp.runtime import threads
 from smartdpp.store import disk
 from smartdpp.store.disk import write_text
 from smartdpp.types import Model
@@ -68,6 +69,7 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
     trainer.add_callback(_loss_bar())
     trainer.add_callback(_finite(recipe))
     trainer.add_callback(_complete())
+    trainer.add_callback(_sharing())
     if trainer.args.world_size != recipe.processes:
         raise AssertionError(f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}")
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
@@ -237,7 +239,7 @@ def _arguments(recipe: Hyperparameters, checkpoints: Path, rows: int, seed: int)
     sharded = recipe.parallel == "fsdp"
     if sharded:  # before the processes meet: weights are read by the first alone, and gathered over gloo to be written
         os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=recipe.steps(rows),
         per_device_train_batch_size=recipe.micro_batch_size,
@@ -263,6 +265,9 @@ def _arguments(recipe: Hyperparameters, checkpoints: Path, rows: int, seed: int)
         seed=seed,
         data_seed=seed,
     )
+    # one process, one GPU: where several are visible the trainer would split every batch over all of them, in another batch size
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _loss_bar() -> Any:
@@ -319,6 +324,18 @@ def _diverged(recipe: Hyperparameters, what: str, learning_rate: float) -> Diver
         f"training diverged: {what}, with a learning rate of {learning_rate:.3g}; try a lower recipe.learning_rate (it is "
         f"{recipe.learning_rate:g}), a longer recipe.warmup ({recipe.warmup:g}) or a lower recipe.max_grad_norm ({recipe.max_grad_norm:g})"
     )
+
+
+def _sharing() -> Any:
+    from transformers import TrainerCallback
+
+    class Sharing(TrainerCallback):
+        """Between steps, the share of this machine's cores that is this process's by now."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            threads.settle()
+
+    return Sharing()
 
 
 def _complete() -> Any:

@@ -39,7 +39,7 @@ from smartdpp.models.anatomy import anatomy
 from smartdpp.run import plan, summary, told, tracked
 from smartdpp.run.cell import Round, Run, run_rows
 from smartdpp.run.sound import of_run
-from smartdpp.runtime import using
+from smartdpp.runtime import threads, using
 from smartdpp.store import remote
 from smartdpp.store.disk import digest, disk_errors, read_json, write_json, write_text
 from smartdpp.store.locks import lock
@@ -165,7 +165,7 @@ def _stages(run: Run) -> dict[str, float]:
         if not artifact.finished:
             plan.warn_of_memory(run, name)
         started = time.perf_counter()
-        build = partial(work[name], run)
+        build = partial(threads.working, partial(work[name], run))
         hit = once(artifact, partial(same[name], run), build) if name in same else artifact.produce(build)
         seconds[name] = 0.0 if hit else time.perf_counter() - started
         told.stage(name, artifact, hit)

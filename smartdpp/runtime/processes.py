@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.errors import Diverged, InputError, NotFinite
+from smartdpp.runtime import threads
 from smartdpp.runtime.gpus import visible
 from smartdpp.store.disk import read_json, write_json
 from smartdpp.store.place import LAUNCHED_BY
@@ -66,7 +67,7 @@ def launch(module: str, out: Path, processes: int) -> None:
         launcher += ["--num_processes", str(processes)]
     else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ, LAUNCHED_BY: str(os.getpid())}
+    env = {"OMP_NUM_THREADS": str(max(1, threads.share() // processes)), **os.environ, LAUNCHED_BY: str(os.getpid())}
     refused = out / REFUSED
     refused.unlink(missing_ok=True)  # of processes whose launcher was killed before it had read it
     done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)

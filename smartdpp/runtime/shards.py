@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.runtime import current
+from smartdpp.runtime import current, threads
 from smartdpp.runtime.processes import as_config, launch, rank, refusals
 from smartdpp.store import disk
 from smartdpp.store.disk import read_json, write_json
@@ -125,6 +125,7 @@ def _make(work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: 
     total = _tokens(rows, starts, shard) if counted else sum(min(shard, len(rows) - start) for start in starts)
     with tqdm(total=total, desc=name, unit="tok" if counted else "row", unit_scale=counted, disable=not show) as bar:
         for start in starts:
+            threads.settle()
             part = np.asarray(vectors(rows.slice(start, shard)))
             part = part if part.dtype == np.float16 else part.astype(np.float32, copy=False)
             _refuse_bad_numbers(part, rows, start, name)
