@@ -17,6 +17,7 @@ import numpy as np
 from smartdpp.comparison.sets import Rows, mean_words
 from smartdpp.diversity.components import AllMeasures
 from smartdpp.errors import InputError
+from smartdpp.metrics import DIVERSITY
 from smartdpp.store.disk import write_text
 
 if TYPE_CHECKING:
@@ -25,23 +26,14 @@ if TYPE_CHECKING:
 COLUMNS = {  # column of the table: how it is called, and digits
     "rows": ("rows", 0),
     "total": ("of", 0),
-    "ldd": ("LDD", 3),
+    "ldd": (DIVERSITY["ldd"].label, DIVERSITY["ldd"].digits),
     "ldd_sd": ("± sd", 3),
-    "kept_share": ("kept (%)", 1),
-    "duplicate_share": ("copies (%)", 1),
-    "ldd_untruncated": ("LDD, nothing dropped", 2),
-    "vendi": ("Vendi score", 1),
-    "novelsum": ("NovelSum", 3),
-    "mean_distance": ("mean distance", 3),
-    "knn_distance": ("k-NN distance", 3),
-    "radius": ("radius", 4),
-    "coverage": ("coverage", 3),
-    "cluster_entropy": ("cluster entropy", 2),
-    "task_entropy": ("task entropy", 2),
+    **{name: (DIVERSITY[name].heading, DIVERSITY[name].digits) for name in ("kept_share", "duplicate_share")},
+    **{name: (of.heading, of.digits) for name, of in DIVERSITY.items() if name not in ("ldd", "kept_share", "duplicate_share")},
     "prompt_words": ("prompt (words)", 0),
     "response_words": ("response (words)", 1),
 }
-PER_CENT = ("kept_share", "duplicate_share")
+PER_CENT = [name for name, of in DIVERSITY.items() if of.unit == "%"]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import numpy as np
 
 from smartdpp.comparison.compare import COLUMNS, Comparison
 from smartdpp.figures import BLUE, COLORS, GREY, ORANGE, STYLE
+from smartdpp.metrics import DIVERSITY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RANKED = ("ldd", "vendi", "novelsum", "mean_distance", "knn_distance", "radius", "coverage", "cluster_entropy", "task_entropy")
+RANKED = [name for name in DIVERSITY if name not in ("ldd_untruncated", "kept_share", "duplicate_share")]
 NAMED = 6  # curves with a colour of their own: the most and the least diverse
 
 
@@ -69,7 +70,7 @@ def figure(found: Comparison) -> Figure:
     words.set_xlabel("mean length (words)")
     words.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     shown = [name for name in RANKED if name in table and table[name].notna().any()]
-    rank = np.column_stack([table[name].rank(ascending=name == "ldd", method="min").to_numpy() for name in shown])
+    rank = np.column_stack([table[name].rank(ascending=DIVERSITY[name].lower, method="min").to_numpy() for name in shown])
     ranks.imshow(rank, cmap="viridis_r", aspect="auto", vmin=1, vmax=max(2, len(names)))
     for (i, j), r in np.ndenumerate(rank):
         if np.isfinite(r):

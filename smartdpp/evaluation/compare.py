@@ -17,7 +17,8 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation.intervals import LEVEL
-from smartdpp.evaluation.scores import METRICS, RATIOS, Sample, terms
+from smartdpp.evaluation.scores import RATIOS, Sample, terms
+from smartdpp.metrics import METRICS
 
 BLOCK = 2**22  # documents drawn at a time
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import NotFinite
+from smartdpp.metrics import METRICS
 from smartdpp.store.disk import write_text
 
 Sample = dict[str, Any]
 
-METRICS: tuple[str, ...] = ("loss", "bits_per_byte", "exact_match", "rouge_l", "accuracy")  # ours, the main one first
 RATIOS = {"loss": ("tokens", 1.0), "bits_per_byte": ("bytes", 1 / math.log(2))}
 PERPLEXITIES = {"word_perplexity": "words", "byte_perplexity": "bytes"}  # of rolling documents, which alone have words
 FACTS = {"task", "id", "nll", "tokens", "bytes", "words", "prompt_tokens", "generation", "target", "choice_logprobs", "truncated"}

@@ -9,7 +9,7 @@ import numpy as np
 from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
-from smartdpp.run.summary import LABELS
+from smartdpp.metrics import METRICS
 from smartdpp.study.results import plain, short
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
             ax.errorbar(at, y, yerr=half, capsize=5, **styles[label])
             for a, v, mean, h, count in zip(at, x, y, half, n, strict=True):
                 interval = "" if np.isnan(h) else f" ± {h:.3f}"
-                said = hover(f"{label}, {name} {v:g}", f"{LABELS[metric]} {mean:.3f}{interval}", f"n = {count:.0f} seeds")
+                said = hover(f"{label}, {name} {v:g}", f"{METRICS[metric]} {mean:.3f}{interval}", f"n = {count:.0f} seeds")
                 ax.plot(a, mean, "o", markersize=16, alpha=0, gid=said)
         for label in level:
             runs = of_panel[of_panel["label"] == label]
@@ -61,7 +61,7 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
     legend(figure, counted(results, styles, [swept, panel], level))
-    alt = f"Curves of {LABELS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: means with 95 % t intervals, "
+    alt = f"Curves of {METRICS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: means with 95 % t intervals, "
     alt += f"one line for each of {results['label'].nunique() - len(level)} settings"
     alt += f"; level lines: {', '.join(level)}." if level else "."
     return Drawing("budget" if swept == "budget" else f"along_{short(swept)}", alt, figure, hover.texts)

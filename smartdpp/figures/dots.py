@@ -10,8 +10,7 @@ import numpy as np
 from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import GREY, Looks, axis, base_model, budget_said, panels, with_n, wrapped
-from smartdpp.run.summary import LABELS
-from smartdpp.study.results import LOSSES
+from smartdpp.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
 def by_strategy(results: pd.DataFrame, metric: str, styles: Looks) -> Drawing:
     """Best way of choosing on top."""
-    order = results.groupby("label")[metric].mean().sort_values(ascending=metric in LOSSES)
+    order = results.groupby("label")[metric].mean().sort_values(ascending=METRICS[metric].lower)
     figure, (ax,) = panels(11, 2.8 + 0.8 * len(order))
     names, hover = [], Hover()
     for y, label in enumerate(order.index):
         runs, look = results[results["label"] == label], styles[label]
         mean, half = t_interval(runs[metric])
         for row in runs.to_dict("records"):
-            gid = hover(str(row.get("run", label)), f"seed {row['seed']}: {LABELS[metric]} {row[metric]:.3f}")
+            gid = hover(str(row.get("run", label)), f"seed {row['seed']}: {METRICS[metric]} {row[metric]:.3f}")
             ax.plot(row[metric], y + 0.22, linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, gid=gid, **look)
         bar = ax.errorbar(mean, y, xerr=None if np.isnan(half) else half, capsize=6, markersize=13, **look)
         interval = "" if np.isnan(half) else f" ± {half:.3f}"
@@ -41,7 +40,7 @@ def by_strategy(results: pd.DataFrame, metric: str, styles: Looks) -> Drawing:
     ax.set_title(f"{budget}{len(results)} runs\nlarge: mean over n seeds, 95 % t interval; small: each run")
     ranked = ", ".join(f"{label} {mean:.3f}" for label, mean in order.items())
     return Drawing(
-        "strategies", f"Dot plot of {LABELS[metric]} for {len(order)} ways of choosing, best first: {ranked}.", figure, hover.texts
+        "strategies", f"Dot plot of {METRICS[metric]} for {len(order)} ways of choosing, best first: {ranked}.", figure, hover.texts
     )
 
 
@@ -79,11 +78,11 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
         ax.set_yticks(range(len(group)), [wrapped(with_n(label, n)) for label, n in zip(group["label"], group["seeds"], strict=True)])
         ax.set_ylim(len(group) - 0.4, -0.6)
         ax.set_title(title)
-    better = "to the left is better" if metric in LOSSES else "to the right is better"
-    said = wrapped(f"difference in {LABELS[metric]} to {baseline}, {better}", 68)
+    better = "to the left is better" if METRICS[metric].lower else "to the right is better"
+    said = wrapped(f"difference in {METRICS[metric]} to {baseline}, {better}", 68)
     figure.supxlabel(f"{said}\nfilled: still shown after Holm's correction; n: pairs of seeds")
     shown = int((differences["p_holm"] < 0.05).sum())
-    alt = f"Paired differences in {LABELS[metric]} to {baseline} with 95 % intervals: {len(differences)} comparisons, "
+    alt = f"Paired differences in {METRICS[metric]} to {baseline} with 95 % intervals: {len(differences)} comparisons, "
     return Drawing(
         re.sub(r"\W+", "_", f"against_{baseline}").strip("_"),
         f"{alt}{shown} of which still differ after Holm's correction.",

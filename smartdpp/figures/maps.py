@@ -10,8 +10,8 @@ from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import SHOWN_TASKS, budget_said, grid, panels, wrapped
 from smartdpp.logs.visible import one_line
-from smartdpp.run.summary import LABELS
-from smartdpp.study.results import LOSSES, plain, short
+from smartdpp.metrics import METRICS
+from smartdpp.study.results import plain, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
         cells = of_panel.groupby([of_panel[down].map(plain), of_panel[across].map(plain)])[metric]
         means = {key: t_interval(values.dropna()) for key, values in cells}
         value = np.array([[means[r, c][0] if (r, c) in means else np.nan for c in column_names] for r in row_names])
-        best = np.nanmin(value) if metric in LOSSES else np.nanmax(value)
+        best = np.nanmin(value) if METRICS[metric].lower else np.nanmax(value)
         low, span = np.nanmin(value), max(np.ptp(value[~np.isnan(value)]), 1e-12)
         for (i, j), mean in np.ndenumerate(value):
             if np.isnan(mean):
@@ -39,10 +39,10 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
             interval = "" if np.isnan(half) else f" ± {half:.3f}"
             said = hover(
                 f"{short(down)} {row_names[i]}, {short(across)} {column_names[j]}",
-                f"{LABELS[metric]} {mean:.3f}{interval}",
+                f"{METRICS[metric]} {mean:.3f}{interval}",
                 f"n = {n} seeds",
             )
-            goodness = (mean - low) / span if metric not in LOSSES else 1 - (mean - low) / span
+            goodness = 1 - (mean - low) / span if METRICS[metric].lower else (mean - low) / span
             _cell(
                 ax,
                 i,
@@ -58,11 +58,11 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
         ax.set_title(title)
     for ax in axes[len(groups) :]:
         ax.set_visible(False)
-    better = "lower" if metric in LOSSES else "higher"
+    better = "lower" if METRICS[metric].lower else "higher"
     figure.supxlabel(
-        f"held-out {LABELS[metric]}, mean over n seeds, ± 95 % t interval; {better} is better; yellow, framed: best", fontsize=14
+        f"held-out {METRICS[metric]}, mean over n seeds, ± 95 % t interval; {better} is better; yellow, framed: best", fontsize=14
     )
-    alt = f"Heat map of {LABELS[metric]} by {short(down)} ({', '.join(row_names)}) and {short(across)} ({', '.join(column_names)}), "
+    alt = f"Heat map of {METRICS[metric]} by {short(down)} ({', '.join(row_names)}) and {short(across)} ({', '.join(column_names)}), "
     return Drawing(f"map_{short(down)}_{short(across)}", f"{alt}{len(results)} runs in {len(groups)} panels.", figure, hover.texts)
 
 

@@ -11,12 +11,11 @@ from smartdpp.evaluation.scores import main_metric
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import BLUE, GREY, ORANGE, SHOWN_TASKS, panels, style
 from smartdpp.logs.visible import one_line
+from smartdpp.metrics import METRICS
 from smartdpp.run.folder import artifacts
-from smartdpp.run.summary import LABELS
 from smartdpp.store.disk import read_json
 from smartdpp.store.remote import file
 from smartdpp.strategies.mixture import read_tasks
-from smartdpp.study.results import LOSSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,15 +80,15 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
     ax.plot(before, y, linestyle="", marker="o", markersize=12, label="base model", **hollow)
     ax.plot(after, y, linestyle="", marker="o", markersize=12, color=BLUE, label="finetuned")
     for name, b, a, at in zip(names, before, after, y, strict=True):  # an invisible point of its own, for the mouse
-        ax.plot(a, at, "o", markersize=16, alpha=0, gid=hover(name, f"{LABELS[metric]}: {b:.3f} before, {a:.3f} after", f"{a - b:+.3f}"))
+        ax.plot(a, at, "o", markersize=16, alpha=0, gid=hover(name, f"{METRICS[metric]}: {b:.3f} before, {a:.3f} after", f"{a - b:+.3f}"))
     ax.set_yticks(y, names)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.05 * max(before.max(), after.max(), 1e-9))
-    ax.set_xlabel(f"{LABELS[metric]}, {'lower' if metric in LOSSES else 'higher'} is better")
+    ax.set_xlabel(f"{METRICS[metric]}, {'lower' if METRICS[metric].lower else 'higher'} is better")
     title = f"{len(tasks)} held-out tasks, n = {sum(tuned['tasks'][task]['n'] for task in tasks)} documents"
     ax.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
-    alt = f"{title}: {LABELS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, {after[-1]:.3f} after."
+    alt = f"{title}: {METRICS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, {after[-1]:.3f} after."
     return Drawing("heldout", alt, figure, hover.texts)
 
 

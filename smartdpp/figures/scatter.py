@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, budget_said, counted, grid, legend, panels
-from smartdpp.run.summary import LABELS
+from smartdpp.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def diversity_performance(
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
     legend(figure, counted(measured, styles, ["budget", where]))
-    alt = f"Scatter plot of {len(measured)} runs: {LABELS[metric]} against the log determinant distance, with a mean and its 95 % t "
+    alt = f"Scatter plot of {len(measured)} runs: {METRICS[metric]} against the log determinant distance, with a mean and its 95 % t "
     alt += f"intervals for each of {measured['label'].nunique()} ways of choosing"
     alt += f"; {len(groups)} panel{'' if len(groups) == 1 else 's'}, each of runs that compare."
     return Drawing("diversity_performance", alt, figure, hover.texts)
@@ -60,7 +60,7 @@ def _about(row: dict[str, Any], metric: str, tasks: pd.DataFrame | None) -> list
     lines = [
         str(row.get("run", row["label"])),
         f"{row['label']}, seed {row['seed']}",
-        f"LDD {row['ldd']:.3f}, {LABELS[metric]} {row[metric]:.3f}",
+        f"LDD {row['ldd']:.3f}, {METRICS[metric]} {row[metric]:.3f}",
     ]
     if tasks is not None and len(tasks) and "run" in tasks:
         mine = tasks[(tasks["run"] == row.get("run")) & (tasks["selected"] > 0)].sort_values("share", ascending=False, kind="stable")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.run.summary import LABELS
-from smartdpp.study.results import LOSSES
+from smartdpp.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +67,7 @@ def looks(labels: Iterator[str] | Any) -> Looks:
 
 
 def axis(metric: str) -> str:
-    return f"held-out {LABELS[metric]}, {'lower' if metric in LOSSES else 'higher'} is better"
+    return f"held-out {METRICS[metric]}, {'lower' if METRICS[metric].lower else 'higher'} is better"
 
 
 def budget_said(budget: float) -> str:

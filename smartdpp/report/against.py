@@ -15,12 +15,12 @@ from smartdpp.evaluation.intervals import CLAIM, FEWEST_WAYS, Difference, Spread
 from smartdpp.evaluation.scores import RATIOS
 from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
+from smartdpp.metrics import METRICS
 from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics
 from smartdpp.run.folder import artifacts
-from smartdpp.run.summary import LABELS
 from smartdpp.store.remote import file
-from smartdpp.study.results import LOSSES, SEEDS, Results, labels, of_strategy, plain, short
+from smartdpp.study.results import SEEDS, Results, labels, of_strategy, plain, short
 from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
@@ -191,14 +191,14 @@ def _section(results: Results, baseline: str, compared: list[dict[str, Any]], p_
         if line["itself"]:
             records.append(record | {"reading": f"the same mixtures as {baseline}, no comparison"})
             continue
-        record |= {f"Δ {LABELS[shown[0]]}": _signed(found.mean, found.half)}
+        record |= {f"Δ {METRICS[shown[0]]}": _signed(found.mean, found.half)}
         record |= {"± over seeds": _half(found.half_seeds), "± over documents": _half(found.half_documents)}
         record |= {
             "p": _p(found.p if found.seeds >= CLAIM else np.nan),
             "p (Holm)": _p(adjusted),
             "reading": _reading(found, adjusted, shown[0]),
         }
-        others = {f"Δ {LABELS[metric]}": line[metric] for metric in shown[1:]}
+        others = {f"Δ {METRICS[metric]}": line[metric] for metric in shown[1:]}
         records.append(record | {name: _signed(d.mean, d.half) for name, d in others.items() if d})
     frame = pd.DataFrame(records).fillna("")
     frame = frame[[name for name in frame if name != "reading"] + ["reading"]]
@@ -215,7 +215,7 @@ def _note(compared: list[dict[str, Any]], baseline: str, family: int, shown: lis
     if not apart:
         return ""
     documents, fewest = max(line["difference"].documents for line in apart), min(line["difference"].seeds for line in apart)
-    note = f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {LABELS[shown[0]]}: ± is the 95 % t interval over seeds"
+    note = f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {METRICS[shown[0]]}: ± is the 95 % t interval over seeds"
     note += f" and the {documents} documents together, both paired; beside it each alone. " if documents else "; no samples were found. "
     ways: dict[Any, set[Any]] = {}
     for line in apart:
@@ -277,4 +277,4 @@ def _reading(found: Difference, p_holm: float, metric: str) -> str:
         return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}: it needs {CLAIM}"
     if not p_holm < 0.05 or found.mean == 0:
         return "no difference shown"
-    return "better" if (found.mean < 0) == (metric in LOSSES) else "worse"
+    return "better" if (found.mean < 0) == METRICS[metric].lower else "worse"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from smartdpp.metrics import METRICS
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, metrics, number
-from smartdpp.run.summary import LABELS
 from smartdpp.study.results import Results, main_metric
 
 
@@ -28,7 +28,7 @@ def section(results: Results) -> list[Section]:
     if len(means) > max(len(tasks), 6):  # too many columns: tasks go across
         frame = frame.set_index("task").T.reset_index(names="mean over seeds of")
     at = f" at budget {table['budget'].max():.0f}" if table["budget"].nunique() > 1 else ""
-    return [Section("Held-out tasks", (Text(f"Mean {LABELS[metric]} over seeds{at}."), Table(frame)))]
+    return [Section("Held-out tasks", (Text(f"Mean {METRICS[metric]} over seeds{at}."), Table(frame)))]
 
 
 def change(results: Results) -> list[Section]:
@@ -41,7 +41,7 @@ def change(results: Results) -> list[Section]:
         if row["n"] and pd.notna(row.get(names[0])):
             centre, low, high = (row.get(name) for name in names)
             interval = "" if pd.isna(low) or pd.isna(high) else f" ({low:+.3f} to {high:+.3f})"
-            lines.append(Text(f"{LABELS[metric]}: {centre:+.3f}{interval}"))
+            lines.append(Text(f"{METRICS[metric]}: {centre:+.3f}{interval}"))
     if not lines:
         return []
     note = Text("95 % intervals by paired bootstrap t over documents within tasks; they hold for these tasks and this seed.")

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.metrics import METRICS
 from smartdpp.report.content import Fold, Section, Table, Text
 from smartdpp.run.folder import artifacts
 from smartdpp.store.remote import file
 from smartdpp.strategies.mixture import read_tasks
-from smartdpp.study.results import LOSSES, Results, main_metric
+from smartdpp.study.results import Results, main_metric
 
 TASKS = 8
 EXAMPLES = 4
@@ -31,7 +32,7 @@ def section(results: Results) -> list[Section]:
     if trained["budget"].notna().any():
         trained = trained[(trained["budget"] == trained["budget"].max()) | trained["budget"].isna()]
     metric = main_metric(results.table)
-    order = trained.groupby("label")[metric].mean().sort_values(ascending=metric in LOSSES).index
+    order = trained.groupby("label")[metric].mean().sort_values(ascending=METRICS[metric].lower).index
     folds = []
     for label in order:
         row = trained[trained["label"] == label].sort_values("seed").iloc[0]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.errors import InputError
 from smartdpp.figures import of_run, of_study
 from smartdpp.figures.style import looks
+from smartdpp.metrics import METRICS
 from smartdpp.report import against, by_task, cells, chosen, cost, leaderboard, markdown, page, predictors, setup
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
 from smartdpp.run.sound import damage
-from smartdpp.run.summary import LABELS
 from smartdpp.store.disk import write_text
 from smartdpp.study.cells import Cell, Wanted
-from smartdpp.study.results import LOSSES, Results, collect, main_metric
+from smartdpp.study.results import Results, collect, main_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,12 +143,12 @@ def _cards(results: Results, wanted: Wanted) -> list[Card]:
         return []
     shown = table[(table["budget"] == budget) | table["budget"].isna()]
     ranked: list[tuple[Any, pd.DataFrame]] = sorted(
-        best_first(shown, ["label"], metric), key=lambda item: item[1][metric].mean(), reverse=metric not in LOSSES
+        best_first(shown, ["label"], metric), key=lambda item: item[1][metric].mean(), reverse=not METRICS[metric].lower
     )
     at = f" at budget {budget:.0f}" if budget == budget else ""
 
     def card(heading: str, label: str, runs: pd.DataFrame) -> Card:
-        return Card(heading, mean(runs[metric], 3), f"{label}, {LABELS[metric]}, n = {len(runs)} seed{'s' if len(runs) > 1 else ''}")
+        return Card(heading, mean(runs[metric], 3), f"{label}, {METRICS[metric]}, n = {len(runs)} seed{'s' if len(runs) > 1 else ''}")
 
     cards = (
         [card(f"Best mean{at}", ranked[0][0][0], ranked[0][1])] if len(ranked) > 1 else [card("Finetuned", ranked[0][0][0], ranked[0][1])]
@@ -157,7 +157,7 @@ def _cards(results: Results, wanted: Wanted) -> list[Card]:
         cards += [card("Baseline", label, runs) for (label,), runs in ranked[1:] if (runs["strategy"] == baseline).all()]
     base = table[f"{metric}_base"].dropna() if f"{metric}_base" in table else table[metric].iloc[:0]
     if base.nunique() == 1:
-        cards.append(Card("Base model", f"{base.iloc[0]:.3f}", f"not finetuned, {LABELS[metric]}"))
+        cards.append(Card("Base model", f"{base.iloc[0]:.3f}", f"not finetuned, {METRICS[metric]}"))
     if results.documents:
         tasks = sum(name.startswith(f"{metric}/") for name in table)
         cards.append(Card("Held out", str(results.documents), f"documents in {tasks} tasks, never trained on"))

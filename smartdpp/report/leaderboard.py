@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from smartdpp.evaluation.intervals import CLAIM
+from smartdpp.metrics import DIVERSITY, METRICS
 from smartdpp.report import paper as papers
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
-from smartdpp.run.summary import LABELS
 from smartdpp.study.cells import Paper
 from smartdpp.study.results import Results, main_metric
 
@@ -28,13 +28,11 @@ def section(results: Results, paper: Paper | None = None) -> Section:
     records, rows = [], []
     for values, group in best_first(trained, by, main_one):
         record: dict[str, Any] = described(by, values) | {"seeds": str(len(group))}
-        record |= {LABELS[metric]: mean(group[metric], 3) for metric in shown}
+        record |= {METRICS[metric].heading: mean(group[metric], METRICS[metric].digits) for metric in shown}
         if "ldd" in group and group["ldd"].notna().any():
-            record |= {"LDD (nats/example)": mean(group["ldd"].dropna(), 3), "at n": f"{group['ldd_n'].iloc[0]:.0f}"}
-            record |= {
-                "kept (%)": mean(100 * group["diversity_kept_share"], 1),
-                "copies (%)": mean(100 * group["diversity_duplicate_share"], 1),
-            }
+            record |= {DIVERSITY["ldd"].heading: mean(group["ldd"].dropna(), 3), "at n": f"{group['ldd_n'].iloc[0]:.0f}"}
+            for share in (DIVERSITY["kept_share"], DIVERSITY["duplicate_share"]):
+                record[share.heading] = mean(100 * group[f"diversity_{share.name}"], share.digits)
         record |= {
             "examples": mean(group["n"], 0),
             "tasks": f"{mean(group['tasks'], int(group['tasks'].nunique() > 1))} of {group['tasks_in_pool'].iloc[0]:.0f}",
@@ -60,7 +58,11 @@ def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
     return [
         described(context, values)
         | {"strategy": "base model, not finetuned", "seeds": ""}
-        | {LABELS[metric]: number(group[f"{metric}_base"].iloc[0], 3) for metric in shown if f"{metric}_base" in group}
+        | {
+            of.heading: number(group[base].iloc[0], of.digits)
+            for of in map(METRICS.__getitem__, shown)
+            if (base := f"{of.name}_base") in group
+        }
         for values, group in groups
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.evaluation.intervals import t_interval
-from smartdpp.run.result import METRICS
+from smartdpp.metrics import METRICS
 from smartdpp.study.results import main_metric, plain
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ def described(by: list[str], values: tuple[Any, ...]) -> dict[str, str]:
 
 def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean first."""
-    from smartdpp.study.results import LOSSES
-
-    sign = 1 if metric in LOSSES else -1
+    sign = 1 if METRICS[metric].lower else -1
     groups = list(table.groupby(by, dropna=False, sort=False))
     return sorted(groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean()))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.metrics import METRICS
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import heading
-from smartdpp.run.summary import LABELS
 from smartdpp.study.correlations import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
-from smartdpp.study.results import LOSSES, Results, main_metric, plain
+from smartdpp.study.results import Results, main_metric, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,8 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
         records += [where | _predictor(line, group.runs, metric, controls) for line in group.ranking.to_dict("records")]
     if not records and not warnings:
         return []
-    blocks: list[Block] = [Text(f"Every measure against {LABELS[metric]}, one point a mixture, within a budget; the best predictor first.")]
+    intro = f"Every measure against {METRICS[metric]}, one point a mixture, within a budget; the best predictor first."
+    blocks: list[Block] = [Text(intro)]
     if records:
         blocks += [
             Table(pd.DataFrame(records).fillna("")),
@@ -69,7 +70,7 @@ def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: 
         "r, one mixture left out": _range(*line["leave_one_out"]),
         "r, one strategy left out": _range(*line["leave_one_strategy_out"]),
         "r within strategies": str(line["within"]),
-        "more diverse is": reading(line["measure"], line["pearson"], metric in LOSSES),
+        "more diverse is": reading(line["measure"], line["pearson"], METRICS[metric].lower),
     }
 
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.evaluation.scores import METRICS, main_metric
+from smartdpp.evaluation.scores import main_metric
+from smartdpp.metrics import METRICS
 from smartdpp.store.disk import read_json, write_json
 
 if TYPE_CHECKING:
     from smartdpp.run.cell import Run
-
-__all__ = ["METRICS", "write"]
 
 
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:

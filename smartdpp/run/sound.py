@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smartdpp.evaluation.scores import METRICS
+from smartdpp.metrics import METRICS
 from smartdpp.run.folder import artifacts
 from smartdpp.store import disk, remote
 from smartdpp.strategies.mixture import read_tasks

@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.logs.visible import one_line
+from smartdpp.metrics import METRICS
 from smartdpp.run.folder import artifacts as places
-from smartdpp.run.result import METRICS
 from smartdpp.run.told import cut, describe, not_evaluated
 from smartdpp.store.disk import read_json
 from smartdpp.store.remote import META, file, shown
 from smartdpp.strategies.mixture import read_tasks
 
-
-class Labels(dict[str, str]):
-    """What metrics are called; one of lm-eval's own by its name there."""
-
-    def __missing__(self, metric: str) -> str:
-        return metric.replace("_", " ")
-
-
-LABELS = Labels({"loss": "loss (nats/token)", "bits_per_byte": "bits per byte", "exact_match": "exact match", "rouge_l": "ROUGE-L"})
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
 
 
@@ -59,7 +50,7 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     table.add_column("task")
     table.add_column("n", justify="right")
     for metric in metrics:
-        table.add_column(LABELS[metric], justify="right")
+        table.add_column(METRICS[metric].heading, justify="right")
     for task, scores in tuned["tasks"].items():
         cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
         table.add_row(one_line(task), str(scores["n"]), *cells)

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.metrics import DIVERSITY
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,18 +32,7 @@ if TYPE_CHECKING:
 
 LENGTH = "mean_response_tokens"
 MEASURES = {  # column of a run's row: how it is called, and whether more of it is more diverse (None: no diversity measure)
-    "ldd": ("log determinant distance", False),
-    "diversity_ldd_untruncated": ("LDD, nothing dropped", False),
-    "diversity_kept_share": ("kept share", True),
-    "diversity_duplicate_share": ("share of copies", False),
-    "diversity_vendi": ("Vendi score", True),
-    "diversity_novelsum": ("NovelSum", True),
-    "diversity_mean_distance": ("mean pairwise distance", True),
-    "diversity_knn_distance": ("k-NN distance", True),
-    "diversity_radius": ("radius", True),
-    "diversity_coverage": ("coverage of the pool", True),
-    "diversity_cluster_entropy": ("cluster entropy", True),
-    "diversity_task_entropy": ("task entropy", True),
+    **{name if name == "ldd" else f"diversity_{name}": (of.long or of.label, not of.lower) for name, of in DIVERSITY.items()},
     LENGTH: ("mean response length (for comparison)", None),
 }
 FEWEST = 6  # mixtures below which nothing is said

@@ -16,7 +16,8 @@ import numpy as np
 
 from smartdpp.config.schema import GROUPS
 from smartdpp.errors import InputError
-from smartdpp.run.result import METRICS, scored
+from smartdpp.metrics import METRICS
+from smartdpp.run.result import scored
 from smartdpp.store import remote
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import read_tasks
@@ -24,9 +25,6 @@ from smartdpp.strategies.mixture import read_tasks
 if TYPE_CHECKING:
     import pandas as pd
 from smartdpp.run.folder import artifacts
-
-LOSSES = ("loss", "bits_per_byte")  # lower is better
-
 
 SEEDS = ["seed", "select_seed", "train_seed"]
 
