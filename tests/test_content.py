@@ -22,6 +22,7 @@ from smartdpp.embedding.sentence import MiniLM, Sentence
 from smartdpp.evaluation.harness import Harness
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.run.cell import Run
+from smartdpp.run.stages import artifacts
 from smartdpp.store import content
 
 COMMITS = ("a" * 40, "b" * 40)
@@ -74,7 +75,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keys(run: Run) -> dict[str, str]:
-    return {name: artifact.key for name, artifact in run.stages().items()}
+    return {name: artifact.key for name, artifact in artifacts(run).items()}
 
 
 def test_two_folders_under_one_name_are_two_runs_that_share_nothing(small_run: Callable[..., Run], folders: tuple[Path, Path]) -> None:
@@ -98,7 +99,7 @@ def test_a_model_inside_another_component_counts_there(
     """Not only through the corpus, whose tokens are the same: the component's own parameters name the content."""
     runs = [small_run("model=hub", f"model.path={folder}", "model.name=mine", *overrides) for folder in folders]
     for stage in stages:
-        one, two = (run.stages()[stage].params for run in runs)
+        one, two = (artifacts(run)[stage].params for run in runs)
         assert one != two, stage
 
 

@@ -12,11 +12,15 @@ import pytest
 from smartdpp.run.cell import Run
 from smartdpp.run.cost import estimate, measured
 from smartdpp.run.pipeline import execute
-from smartdpp.run.plan import _work
+from smartdpp.run.stages import stages
 from smartdpp.store.disk import write_json
 from smartdpp.store.record import provenance
 
 PARAMS = {"_target_": "smartdpp.embedding.gradient.Gradient", "model": {"name": "m"}, "dim": 4096, "store": "float16"}
+
+
+def planned(run: Run, name: str) -> str:
+    return next(stage.plan() for stage in stages(run) if stage.name == name)
 
 
 def made(root: Path, key: str, params: dict, tokens: int, seconds: float, machine: str | None = None, stage: str = "embedding") -> None:
@@ -65,12 +69,12 @@ def test_signals_and_task_vectors_are_planned_by_their_own_rates(small_run: Call
     options = ["strategy=smart", "strategy.num_tasks=2", "quality=perplexity", "task_vector=task2vec", "task_vector.examples=2"]
     stages = ["response signals", "task vectors"]
     execute(small_run(*options, "until=corpus"))
-    assert all("time unknown until it was measured here once" in _work(small_run(*options), name) for name in stages)
+    assert all("time unknown until it was measured here once" in planned(small_run(*options), name) for name in stages)
     execute(small_run(*options, "until=mixture"))
     again = small_run(*options, "quality=el2n", "quality.batch_tokens=512", "task_vector.seed=1")  # keys of their own, the same work
     assert not again.signals["response"].finished
-    assert all("tokens/s measured here" in _work(again, name) for name in stages)
-    assert "time unknown" in _work(small_run(*options, "quality=gradient_norm"), "gradient signals")  # another pass
+    assert all("tokens/s measured here" in planned(again, name) for name in stages)
+    assert "time unknown" in planned(small_run(*options, "quality=gradient_norm"), "gradient signals")  # another pass
 
 
 @pytest.mark.parametrize("stage", ["embedding", "signals", "task_vectors"])

@@ -16,7 +16,7 @@ from smartdpp.errors import InputError
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute, prepare
-from smartdpp.run.told import describe
+from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
 
 SEED = 15  # another one draws other combinations
@@ -133,8 +133,8 @@ def test_a_combination_runs_to_its_end_and_can_be_planned_shown_and_reported(
         == (36 if row["strategy"] == "full" and choice["evaluation"] == "heldout" else row["n"])
     )
     assert ("held-out tasks" if scored else "nothing was evaluated") in capsys.readouterr().out
-    for name, artifact in run.stages().items():
-        assert describe(name, artifact.meta()["facts"]) or name == "diversity"
+    for stage in stages(run):
+        assert stage.describe(stage.artifact.meta()["facts"]) or stage.name == "diversity"
     execute(run_of(folder, choice, "until=plan"))
     assert "to do" not in capsys.readouterr().out
     assert execute(run_of(folder, choice)) == score

@@ -18,6 +18,8 @@ from smartdpp.run import memory
 from smartdpp.run.cell import Run
 from smartdpp.run.memory import Need, Network, network, too_large
 from smartdpp.run.pipeline import execute
+from smartdpp.run.stages import artifacts
+from smartdpp.run.stages import stages as all_stages
 
 GIB = 2**30
 LLAMA2_7B = {
@@ -135,11 +137,11 @@ def test_plan_and_run_state_it_and_the_run_holds_it(
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Machine", (), {"total": GIB // 8})())
     run = small_run("until=mixture")
-    stated = {name: memory.need(run, name) for name in stages}
+    stated = {stage.name: stage.memory() for stage in all_stages(run)}
     with caplog.at_level("WARNING"):
         execute(run)
     assert "mixture: needs about 0.5 GiB of memory above what it starts with, and this machine has 0.1 GiB" in caplog.text
     for name in ("embedding", "mixture"):
-        meta = run.stages()[name].meta()
+        meta = artifacts(run)[name].meta()
         assert meta["start_gib"] <= meta["peak_gib"]
         assert (meta["peak_gib"] - meta["start_gib"]) * GIB <= stated[name].bytes

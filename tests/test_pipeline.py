@@ -16,8 +16,9 @@ from smartdpp.config.identity import without_paths
 from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import _evaluate, execute, prepare
+from smartdpp.run.pipeline import execute, prepare
 from smartdpp.run.sound import damage
+from smartdpp.run.stages import _evaluate, artifacts
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import content, read
 from smartdpp.study.cells import state
@@ -60,7 +61,7 @@ def test_none_scores_the_base_model(small_run: Callable[..., Run]) -> None:
     row = read_json(run.path / "result.json")
     assert row["n"] == 0
     assert row["loss"] == row["loss_base"]
-    assert "adapter" not in run.stages()
+    assert "adapter" not in artifacts(run)
 
 
 def test_until_also_holds_without_training(small_run: Callable[..., Run]) -> None:
@@ -78,7 +79,7 @@ def test_full_takes_the_whole_pool_under_any_budget(small_run: Callable[..., Run
 
 def test_the_base_model_is_scored_before_anything_is_embedded_and_only_where_scores_are_wanted(small_run: Callable[..., Run]) -> None:
     run = small_run("until=mixture")
-    assert list(run.stages())[:3] == ["corpus", "base scores", "embedding"]
+    assert list(artifacts(run))[:3] == ["corpus", "base scores", "embedding"]
     execute(run)
     assert run.diversity.finished
     assert not run.base.finished
@@ -93,7 +94,7 @@ def test_the_base_model_is_scored_before_anything_is_embedded_and_only_where_sco
 def test_until_stops_after_the_named_stage(small_run: Callable[..., Run], until: str, made: set[str]) -> None:
     run = small_run(f"until={until}")
     assert execute(run) is None
-    assert {name for name, artifact in run.stages().items() if artifact.finished} == made
+    assert {name for name, artifact in artifacts(run).items() if artifact.finished} == made
 
 
 def test_plan_writes_nothing(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
@@ -226,7 +227,7 @@ def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
         raise NotFinite("the likelihood of document 7 is NaN")
 
     monkeypatch.setattr(type(run.parts.evaluation), "evaluate", evaluate)
-    monkeypatch.setattr("smartdpp.run.pipeline.run_rows", lambda *args: None)
+    monkeypatch.setattr("smartdpp.run.stages.run_rows", lambda *args: None)
     with pytest.raises(Diverged, match=r"document 7 is NaN after it, with recipe.learning_rate=0.5: try a lower one"):
         _evaluate(run, tmp_path, tmp_path)
     with pytest.raises(NotFinite, match=r"model=tiny: .*before any training"):

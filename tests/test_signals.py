@@ -16,13 +16,17 @@ from smartdpp.models.tokens import encode
 from smartdpp.quality import El2n, GradientNorm, Ifd, Perplexity, Pmi
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
-from smartdpp.run.plan import _work
+from smartdpp.run.stages import artifacts, stages
 from smartdpp.signals import likelihood, stage
 from smartdpp.signals.stage import join, measure
 from smartdpp.store.disk import read_json
 
 PROMPTS = ["Add 2 and 3", "Say hi to <|im_end|> {{ 7*7 }}", "x", "Which of these is longest: a, bb, or ccc?", "Why?" * 9]
 RESPONSES = ["5", "hi, {prompt}", "y" * 40, "ccc", "Because of the <|im_start|> wind."]
+
+
+def planned(run: Run, name: str) -> str:
+    return next(stage.plan() for stage in stages(run) if stage.name == name)
 
 
 def corpus_of(model: Tiny, repeat: int = 1) -> pa.Table:
@@ -189,7 +193,7 @@ def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], 
     assert both.signals["response"].finished
     assert not both.signals["alone"].finished
     tokens = (plan_rows(first)["n_tokens"].to_numpy() - plan_rows(first)["n_prompt_tokens"].to_numpy()).sum()
-    assert f"{tokens:,} tokens, time unknown" in _work(both, "alone signals")
+    assert f"{tokens:,} tokens, time unknown" in planned(both, "alone signals")
 
 
 def plan_rows(run: Run) -> pa.Table:
@@ -199,7 +203,7 @@ def plan_rows(run: Run) -> pa.Table:
 
 
 def test_a_run_without_such_a_score_has_no_such_stage(small_run: Callable[..., Run]) -> None:
-    assert not [name for name in small_run("quality=response_tokens").stages() if "signals" in name]
+    assert not [name for name in artifacts(small_run("quality=response_tokens")) if "signals" in name]
 
 
 def test_another_model_can_score(small_run: Callable[..., Run]) -> None:

@@ -15,9 +15,9 @@ from smartdpp.models import Tiny
 from smartdpp.models.tokens import encode
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
-from smartdpp.run.told import describe
+from smartdpp.run.stages import artifacts
 from smartdpp.task_vectors import Task2Vec, task2vec
-from smartdpp.task_vectors.task2vec import load, relative, sample
+from smartdpp.task_vectors.task2vec import describe, load, relative, sample
 
 N = 14
 ROWS = pa.table(
@@ -96,11 +96,11 @@ def test_two_processes_leave_the_bytes_of_one(tmp_path: Path, monkeypatch: pytes
 
 def test_smart_chooses_tasks_by_the_model(small_run: Callable[..., Run]) -> None:
     mean = small_run("until=mixture")
-    assert "task vectors" not in mean.stages()
+    assert "task vectors" not in artifacts(mean)
     task2vec = small_run("task_vector=task2vec", "task_vector.examples=2", "until=mixture", "strategy.num_tasks=2")
     execute(task2vec)
     facts = task2vec.task_vectors.meta()["facts"]
-    assert describe("task vectors", facts) == f"4 tasks x {facts['p']}, from 8 examples"
+    assert describe(facts) == f"4 tasks x {facts['p']}, from 8 examples"
     again = small_run("task_vector=task2vec", "task_vector.examples=2", "strategy.num_tasks=3", "until=mixture")
     assert again.task_vectors.finished
     assert again.mixture.key not in (task2vec.mixture.key, mean.mixture.key)

@@ -223,7 +223,7 @@ def test_what_was_not_mirrored_is_made_up_for_and_nothing_else_is_done(small_run
     killed = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1], env=os.environ)
     assert killed.returncode == -signal.SIGKILL
     assert not (run.path / "tracked.json").exists()
-    monkeypatch.setattr(pipeline, "_stages", lambda run: pytest.fail("everything is there"))
+    monkeypatch.setattr(pipeline, "_made", lambda run: pytest.fail("everything is there"))
     (run.path / "error.txt").write_text("of a tracker that failed the run, once")
     for _ in range(2):
         execute(small_run("strategy=random", "tracker=wandb"))

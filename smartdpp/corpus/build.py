@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.corpus.notes import noted
+from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.overlap import HeldoutIndex
 from smartdpp.errors import InputError
+from smartdpp.logs.visible import one_line
 from smartdpp.models.tokens import encode
 from smartdpp.store.disk import write_json
 from smartdpp.types import Corpus, Evaluation, Row
@@ -326,3 +327,20 @@ def _select(path: Path, tasks: set[str], *, inside: bool) -> Iterator[Row]:
             for row in batch.to_pylist():
                 if (row["task"] in tasks) == inside:
                     yield row
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line, with all that was dropped or read otherwise than it stands."""
+    dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
+    some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
+    lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
+    heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
+    overlap = facts["overlap"]["pool_rows"]
+    reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
+    if theirs := said(facts["reading_evaluation"]) if "reading_evaluation" in facts else []:
+        reading += f"; the evaluation's file: {', '.join(theirs)}"
+    return (
+        f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
+        f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "
+        f"{overlap} pool rows share text with a held-out prompt{lost}{reading}"
+    )

@@ -137,3 +137,18 @@ class NoMeasure:
 
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         return {}
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What was measured, in one line, of a measure's numbers; empty where there is none. What greedy stopped too early to know of the log
+    determinant distance is said to be unknown."""
+    if facts.get("ldd") is None:
+        return ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if isinstance(value, (int, float)))
+    sd, kept, untruncated = (facts.get(name) for name in ("ldd_sd", "kept", "ldd_untruncated"))
+    spread = "one reference set" if sd is None else f"± {sd:.3f} over reference sets"
+    share = f"kept {kept} of {facts['size']}" if kept is not None else f"kept at least {facts['ldd_n']} of {facts['size']}"
+    whole = f"untruncated {untruncated:.3f}" if untruncated is not None else "untruncated unknown"
+    return (
+        f"log determinant distance {facts['ldd']:.3f} nats per example at n = {facts['ldd_n']} ({spread}; lower is more diverse); "
+        f"{share}, {whole}, copies {facts['duplicate_share']:.1%}"
+    )

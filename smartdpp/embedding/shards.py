@@ -24,3 +24,13 @@ def embed(embedding: Embedding, rows: pa.Table, out: Path, shard: int = SHARD, p
     if cut_rows:
         log.warning("embedding: %d of %d prompts are longer than the encoder reads, %d tokens were cut", cut_rows, len(rows), cut_tokens)
     return facts | {"cut_rows": cut_rows, "cut_tokens": cut_tokens}
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    return "; ".join([f"{facts['n']} rows x {facts['d']}", *cut(facts)])
+
+
+def cut(facts: dict[str, Any]) -> list[str]:
+    """A sentence on what an embedding did not read, if anything."""
+    return [f"{facts['cut_rows']} rows were cut, by {facts['cut_tokens']} tokens in all"] if facts.get("cut_rows") else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.errors import InputError
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
+from smartdpp.logs.visible import one_line
 from smartdpp.runtime.device import device_name
 from smartdpp.store.disk import write_json
 from smartdpp.types import Model, Row
@@ -107,6 +108,27 @@ def evaluated(scores: dict[str, Any]) -> dict[str, Any]:
             passed_over[reason] = passed_over.get(reason, 0) + n
     missing = {"passed_over": passed_over, "truncated": sum(scores["truncated"].values()), "lost_tasks": scores["lost_tasks"]}
     return scores["mean"] | missing
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float)) and name != "truncated"}
+    told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if not name.endswith("_se"))
+    return "; ".join([told, *not_evaluated(facts)])
+
+
+def not_evaluated(facts: dict[str, Any]) -> list[str]:
+    """Sentences on the documents that an evaluation passed over or cut to fit the model's context, and on tasks that have none left."""
+    said = []
+    if passed_over := facts.get("passed_over"):
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in passed_over.items())
+        said.append(f"{sum(passed_over.values())} documents were passed over ({reasons})")
+    if truncated := facts.get("truncated"):
+        said.append(f"{truncated} documents were cut to fit the model's context")
+    if lost := facts.get("lost_tasks"):
+        more = f" and {len(lost) - 5} more tasks" if len(lost) > 5 else ""
+        said.append(f"no document is left of {', '.join(map(one_line, lost[:5]))}{more}")
+    return said
 
 
 def settings(lm: HFLM) -> dict[str, Any]:

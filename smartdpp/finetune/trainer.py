@@ -122,6 +122,14 @@ def together(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
     return last | counts | {"train_loss": loss}
 
 
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    return (
+        f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "
+        f"{facts['dtype']} on {facts['device']}, train loss {facts['train_loss']:.3f}"
+    )
+
+
 def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> Dataset:
     """input_ids and labels per row, in the table's order; the prompt's labels are ignored by the loss."""
     from datasets import Dataset

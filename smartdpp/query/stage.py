@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.corpus.notes import noted
+from smartdpp.corpus.notes import noted, said
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.store.disk import write_text
@@ -53,3 +53,8 @@ def refuse_scored(directory: Path, scored: Iterable[str]) -> None:
         raise InputError(
             f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit or strategy.query.per_task."
         )
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    return "; ".join([f"{facts['n']} rows of {facts['tasks']} tasks", *(said(facts["reading"]) if "reading" in facts else [])])

@@ -72,7 +72,8 @@ class Run:
     def done(self) -> bool:
         return remote.exists(self.path / "result.json")
 
-    def _artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
+    def artifact(self, stage: str, params: dict[str, Any], **inputs: Artifact) -> Artifact:
+        """What ``stage`` (one in VERSION) leaves of these."""
         keys = {name: artifact.key for name, artifact in inputs.items()}
         return Artifact(self.root, stage, VERSION[stage], params, keys)
 
@@ -86,7 +87,7 @@ class Run:
             "heldout": evaluation.split(),
             "files": what["files"],
         }
-        return self._artifact("corpus", params)
+        return self.artifact("corpus", params)
 
     @property
     def embedding(self) -> Artifact:
@@ -94,20 +95,20 @@ class Run:
 
     @cached_property
     def probe(self) -> Artifact:
-        return self._artifact("embedding", self.what["probe"], corpus=self.corpus)
+        return self.artifact("embedding", self.what["probe"], corpus=self.corpus)
 
     @cached_property
     def signals(self) -> dict[str, Artifact]:
         """The passes over the model that the quality reads, by name; shared with every other quality that reads them."""
         shared = {name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")}
-        return {name: self._artifact("signals", {"pass": name, **shared}, corpus=self.corpus) for name in self.parts.quality.passes}
+        return {name: self.artifact("signals", {"pass": name, **shared}, corpus=self.corpus) for name in self.parts.quality.passes}
 
     @cached_property
     def task_vectors(self) -> Artifact | None:
         """None where the tasks are seen by the means of their embedding."""
         if self.parts.task_vector.from_embedding:
             return None
-        return self._artifact("task_vectors", self.what["task_vector"], corpus=self.corpus)
+        return self.artifact("task_vectors", self.what["task_vector"], corpus=self.corpus)
 
     @cached_property
     def query(self) -> Artifact | None:
@@ -115,7 +116,7 @@ class Run:
         if not isinstance(self.parts.strategy, Targeted):
             return None
         params = {name: self.what[name] for name in ("embedding", "evaluation")} | {"query": self.what["strategy"]["query"]}
-        return self._artifact("query", params, corpus=self.corpus)
+        return self.artifact("query", params, corpus=self.corpus)
 
     @cached_property
     def rounds(self) -> list[Round]:
@@ -129,15 +130,15 @@ class Run:
         for number in range(1, count + 1):
             before = rounds[-1] if rounds else None
             trained = {"adapter": before.adapter} if before and renew else {}
-            embedding = self._artifact("embedding", self.what["embedding"], corpus=self.corpus, **trained)
-            mixture = self._artifact(
+            embedding = self.artifact("embedding", self.what["embedding"], corpus=self.corpus, **trained)
+            mixture = self.artifact(
                 "mixture",
                 chosen | ({"round": number} if count > 1 else {}),
                 embedding=embedding,
                 **shared,
                 **({"before": before.mixture} if before else {}),
             )
-            adapter = self._artifact("adapter", training, mixture=mixture, **({"start": before.adapter} if before else {}))
+            adapter = self.artifact("adapter", training, mixture=mixture, **({"start": before.adapter} if before else {}))
             rounds.append(Round(number, before, embedding, mixture, adapter))
         return rounds
 
@@ -147,7 +148,7 @@ class Run:
 
     @cached_property
     def diversity(self) -> Artifact:
-        return self._artifact("diversity", self.what["diversity"], mixture=self.mixture, probe=self.probe)
+        return self.artifact("diversity", self.what["diversity"], mixture=self.mixture, probe=self.probe)
 
     @property
     def adapter(self) -> Artifact:
@@ -162,7 +163,7 @@ class Run:
         return self._scores(adapter=self.adapter) if self.trains else self.base
 
     def _scores(self, **adapter: Artifact) -> Artifact:
-        return self._artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus, **adapter)
+        return self.artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus, **adapter)
 
     @property
     def trains(self) -> bool:
@@ -173,27 +174,6 @@ class Run:
     def evaluates(self) -> bool:
         """False for `evaluation=none`, which has no scores."""
         return not isinstance(self.parts.evaluation, NoEvaluation)
-
-    def stages(self) -> dict[str, Artifact]:
-        """In the order they are made, under the names the terminal shows."""
-        scored = {"base scores": self.base} if self.evaluates else {}
-        stages = {"corpus": self.corpus, **scored, "embedding": self.embedding}
-        if self.probe.key != self.embedding.key:
-            stages["probe embedding"] = self.probe
-        stages |= {f"{name} signals": artifact for name, artifact in self.signals.items()}
-        if self.task_vectors:
-            stages["task vectors"] = self.task_vectors
-        if self.query:
-            stages["query"] = self.query
-        for this, following in zip(self.rounds, self.rounds[1:], strict=False):
-            stages |= {f"mixture round {this.number}": this.mixture, f"adapter round {this.number}": this.adapter}
-            if following.embedding.key != this.embedding.key:
-                stages[f"embedding round {following.number}"] = following.embedding
-        stages["mixture"] = self.mixture
-        if self.trains:
-            stages |= {"diversity": self.diversity, "adapter": self.adapter}
-            stages |= {"scores": self.scores} if self.evaluates else {}
-        return stages
 
 
 def run_rows(run: Run, part: str = "data", columns: list[str] | None = None, without: Sequence[str] = ()) -> Any:

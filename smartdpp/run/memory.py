@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smartdpp.corpus.build import ROW_GROUP
 from smartdpp.embedding.gradient import Gradient
@@ -25,16 +25,15 @@ from smartdpp.evaluation.language_model import WINDOW
 from smartdpp.finetune import Finetune
 from smartdpp.functions import FacilityLocation, LogDet
 from smartdpp.models.anatomy import anatomy
+from smartdpp.run.cell import Run
 from smartdpp.signals.likelihood import CHUNK
+from smartdpp.store.artifact import Artifact
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.dpp_sample import SMALL, DppSample
 from smartdpp.strategies.reselect import Reselect
 from smartdpp.strategies.smart import Smart
 from smartdpp.strategies.submodular import Submodular
 from smartdpp.strategies.two_rounds import TwoRounds
-
-if TYPE_CHECKING:
-    from smartdpp.run.cell import Run
 
 LIBRARIES = 2**29  # torch, transformers, numba, scikit-learn: whatever of them was not imported before
 BLOCKS = 2**27  # of temporary rows, in several threads
@@ -53,6 +52,16 @@ class Need:
 
     def __str__(self) -> str:
         return f"about {self.bytes / 2**30:,.1f} GiB of {self.where}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a pool's rows take."""
+
+    n: int
+    text: float  # bytes
+    longest: int  # tokens
+    largest: int  # rows of the largest task
 
 
 @dataclass(frozen=True)
@@ -228,36 +237,72 @@ def scores(sizes: Network, batch: int, longest: int, response: int, wide: int) -
     return PACKED * sizes.parameters * wide + cache + tokens * sizes.kept * wide + 2 * batch * min(WINDOW, response) * sizes.vocabulary * 4
 
 
-def need(run: Run, stage: str) -> Need | None:
-    """What ``stage`` of a run will need; None where the corpus, the embedding or the model is not there to tell."""
+def embedding_stage(run: Run, artifact: Artifact, encoder: Any) -> Need | None:
+    """Of rows that ``encoder`` makes, as ``artifact`` has or will have them."""
+
+    def stated(pool: Rows, wide: int) -> float | None:
+        d = _columns(artifact, encoder, pool.n)
+        return embedding(encoder, pool.n, d, pool.text, pool.longest, wide) if d else None
+
+    return _need(run, stated)
+
+
+def signals_stage(run: Run, which: str) -> Need | None:
+    quality: Any = run.parts.quality  # with passes, it has a model
+
+    def stated(pool: Rows, wide: int) -> float | None:
+        sizes = network(quality.model)
+        return 2 * pool.text + signals(which, sizes, max(pool.longest, quality.batch_tokens), wide) if sizes else None
+
+    return _need(run, stated)
+
+
+def mixture_stage(run: Run) -> Need | None:
+    strategy, quality = run.parts.strategy, run.parts.quality
+
+    def stated(pool: Rows, wide: int) -> float | None:
+        d, count = _columns(run.embedding, run.parts.embedding, pool.n), strategy.size(pool.n, run.cfg.budget)
+        read = 3 * pool.text if getattr(quality, "text", True) else 500 * pool.n + pool.text / pool.n * (6 * count + ROW_GROUP)
+        return read + selection(strategy, pool.n, d, count, pool.largest) if d else None
+
+    return _need(run, stated, on_device=False)
+
+
+def diversity_stage(run: Run) -> Need | None:
+    def stated(pool: Rows, wide: int) -> float | None:
+        d = _columns(run.probe, run.parts.probe, pool.n)
+        return diversity(run.parts.strategy.size(pool.n, run.cfg.budget), d, pool.n) if d else None
+
+    return _need(run, stated, on_device=False)
+
+
+def adapter_stage(run: Run) -> Need | None:
+    recipe, sizes = run.parts.recipe, network(run.parts.model)
+
+    def stated(pool: Rows, wide: int) -> float | None:
+        return training(recipe, sizes, pool.longest, wide) if sizes and isinstance(recipe, Finetune) else None
+
+    return _need(run, stated, " in each process" if isinstance(recipe, Finetune) and recipe.processes > 1 else "")
+
+
+def scores_stage(run: Run) -> Need | None:
+    sizes = network(run.parts.model)
+
+    def stated(pool: Rows, wide: int) -> float | None:
+        found = _heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)  # other documents: as long as the pool's
+        rows, longest, response = found
+        return scores(sizes, min(rows, run.cfg.evaluation.get("batch_size", 32)), longest, response, wide) if sizes else None
+
+    return _need(run, stated)
+
+
+def _need(run: Run, stated: Callable[[Rows, int], float | None], each: str = "", *, on_device: bool = True) -> Need | None:
+    """What ``stated`` says of the pool and of a number's bytes; None where the corpus, the embedding or the model is not there to tell."""
     if not run.corpus.finished:
         return None
-    n, text, longest, largest = _pool(run.corpus.path)
-    parts, stage = run.parts, stage.partition(" round ")[0].removesuffix(" signals")
-    encoder, artifact = (parts.probe, run.probe) if stage in ("probe embedding", "diversity") else (parts.embedding, run.embedding)
-    d, count = _columns(artifact, encoder, n), parts.strategy.size(n, run.cfg.budget)
-    gpu, wide = _device() if stage not in ("mixture", "diversity") else (False, 4)
-    quality: Any = parts.quality  # with passes, it has a model
-    sizes, where = network(parts.model), "GPU memory" if gpu else "memory"
-    match stage:
-        case "mixture" if d:
-            told = 3 * text if getattr(parts.quality, "text", True) else 500 * n + text / n * (6 * count + ROW_GROUP)
-            bytes_: float | None = told + selection(parts.strategy, n, d, count, largest)
-        case "diversity" if d:
-            bytes_ = diversity(count, d, n)
-        case "embedding" | "probe embedding" if d:
-            bytes_ = embedding(encoder, n, d, text, longest, wide)
-        case "response" | "alone" | "gradient" if read := network(quality.model):
-            bytes_ = 2 * text + signals(stage, read, max(longest, quality.batch_tokens), wide)
-        case "adapter" if sizes and isinstance(parts.recipe, Finetune):
-            bytes_ = training(parts.recipe, sizes, longest, wide)
-            where += " in each process" if parts.recipe.processes > 1 else ""
-        case "base scores" | "scores" if sizes:
-            rows, longest, response = _heldout(run.corpus.path) or (n, longest, longest)  # other documents: as long as the pool's
-            bytes_ = scores(sizes, min(rows, run.cfg.evaluation.get("batch_size", 32)), longest, response, wide)
-        case _:
-            bytes_ = None
-    return None if bytes_ is None else Need(LIBRARIES + bytes_, where)
+    gpu, wide = _device() if on_device else (False, 4)
+    above = stated(_pool(run.corpus.path), wide)
+    return None if above is None else Need(LIBRARIES + above, f"{'GPU memory' if gpu else 'memory'}{each}")
 
 
 def too_large(need: Need) -> str | None:
@@ -294,8 +339,8 @@ def _columns(artifact: Any, encoder: Any, n: int) -> int | None:
 
 
 @cache
-def _pool(corpus: Path) -> tuple[int, float, int, int]:
-    """Rows, bytes of their text, tokens of the longest, rows of the largest task: of a finished corpus."""
+def _pool(corpus: Path) -> Rows:
+    """Of a finished corpus."""
     import pyarrow.parquet as pq
 
     from smartdpp.corpus.build import read
@@ -306,7 +351,7 @@ def _pool(corpus: Path) -> tuple[int, float, int, int]:
     with pq.ParquetFile(path) as parquet:
         text = sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
     largest = max(pair["counts"].as_py() for pair in rows["task"].value_counts())
-    return len(rows), float(text), int(rows["n_tokens"].to_numpy().max()), largest
+    return Rows(len(rows), float(text), int(rows["n_tokens"].to_numpy().max()), largest)
 
 
 @cache

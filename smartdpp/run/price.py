@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from smartdpp.run.cell import Run
 from smartdpp.config.schema import Price
+from smartdpp.run.cell import Run, run_rows
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,4 @@ def _tokens_per_example(run: Run) -> float | None:
         return facts["tokens"] / facts["n"]
     if not run.corpus.finished:
         return None
-    from smartdpp.run.cell import run_rows
-
     return float(run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy().mean())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from smartdpp.evaluation.scores import main_metric
 from smartdpp.metrics import METRICS
+from smartdpp.run.cell import Run
+from smartdpp.run.stages import artifacts
 from smartdpp.store.disk import read_json, write_json
-
-if TYPE_CHECKING:
-    from smartdpp.run.cell import Run
 
 
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         row["mean_response_tokens"] = training["response_tokens"] / training["rows"]
         row |= {name: training[name] for name in ("steps", "train_loss", "dtype", "device")}
         row |= {f"diversity_{name}": value for name, value in run.diversity.meta()["facts"].items()}
-    for name, artifact in run.stages().items():
+    for name, artifact in artifacts(run).items():
         meta = artifact.meta()
         row |= {
             f"seconds/{name}": round(seconds.get(name, 0.0), 2),
@@ -41,8 +40,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
             f"peak_gib/{name}": meta["peak_gib"],
         }
     row |= score
-    last = list(run.stages().values())[-1]
-    row |= {name: last.meta()[name] for name in ("commit", "uncommitted", "machine")}
+    row |= {name: meta[name] for name in ("commit", "uncommitted", "machine")}  # of the last stage
     write_json(run.path / "result.json", {name: _plain(value) for name, value in row.items()})
     return row
 

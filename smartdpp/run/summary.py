@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from smartdpp.diversity.components import describe
+from smartdpp.embedding.shards import cut
+from smartdpp.evaluation.rows import not_evaluated
 from smartdpp.logs.visible import one_line
 from smartdpp.metrics import METRICS
 from smartdpp.run.folder import artifacts as places
-from smartdpp.run.told import cut, describe, not_evaluated
 from smartdpp.store.disk import read_json
 from smartdpp.store.remote import META, file, shown
 from smartdpp.strategies.mixture import read_tasks
@@ -33,8 +35,8 @@ def show(run: Path) -> None:
     if row["n"]:
         console.print(_mixture(row, artifacts))
         console.print(_diversity(row))
-    for name in [name for name in artifacts if "embedding" in name]:
-        for said in cut(read_json(file(artifacts[name] / META))["facts"]):
+    for name, path in artifacts.items():
+        for said in cut(read_json(file(path / META))["facts"]) if path.parent.name == "embedding" else ():
             console.print(f"{name}: {said}; they are longer than its encoder reads")
     console.print(_cost(row, artifacts))
     console.print(_paths(run, read_json(run / "artifacts.json")), soft_wrap=True)
@@ -88,7 +90,7 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
 
 def _diversity(row: dict[str, Any]) -> str:
     facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
-    return f"{describe('diversity', facts) or 'diversity not measured'}; in {row['embedding@probe']}"
+    return f"{describe(facts) or 'diversity not measured'}; in {row['embedding@probe']}"
 
 
 def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:

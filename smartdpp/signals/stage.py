@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 Pass = Literal["response", "alone", "gradient"]
 COLUMNS: dict[str, tuple[str, ...]] = {"response": ("nll", "el2n"), "alone": ("nll_alone",), "gradient": ("gradient_norm",)}
+WORK: dict[Pass, str] = {
+    "response": "forward over",
+    "alone": "forward over the responses alone of",
+    "gradient": "forward and backward over",
+}
 
 
 def measure(
@@ -83,3 +88,9 @@ class Signals:
             return X
 
         return numbers
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    means = ", ".join(f"mean {name.removeprefix('mean_')} {value:.4g}" for name, value in facts.items() if name.startswith("mean_"))
+    return f"{facts['n']} rows, {facts['tokens']} tokens read; {means}"

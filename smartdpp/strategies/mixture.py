@@ -65,6 +65,14 @@ def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: d
     return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
 
 
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    chosen, pool = facts.get("mean_quality"), facts.get("mean_quality_in_pool")
+    quality = "" if chosen is None else f", mean quality {chosen:.4g} (pool {pool:.4g})"
+    examples, tasks = f"{facts['n']} of {facts['n_pool']} examples", f"{facts['tasks']} of {facts['tasks_in_pool']} tasks"
+    return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}"
+
+
 def selection(directory: Path) -> Selection:
     """What ``write`` was given."""
     index = np.load(directory / "rows.npy", allow_pickle=False)

@@ -124,3 +124,8 @@ def load(directory: Path) -> dict[str, np.ndarray]:
     """Each task's vector by its name."""
     V = relative(np.asarray(shards.load(directory)))
     return dict(zip(read_json(directory / "tasks.json"), V, strict=True))
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    return f"{facts['tasks']} tasks x {facts['p']}, from {facts['examples']} examples"

@@ -401,8 +401,8 @@ def test_fields_that_are_not_read_are_counted(tmp_path):
 
 
 def test_notes_reach_the_stage_and_dropped_json(small_run, corpus, tmp_path):
+    from smartdpp.corpus.build import describe
     from smartdpp.run.pipeline import execute
-    from smartdpp.run.told import describe
 
     path = tmp_path / "in.jsonl"
     path.write_bytes(
@@ -410,7 +410,7 @@ def test_notes_reach_the_stage_and_dropped_json(small_run, corpus, tmp_path):
     )
     run = small_run(f"corpus.path={path}", "corpus.on_bad_row=drop", "until=corpus")
     execute(run)
-    line = describe("corpus", run.corpus.meta()["facts"])
+    line = describe(run.corpus.meta()["facts"])
     assert "1 row left out as unreadable (1 without response; first places in dropped.json)" in line
     assert "1 row: response is a number, read as its digits" in line
     dropped = json.loads((run.corpus.path / "dropped.json").read_text())["reading"]
@@ -516,8 +516,9 @@ def test_where_several_files_lie_is_no_part_of_a_run(small_run, corpus, tmp_path
 
 
 def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp_path):
+    from smartdpp.corpus.build import describe
+    from smartdpp.query.stage import describe as query_told
     from smartdpp.run.pipeline import execute
-    from smartdpp.run.told import describe
 
     turns = [{"role": "user", "content": "What is odd?"}, {"role": "assistant", "content": "7", "thinking": "hm"}]
     held = jsonl(tmp_path / "held.jsonl", {"task": "parity", "messages": turns})
@@ -528,10 +529,8 @@ def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp
     query = ["strategy=targeted", "query@strategy.query=file", f"strategy.query.path={tmp_path}/wanted"]
     run = small_run(*plain, *query, "until=mixture")
     execute(run)
-    assert "the evaluation's file: taken for JSON lines, fields not read: thinking of turns (1 row)" in describe(
-        "corpus", run.corpus.meta()["facts"]
-    )
-    assert "passed over readme.txt" in describe("query", run.query.meta()["facts"])
+    assert "the evaluation's file: taken for JSON lines, fields not read: thinking of turns (1 row)" in describe(run.corpus.meta()["facts"])
+    assert "passed over readme.txt" in query_told(run.query.meta()["facts"])
     jsonl(tmp_path / "wanted" / "wanted.jsonl", {"question": ["a", "b"]})
     with pytest.raises(InputError, match=r"prompt must be text, found list") as refused:
         small_run(*plain, *query)

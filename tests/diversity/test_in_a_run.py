@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from smartdpp.config.compose import conf_dir, register
+from smartdpp.diversity.components import describe
 from smartdpp.errors import InputError
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute, prepare
-from smartdpp.run.told import describe
 from smartdpp.store.disk import read_json
 from tests.conftest import small
 
@@ -74,7 +74,7 @@ def test_every_option_goes_through_run_plan_summary_and_report(options, measured
     else:
         assert "diversity not measured" in said
     measured(*options, "until=plan")
-    assert describe("diversity", facts)[:40] in re.sub(r"\s+", " ", capsys.readouterr().out.replace("│", " "))
+    assert describe(facts)[:40] in re.sub(r"\s+", " ", capsys.readouterr().out.replace("│", " "))
     assert report([str(run.path)]) == 0
 
 

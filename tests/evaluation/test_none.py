@@ -11,6 +11,7 @@ from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.stages import artifacts
 from tests.conftest import small
 
 
@@ -33,7 +34,7 @@ def test_one_dataset_is_chosen_from_and_trained_on_without_scores(run, capsys):
     from smartdpp.track import diversity_performance
 
     assert execute(run) is None
-    assert not {"base scores", "scores"} & set(run.stages())
+    assert not {"base scores", "scores"} & set(artifacts(run))
     assert run.corpus.meta()["facts"]["n_pool"] == 40
     row = json.loads((run.path / "result.json").read_text())
     assert (row["n"], row["steps"] > 0, row["score"], row["score_metric"]) == (8, True, None, None)

@@ -7,10 +7,9 @@ import json
 import pytest
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.rows import evaluate_rows, evaluated
+from smartdpp.evaluation.rows import describe, evaluate_rows, evaluated
 from smartdpp.evaluation.scores import read_samples
 from smartdpp.models.tokens import encode
-from smartdpp.run.told import describe
 
 from .lively import Lively, row
 
@@ -115,7 +114,7 @@ def test_documents_that_do_not_fit_are_counted_and_an_emptied_task_is_named(mode
     facts = evaluated(found)
     assert facts["passed_over"] == {"too_long": 3, "empty_response": 1, "empty_prompt": 1}
     assert (facts["n"], facts["truncated"], facts["lost_tasks"]) == (1, 0, ["long"])
-    said = describe("base scores", facts)
+    said = describe(facts)
     assert "5 documents were passed over (3 too long, 1 empty response, 1 empty prompt); no document is left of long" in said
     with pytest.raises(InputError, match="each of the 2 held-out documents"):
         evaluate_rows(model, None, {"long": long}, tmp_path, **HOW)

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from smartdpp.config.check import check
 from smartdpp.config.compose import conf_dir, register
 from smartdpp.run.cell import Run
+from smartdpp.run.stages import artifacts
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_names.json").read_text(encoding="utf-8"))
 CORPUS = '{"task": "t%d", "prompt": "p %d", "response": "r %d"}\n'
@@ -26,7 +27,7 @@ def named(overrides: list[str]) -> dict[str, str]:
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
-    return {"run": run.slug} | {name: f"{artifact.stage}/{artifact.key}" for name, artifact in run.stages().items()}
+    return {"run": run.slug} | {name: f"{artifact.stage}/{artifact.key}" for name, artifact in artifacts(run).items()}
 
 
 @pytest.mark.parametrize("overrides", list(GOLDEN))

@@ -13,6 +13,7 @@ from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
+from smartdpp.run.stages import artifacts
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import read, selection
 
@@ -90,7 +91,7 @@ def test_random_rounds_are_one_draw(small_run: Callable[..., Run]) -> None:
 def test_one_round_is_the_strategy_itself(small_run: Callable[..., Run]) -> None:
     run, once = small_run(*ROUNDS, "strategy.rounds=1"), small_run(*[o for o in ROUNDS if "strategy" not in o], "strategy=dpp")
     assert run.embedding.key == once.embedding.key
-    assert set(run.stages()) == set(once.stages())
+    assert set(artifacts(run)) == set(artifacts(once))
 
 
 def test_a_kill_between_rounds_costs_no_round(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

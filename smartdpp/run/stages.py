@@ -1,0 +1,308 @@
+"""The stages of a run, in the order in which they are made. All there is to a stage stands here, or in its own room.
+
+    corpus -> base scores
+    corpus -> embedding -> mixture -> adapter -> scores -> result.json
+                 probe  -> diversity
+               signals, task vectors -> mixture, where the quality or the task vectors need the model
+                               query -> mixture, where the selection is towards a target
+     embedding -> mixture -> adapter -> embedding -> ..., where the mixture is chosen in rounds while the model trains
+
+The base model is scored first, so that what is wrong with an evaluation shows before anything is embedded, chosen or trained; ``until`` a
+stage that is not scored leaves it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smartdpp.config.identity import container
+from smartdpp.corpus import build as corpus
+from smartdpp.diversity import components as diversity
+from smartdpp.embedding import shards as embedding
+from smartdpp.errors import Diverged, NotFinite
+from smartdpp.evaluation import rows as evaluation
+from smartdpp.evaluation.scores import read_samples
+from smartdpp.finetune import trainer
+from smartdpp.logs.redact import redacted
+from smartdpp.models import Finetuned
+from smartdpp.query import stage as query
+from smartdpp.run import memory
+from smartdpp.run.cell import Round, Run, run_rows
+from smartdpp.run.cost import estimate
+from smartdpp.run.price import training
+from smartdpp.run.stage import Facts, Same, Stage
+from smartdpp.signals import stage as signals
+from smartdpp.store.artifact import Artifact
+from smartdpp.store.disk import digest, read_json, write_json
+from smartdpp.strategies import mixture
+from smartdpp.task_vectors import task2vec
+
+SELECT = 0  # the stage number in default_rng([select_seed, stage])
+
+
+def stages(run: Run) -> list[Stage]:
+    """Those that this run has, whatever it is asked for."""
+    found = [_corpus(run)]
+    if run.evaluates:
+        found.append(_base_scores(run))
+    found.append(_embedding(run, "embedding", "embedding", run.embedding))
+    if run.probe.key != run.embedding.key:
+        found.append(_embedding(run, "probe embedding", "probe", run.probe))
+    found += [_signals(run, name) for name in run.signals]
+    if run.task_vectors:
+        found.append(_task_vectors(run, run.task_vectors))
+    if run.query:
+        found.append(_query(run, run.query))
+    for this, following in zip(run.rounds, run.rounds[1:], strict=False):
+        found += [_mixture(run, this), _adapter(run, this)]
+        if following.embedding.key != this.embedding.key:
+            found.append(_embedding_as_trained(run, following))
+    found.append(_mixture(run, run.rounds[-1]))
+    if run.trains:
+        found += [_diversity(run), _adapter(run, run.rounds[-1])]
+        found += [_scores(run)] if run.evaluates else []
+    return found
+
+
+def artifacts(run: Run) -> dict[str, Artifact]:
+    """In the order they are made, under the names the terminal shows."""
+    return {stage.name: stage.artifact for stage in stages(run)}
+
+
+def _corpus(run: Run) -> Stage:
+    def build(out: Path) -> Facts:
+        parts, model = run.parts, run.parts.model
+        return corpus.build(parts.corpus, parts.evaluation, model.tokenizer(), model.format, parts.limits, out)
+
+    def plan() -> str:
+        return f"read {run.names['corpus']}, drop rows above {run.cfg.pool.max_tokens} tokens"
+
+    return Stage("corpus", "corpus", run.corpus, build, corpus.describe, plan)
+
+
+def _embedding(run: Run, name: str, group: str, artifact: Artifact) -> Stage:
+    """Of the group ``embedding`` or ``probe``."""
+    encoder = getattr(run.parts, group)
+    option = run.names["embedding" if group == "embedding" else "embedding@probe"]
+
+    def build(out: Path) -> Facts:
+        return embedding.embed(encoder, run_rows(run), out, processes=run.cfg[group].get("processes", 1))
+
+    def plan() -> str:
+        return f"encode {_pool(run)} with {option}{_embedding_cost(run, group)}"
+
+    until = "embedding" if group == "embedding" else "mixture"
+    return Stage(name, until, artifact, build, embedding.describe, plan, partial(memory.embedding_stage, run, artifact, encoder))
+
+
+def _embedding_as_trained(run: Run, this: Round) -> Stage:
+    """The embedding, by the model as the rounds before this one have left it."""
+    before: Any = this.before
+
+    def build(out: Path) -> Facts:
+        by: Any = run.parts.embedding
+        by = replace(by, model=Finetuned(run.parts.model, str(before.adapter.here().absolute())))
+        return embedding.embed(by, run_rows(run), out, processes=run.cfg.embedding.get("processes", 1))
+
+    def plan() -> str:
+        cost = _embedding_cost(run, "embedding")
+        return f"encode {_pool(run)} with {run.names['embedding']} of the model as trained so far{cost}"
+
+    return Stage(
+        f"embedding round {this.number}",
+        "mixture",
+        this.embedding,
+        build,
+        embedding.describe,
+        plan,
+        partial(memory.embedding_stage, run, run.embedding, run.parts.embedding),
+    )
+
+
+def _signals(run: Run, name: Any) -> Stage:
+    quality: Any = run.parts.quality  # with passes, it has what is read here
+
+    def build(out: Path) -> Facts:
+        return signals.measure(name, quality.model, quality.batch_tokens, run_rows(run), out, processes=quality.processes)
+
+    def plan() -> str:
+        cost = ""
+        if run.corpus.finished:
+            tokens = signals.planned_tokens(name, run_rows(run, columns=["n_prompt_tokens", "n_tokens"]))
+            cost = ": " + estimate(run.root, "signals", run.signals[name].params, len(tokens), int(tokens.sum()))
+        return f"{signals.WORK[name]} {_pool(run)}, for {run.names['quality']}{cost}"
+
+    need = partial(memory.signals_stage, run, name)
+    return Stage(f"{name} signals", "mixture", run.signals[name], build, signals.describe, plan, need)
+
+
+def _task_vectors(run: Run, artifact: Artifact) -> Stage:
+    def build(out: Path) -> Facts:
+        return run.parts.task_vector.measure(run_rows(run), out)
+
+    def plan() -> str:
+        return f"{run.names['task_vector']} of every task{_task_vectors_cost(run)}"
+
+    return Stage("task vectors", "mixture", artifact, build, task2vec.describe, plan)
+
+
+def _query(run: Run, artifact: Artifact) -> Stage:
+    def build(out: Path) -> Facts:
+        strategy: Any = run.parts.strategy
+        found = (run_rows(run), run_rows(run, "heldout"))
+        return query.build(strategy.query, run.parts.evaluation, run.parts.embedding, *found, out)
+
+    def plan() -> str:
+        return f"choose examples of the target and encode them with {run.names['embedding']}"
+
+    return Stage("query", "mixture", artifact, build, query.describe, plan)
+
+
+def _mixture(run: Run, this: Round) -> Stage:
+    strategy, last = run.parts.strategy, this is run.rounds[-1]
+
+    def build(out: Path) -> Facts:
+        rows = run_rows(run, without=("prompt", "response") if not getattr(run.parts.quality, "text", True) else ())
+        read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
+        vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
+        before = mixture.selection(this.before.mixture.here()) if this.before else None
+        pool = replace(
+            mixture.pool(rows, embedding.load(this.embedding.here()), run.parts.quality.score(read), vectors),
+            query=embedding.load(run.query.here()) if run.query else None,
+            start=before.index if before else None,
+        )
+        rng = np.random.default_rng([run.cfg.select_seed, SELECT])
+        expected = strategy.size(len(pool), run.cfg.budget) * this.number // len(run.rounds)
+        selection = strategy.select(pool, expected - (len(before) if before else 0), rng)
+        if before:
+            selection = mixture.followed(before, selection)
+        distinct = len(np.unique(selection.index))
+        if len(selection) != expected or distinct != expected:
+            raise AssertionError(f"the strategy returned {len(selection)} rows, {distinct} distinct, for a budget of {expected}")
+        chosen = corpus.take(run.corpus.file("data.parquet"), selection.index)
+        return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
+
+    def plan() -> str:
+        n = run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else 0
+        size = (strategy.size(n, run.cfg.budget) or "all") if last else "a part"
+        return f"select {size} of {_pool(run)} by {run.names['strategy']}"
+
+    name = "mixture" if last else f"mixture round {this.number}"
+    return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, partial(memory.mixture_stage, run))
+
+
+def _diversity(run: Run) -> Stage:
+    def build(out: Path) -> Facts:
+        chosen, probe = np.load(run.mixture.here() / "rows.npy", allow_pickle=False), embedding.load(run.probe.here())
+        task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist(), dtype=np.dtypes.StringDType())
+        measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
+        write_json(out / "diversity.json", measured)
+        return {name: value for name, value in measured.items() if value is None or isinstance(value, (int, float))}
+
+    def plan() -> str:
+        return f"measure {run.names['diversity']}"
+
+    need = partial(memory.diversity_stage, run)
+    return Stage("diversity", "mixture", run.diversity, build, diversity.describe, plan, need)
+
+
+def _adapter(run: Run, this: Round) -> Stage:
+    last = this is run.rounds[-1]
+
+    def build(out: Path) -> Facts:
+        model, recipe, rows, seed = run.parts.model, run.parts.recipe, _new_rows(this), run.cfg.train_seed
+        if this.before is None:
+            return recipe.train(model, rows, out, seed)
+        facts = recipe.train(model, rows, out, seed, this.before.adapter.here())
+        return trainer.together(this.before.adapter.meta()["facts"], facts)
+
+    def plan() -> str:
+        if last:
+            return f"finetune {run.names['model']} by {run.names['recipe']}: {training(run)}"
+        return f"finetune {run.names['model']} on that part by {run.names['recipe']}"
+
+    def content() -> str:
+        """All that decides the weights, the rows by what they hold."""
+        decides = {"version": this.adapter.version, "params": this.adapter.params, "rows": mixture.content(_new_rows(this))}
+        return digest(decides | {"start": this.before.adapter.meta()["facts"]["content"] if this.before else None})
+
+    return Stage(
+        "adapter" if last else f"adapter round {this.number}",
+        "adapter" if last else "mixture",
+        this.adapter,
+        build,
+        trainer.describe,
+        plan,
+        partial(memory.adapter_stage, run),
+        Same(content, "a training on the same rows in the same order"),
+    )
+
+
+def _base_scores(run: Run) -> Stage:
+    def plan() -> str:
+        return f"evaluate {run.names['model']} on {run.names['evaluation']}"
+
+    need = partial(memory.scores_stage, run)
+    return Stage("base scores", "scores", run.base, partial(_evaluate, run, None), evaluation.describe, plan, need)
+
+
+def _scores(run: Run) -> Stage:
+    def build(out: Path) -> Facts:
+        return _evaluate(run, run.adapter.here(), out)
+
+    def plan() -> str:
+        return f"evaluate the finetuned model on {run.names['evaluation']}"
+
+    def content() -> str:
+        """All that decides the scores of the finetuned model, its weights by what they were trained on."""
+        decides = {"version": run.scores.version, "params": run.scores.params, "corpus": run.corpus.key}
+        return digest(decides | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]})
+
+    need, same = partial(memory.scores_stage, run), Same(content, "an evaluation of the same weights")
+    return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, need, same)
+
+
+def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
+    try:
+        run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+    except NotFinite as error:
+        if adapter is None:
+            raise NotFinite(f"model={run.names['model']}: {error}, before any training: check the model's weights, and its dtype") from None
+        raise Diverged(
+            f"training diverged: {error} after it, with recipe.learning_rate={run.cfg.recipe.get('learning_rate')}: try a lower one"
+        ) from None
+    if run.query and run.query.finished:
+        query.refuse_scored(run.query.here(), (sample["id"] for sample in read_samples(out / "samples.jsonl")))
+    return evaluation.evaluated(read_json(out / "scores.json"))
+
+
+def _new_rows(this: Round) -> Any:
+    """What a round's mixture has beyond that of the round before: pyarrow table."""
+    rows = mixture.read(this.mixture.here())
+    return rows.slice(len(mixture.read(this.before.mixture.here()))) if this.before else rows
+
+
+def _pool(run: Run) -> str:
+    if not run.corpus.finished:
+        return "the pool (its size is known after the corpus stage)"
+    return f"{run.corpus.meta()['facts']['n_pool']} examples"
+
+
+def _embedding_cost(run: Run, group: str) -> str:
+    if not run.corpus.finished:
+        return ""
+    n_tokens = run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy()
+    return ": " + estimate(run.root, "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
+
+
+def _task_vectors_cost(run: Run) -> str:
+    if not run.corpus.finished:
+        return ""
+    settings: Any = run.parts.task_vector  # where there is such a stage, it has the two below
+    tasks = task2vec.drawn(run_rows(run), settings.examples, settings.seed)
+    return ": " + estimate(run.root, "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist()))
