@@ -174,6 +174,13 @@ class Evaluation(Protocol):
         """Which of the corpus's tasks are evaluated on, and so leave the pool. InputError if one is not in the corpus."""
         ...
 
+    def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
+        """By task that stays in the pool, the ids of those of its ``rows`` that are held out; none of a task with too few; {} by default.
+
+        ``rows`` are those that passed the filters. The near copies of what is held out leave the pool.
+        """
+        ...
+
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         """By held-out task, rows that ``evaluate`` does not score and that share no prompt with one it does; {} where it has none."""
         ...

@@ -26,6 +26,7 @@ NEEDS = {  # options that cannot work without a value of the user's
     "embedding/sentence": ["embedding.model=org/model"],
     "model/hub": ["model.path=org/model"],
     "evaluation/jsonl": ["evaluation.path={data}"],
+    "evaluation/indomain_file": ["evaluation.path={data}"],
     "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
 }
 REFUSED_WITHOUT = {  # what check says where it is missing

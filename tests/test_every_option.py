@@ -34,6 +34,8 @@ NEEDS = {
     "embedding=tfidf": ["embedding.dim=8"],
     "embedding=gradient": ["embedding.dim=64"],
     "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
+    "evaluation=indomain": ["evaluation.per_task=1", "evaluation.spare=1", "evaluation.max_new_tokens=2"],
+    "evaluation=indomain_file": ["evaluation.path={of_pool}", "evaluation.limit=2", "evaluation.generate=false"],
     "evaluation=jsonl": ["evaluation.path={heldout}", "evaluation.limit=2", "evaluation.num_fewshot=1", "evaluation.generate=false"],
     "evaluation=harness": ["evaluation.tasks=[odd]", "evaluation.include_path={lm_eval}", "evaluation.data_dir={lm_eval}"],
     "strategy=smart": ["strategy.num_tasks=2"],
@@ -78,6 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     write("train.jsonl", [made(task) for task in ("add", "copy", "first", "parity") for _ in range(12)])
     write("heldout.jsonl", [made("other") | {"choices": ["yes", "no"], "answer": "no"} for _ in range(4)])
+    write("of_pool.jsonl", [made("copy") for _ in range(4)])
     write("query.jsonl", [made("add") for _ in range(3)])
     (folder / "lm_eval").mkdir()
     write("lm_eval/odd.json", [{"question": f"is {i} odd?", "label": i % 2} for i in range(3)])
@@ -90,7 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
-    places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "query")} | {"lm_eval": folder / "lm_eval"}
+    places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "of_pool", "query")} | {"lm_eval": folder / "lm_eval"}
     chosen = [f"{group}={name}" for group, name in choice.items()]
     if choice["strategy"] == "reselect":
         chosen = [one for one in chosen if not one.startswith("embedding=")]
@@ -132,7 +135,7 @@ def test_a_combination_runs_to_its_end_and_can_be_planned_shown_and_reported(
         == run.mixture.meta()["facts"]["n"]
         == (36 if row["strategy"] == "full" and choice["evaluation"] == "heldout" else row["n"])
     )
-    assert ("held-out tasks" if scored else "nothing was evaluated") in capsys.readouterr().out
+    assert ("mean, tuned" if scored else "nothing was evaluated") in capsys.readouterr().out
     for stage in stages(run):
         assert stage.describe(stage.artifact.meta()["facts"]) or stage.name == "diversity"
     execute(run_of(folder, choice, "until=plan"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.corpus.notes import noted, said
-from smartdpp.corpus.overlap import HeldoutIndex
+from smartdpp.corpus.overlap import HeldoutIndex, NearCopies
 from smartdpp.errors import InputError
 from smartdpp.logs.visible import one_line
 from smartdpp.models.tokens import encode
@@ -38,6 +38,7 @@ LONG_PROMPT = "prompt longer than max_prompt_tokens"
 LONG = "prompt and response longer than max_tokens"
 DUPLICATE = "duplicate within its task"
 OVERLAP = "overlap with a held-out prompt"
+NEAR_COPY = "near copy of a held-out row of a task in the pool"
 
 ROW_GROUP = 8192  # rows held in memory at a time
 EXAMPLES = 5  # ids kept per task and reason, and per reason in dropped.json
@@ -69,12 +70,14 @@ def build(
     """Writes the corpus artifact into the folder ``out`` and returns its summary.
 
     data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text)
-    heldout.parquet   rows of the held-out tasks, same columns and same filters on length
+    heldout.parquet   rows of the held-out tasks, same columns and same filters on length; and, with ``aside`` true, rows that were set
+                      aside of tasks that stay in the pool
     dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
                       otherwise than it stands, or not at all: files, rows, fields (see smartdpp.corpus.notes),
                       of the corpus and of the evaluation's own file
     overlap.jsonl     {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and held-out prompt that share
-                      text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows
+                      text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows; a
+                      near copy of a held-out row of a task in the pool has left the pool: pool_rows is 0
 
     Raises InputError when the corpus has no rows, or no row of the pool or of a held-out task is left.
     """
@@ -89,10 +92,19 @@ def build(
         raise InputError("The corpus has no rows.")
     heldout_tasks = set(evaluation.heldout(sorted(seen)))
 
-    heldout, documents = _write_heldout(eligible, heldout_tasks, out / "heldout.parquet")
+    aside = evaluation.aside(_select(eligible, lambda row: row["task"] not in heldout_tasks))
+    ids = {one for of_task in aside.values() for one in of_task}
+
+    heldout, documents = _write_heldout(eligible, heldout_tasks, ids, out / "heldout.parquet")
     with noted() as of_evaluation:
-        index = HeldoutIndex(chain(documents, evaluation.documents()), limits.overlap_ngram)
-    pool, overlap = _write_pool(eligible, heldout_tasks, index, limits, out, losses)
+        theirs = list(evaluation.documents())
+    stay = set(seen) - heldout_tasks
+    index = HeldoutIndex(chain(documents, (row for row in theirs if row["task"] not in stay)), limits.overlap_ngram)
+    of_pool = [*(_select(eligible, lambda row: row["id"] in ids) if ids else ()), *(row for row in theirs if row["task"] in stay)]
+    near = NearCopies(of_pool, limits.overlap_ngram, _select(eligible)) if of_pool else None
+    pool, overlap = _write_pool(
+        _select(eligible, lambda row: row["task"] not in heldout_tasks and row["id"] not in ids), index, near, limits, out, losses
+    )
     eligible.unlink()
 
     lost = sorted(task for task in seen if not pool[task] + heldout[task])
@@ -101,6 +113,7 @@ def build(
         "heldout": losses.counts(heldout_tasks),
         "examples": {"pool": losses.examples(set(seen) - heldout_tasks), "heldout": losses.examples(heldout_tasks)},
         "lost_tasks": lost,
+        **({"tasks_too_small": [task for task, some in aside.items() if not some]} if ids else {}),
         "total_read": seen.total(),
         "reading": notes.record(),
         "reading_evaluation": of_evaluation.record(),
@@ -115,6 +128,7 @@ def build(
         "total_read": seen.total(),
         "dropped": {"pool": dropped["pool"], "heldout": dropped["heldout"]},
         "lost_tasks": lost,
+        **{name: dropped[name] for name in ("tasks_too_small",) if name in dropped},
         "reading": notes.facts(),
         "reading_evaluation": of_evaluation.facts(),
         "overlap": overlap,
@@ -208,20 +222,21 @@ def _filter(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, fmt: str, limits
     return seen
 
 
-def _write_heldout(eligible: Path, tasks: set[str], path: Path) -> tuple[Counter[str], list[Row]]:
-    """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of them."""
+def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path) -> tuple[Counter[str], list[Row]]:
+    """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of those of held-out tasks."""
     written: Counter[str] = Counter()
     documents = []
-    with _writer(path) as write:
-        for row in _select(eligible, tasks, inside=True):
-            write(row)
+    with _writer(path, **({"aside": "bool"} if aside else {})) as write:
+        for row in _select(eligible, lambda row: row["task"] in tasks or row["id"] in aside):
+            write(row | ({"aside": row["id"] in aside} if aside else {}))
             written[row["task"]] += 1
-            documents.append({field: row[field] for field in ("id", "task", "prompt")})
+            if row["id"] not in aside:
+                documents.append({field: row[field] for field in ("id", "task", "prompt")})
     return written, documents
 
 
 def _write_pool(
-    eligible: Path, heldout_tasks: set[str], index: HeldoutIndex, limits: Limits, out: Path, losses: Losses
+    rows: Iterator[Row], index: HeldoutIndex, near: NearCopies | None, limits: Limits, out: Path, losses: Losses
 ) -> tuple[Counter[str], dict[str, int]]:
     """Third pass, pool rows and their overlap with the held-out prompts. Returns rows written per task and the overlap's counts."""
     from tqdm import tqdm
@@ -234,7 +249,11 @@ def _write_pool(
         def list_match(**match: Any) -> None:
             lines.write(json.dumps(match, ensure_ascii=False) + "\n")
 
-        for row in tqdm(_select(eligible, heldout_tasks, inside=False), desc="overlap with held-out prompts", unit=" rows"):
+        for row in tqdm(rows, desc="overlap with held-out prompts", unit=" rows"):
+            if near and (copy := near.match(row["prompt"])):
+                list_match(id=row["id"], task=row["task"], **copy._asdict(), pool_rows=0)
+                losses.add(row, NEAR_COPY)
+                continue
             matches = index.matches(row["prompt"])
             leaks = [match for match in matches if not match.boilerplate]
             # longest first; the sort is stable, so equals stay in the documents' order
@@ -295,12 +314,12 @@ def _schema() -> pa.Schema:
 
 
 @contextmanager
-def _writer(path: Path) -> Iterator[Callable[[Row], None]]:
-    """A function that appends a row to a parquet file, one row group at a time."""
+def _writer(path: Path, **more: str) -> Iterator[Callable[[Row], None]]:
+    """A function that appends a row to a parquet file, one row group at a time. ``more``: columns beside those of all, with their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = pa.schema([*_schema(), *(pa.field(name, pa.type_for_alias(kind)) for name, kind in more.items())])
     waiting: list[Row] = []
 
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
@@ -318,14 +337,14 @@ def _writer(path: Path) -> Iterator[Callable[[Row], None]]:
         flush()
 
 
-def _select(path: Path, tasks: set[str], *, inside: bool) -> Iterator[Row]:
-    """Rows of a parquet file whose task is, or is not, among ``tasks``."""
+def _select(path: Path, wanted: Callable[[Row], bool] = lambda row: True) -> Iterator[Row]:
+    """Rows of a parquet file, all or those that are ``wanted``."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP):
             for row in batch.to_pylist():
-                if (row["task"] in tasks) == inside:
+                if wanted(row):
                     yield row
 
 
@@ -335,6 +354,10 @@ def describe(facts: dict[str, Any]) -> str:
     some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
     lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
     heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
+    if small := facts.get("tasks_too_small"):
+        names = ", ".join(map(one_line, small[:3])) + (", ..." if len(small) > 3 else "")
+        have = "task has" if len(small) == 1 else "tasks have"
+        heldout += f"; {len(small)} {have} too few different prompts to be evaluated ({names}: see dropped.json)"
     overlap = facts["overlap"]["pool_rows"]
     reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
     if theirs := said(facts["reading_evaluation"]) if "reading_evaluation" in facts else []:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from smartdpp.types import Row
 
 Window = tuple[str, ...]
+
+HALF, TWENTIETH = 2, 20  # of a held-out task's documents; of all rows of a task that stays in the pool
 
 
 class Match(NamedTuple):
@@ -38,10 +40,19 @@ def windows(tokens: list[str], n: int) -> list[Window]:
     return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
-class HeldoutIndex:
-    """Windows of the held-out documents. Memory grows with the held-out text (about 0.3 kB a word), not with the pool."""
+def plain(text: str) -> str:
+    """Equal for texts that differ in case and blanks alone."""
+    return " ".join(text.lower().split())
 
-    def __init__(self, documents: Iterable[Row], n: int) -> None:
+
+class HeldoutIndex:
+    """Windows of the held-out documents. Memory grows with the held-out text (about 0.3 kB a word), not with the pool.
+
+    Where the documents are a few rows of larger tasks, ``whole`` has all rows of those: what more than a twentieth of a task's rows say is
+    its boilerplate then, as a task may be worded in several ways, each too rare to be seen in most of a few documents.
+    """
+
+    def __init__(self, documents: Iterable[Row], n: int, whole: Iterable[Row] | None = None) -> None:
         self.n = n
         self.ids: list[str] = []
         self.tasks: list[str] = []
@@ -53,14 +64,28 @@ class HeldoutIndex:
             self.ids.append(document["id"])
             self.tasks.append(document["task"])
 
-        size = Counter(self.tasks)
-        for window, found in self._documents.items():
-            if len(found) < 3:  # what two documents share is a repetition, not a template
-                continue
-            common = [task for task, count in Counter(self.tasks[d] for d in found).items() if count >= 3 and 2 * count > size[task]]
+        size, counts, share = (*self._counts(), HALF) if whole is None else (*self._counts_in(whole), TWENTIETH)
+        for window, by_task in counts:  # what two rows share is a repetition, not a template
+            common = [task for task, count in by_task.items() if count >= 3 and share * count > size[task]]
             if common:
                 self._boilerplate[window] = common
-                self._documents[window] = [d for d in found if self.tasks[d] not in common]
+                self._documents[window] = [d for d in self._documents[window] if self.tasks[d] not in common]
+
+    def _counts(self) -> tuple[Counter[str], Iterator[tuple[Window, Counter[str]]]]:
+        """Documents of each task, and of each task with a window."""
+        many = ((window, found) for window, found in self._documents.items() if len(found) >= 3)
+        return Counter(self.tasks), ((window, Counter(self.tasks[d] for d in found)) for window, found in many)
+
+    def _counts_in(self, rows: Iterable[Row]) -> tuple[Counter[str], Iterator[tuple[Window, Counter[str]]]]:
+        """The same of all ``rows``, for the windows of a task's own documents."""
+        size: Counter[str] = Counter()
+        counts = {window: Counter(dict.fromkeys((self.tasks[d] for d in found), 0)) for window, found in self._documents.items()}
+        for row in rows:
+            size[row["task"]] += 1
+            for window in set(windows(words(row["prompt"]), self.n)):
+                if row["task"] in counts.get(window, ()):
+                    counts[window][row["task"]] += 1
+        return size, iter(counts.items())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,3 +128,19 @@ class HeldoutIndex:
                 begin = start
             previous = start
         return max(stretches, key=lambda stretch: sum(word not in common for word in range(*stretch)))
+
+
+class NearCopies:
+    """Which rows read as one of a few ``aside`` that were taken out of their own tasks: the same prompt, or a leak by `HeldoutIndex`.
+
+    ``whole``: all rows of the corpus, which tell what is only how a task is worded.
+    """
+
+    def __init__(self, aside: Sequence[Row], n: int, whole: Iterable[Row]) -> None:
+        self.equal = {plain(row["prompt"]): row for row in aside}
+        self.index = HeldoutIndex(aside, n, whole)
+
+    def match(self, prompt: str) -> Match | None:
+        if row := self.equal.get(plain(prompt)):
+            return Match(row["id"], row["task"], plain(prompt), False)
+        return next((match for match in self.index.matches(prompt) if not match.boilerplate), None)

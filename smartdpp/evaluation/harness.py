@@ -79,6 +79,9 @@ class Harness:
     def heldout(self, tasks: list[str]) -> list[str]:
         return []
 
+    def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
+        return {}
+
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         return {}
 

@@ -66,6 +66,9 @@ class Heldout:
         some_left(wanted, names)
         return sorted(wanted)
 
+    def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
+        return {}
+
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         from smartdpp.evaluation.tasks import unscored
 

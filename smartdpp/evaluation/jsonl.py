@@ -120,6 +120,9 @@ class Jsonl:
             num_fewshot=self.num_fewshot,
         )
 
+    def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
+        return {}
+
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         from smartdpp.evaluation.tasks import unscored
 

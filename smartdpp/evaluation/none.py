@@ -34,6 +34,9 @@ class NoEvaluation:
     def heldout(self, tasks: list[str]) -> list[str]:
         return []
 
+    def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
+        return {}
+
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         return {}
 

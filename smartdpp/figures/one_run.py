@@ -85,7 +85,7 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
     ax.invert_yaxis()
     ax.set_xlim(0, 1.05 * max(before.max(), after.max(), 1e-9))
     ax.set_xlabel(f"{METRICS[metric]}, {'lower' if METRICS[metric].lower else 'higher'} is better")
-    title = f"{len(tasks)} held-out tasks, n = {sum(tuned['tasks'][task]['n'] for task in tasks)} documents"
+    title = f"{len(tasks)} tasks, n = {sum(tuned['tasks'][task]['n'] for task in tasks)} held-out documents"
     ax.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
     alt = f"{title}: {METRICS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, {after[-1]:.3f} after."

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted
+from smartdpp.corpus.overlap import plain
 from smartdpp.corpus.rows import WAY_OUT
 from smartdpp.errors import InputError
 from smartdpp.types import Evaluation, Row
@@ -47,13 +48,14 @@ class Development:
         if not tasks:
             raise InputError(
                 "strategy.query: this evaluation has no rows beside those it scores; "
-                "give prompts like the target's in a file (query@strategy.query=file strategy.query.path=FILE)."
+                "give prompts like the target's in a file (query@strategy.query=file strategy.query.path=FILE), or with "
+                "evaluation=indomain set some aside for it (evaluation.spare=8)."
             )
         for task, rows in sorted(tasks.items()):
             if len(rows) < self.per_task:
                 raise InputError(
                     f"strategy.query.per_task is {self.per_task}, but {len(rows)} rows of the held-out task {task!r} are not scored: "
-                    "lower it or evaluation.limit, or give more rows (corpus.per_family)."
+                    "lower it or evaluation.limit, or give more rows (corpus.per_family, evaluation.spare)."
                 )
         return [row for _, rows in sorted(tasks.items()) for row in rows[: self.per_task]]
 
@@ -76,12 +78,12 @@ class File:
     def rows(self, evaluation: Evaluation, heldout: pa.Table) -> list[Row]:
         """InputError names the first row whose prompt is a held-out one's."""
         with noted():  # of the evaluation: the corpus stage has told
-            prompts = {_plain(row["prompt"]) for row in chain(heldout.select(["prompt"]).to_pylist(), evaluation.documents())}
+            prompts = {plain(row["prompt"]) for row in chain(heldout.select(["prompt"]).to_pylist(), evaluation.documents())}
         try:
             rows = list(self._file().rows())
         except InputError as error:
             raise InputError(str(error).replace(WAY_OUT, "").replace("corpus.", "strategy.query.")) from None
-        leaks = [row for row in rows if _plain(row["prompt"]) in prompts]
+        leaks = [row for row in rows if plain(row["prompt"]) in prompts]
         if leaks:
             raise InputError(
                 f"strategy.query.path={self.path}: {len(leaks)} prompts, first that of row {leaks[0]['id']!r}, are prompts of the held-out "
@@ -91,7 +93,3 @@ class File:
 
     def _file(self) -> Jsonl:
         return Jsonl(self.path, self.columns, {"task": "query", "response": ""} | (self.constants or {}))
-
-
-def _plain(prompt: str) -> str:
-    return " ".join(prompt.lower().split())

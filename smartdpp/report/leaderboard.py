@@ -51,6 +51,12 @@ def section(results: Results, paper: Paper | None = None) -> Section:
     return Section("Results", (Table(frame, marked, tuple(range(len(records), len(frame)))), *told))
 
 
+def in_pool(results: Results) -> bool:
+    """Whether a task that is scored may be trained on: its documents alone are held out."""
+    metric = main_metric(results.table)
+    return any(f"{metric}/{task}" in results.table for task in set(results.shares["task"]))
+
+
 def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
     """The base model's scores, once for each model, corpus and evaluation that were compared."""
     context = [name for name in results.settings if name.split(".")[0] in ("corpus", "model", "evaluation", "pool")]
@@ -70,7 +76,7 @@ def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
 def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
     tasks = sum(name.startswith(f"{shown[0]}/") for name in results.table)
     notes = [
-        f"Scores are means over {tasks} held-out tasks"
+        f"Scores are means over {tasks} {'tasks' if in_pool(results) else 'held-out tasks'}"
         + (f" ({results.documents} documents)" if results.documents else "")
         + "; ± is the 95 % t interval over seeds, left out where all seeds agree."
     ]

@@ -16,6 +16,7 @@ from smartdpp.store.disk import read_json
 from smartdpp.store.remote import META, file, shown
 from smartdpp.strategies.mixture import read_tasks
 
+SHOWN_SCORES = 60  # held-out tasks
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
 
 
@@ -48,14 +49,18 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     base = read_json(file(artifacts["base scores"] / "scores.json"))
     tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
     metrics = [m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])] or [row["score_metric"]]
-    table = Table(title="held-out tasks, never trained on: base → tuned", title_justify="left")
+    in_pool = set(read_tasks(file(artifacts["mixture"] / "tasks.csv"))["task"]) & set(tuned["tasks"])
+    what = "held-out documents of the pool's tasks" if in_pool else "held-out tasks, never trained on"
+    table = Table(title=f"{what}: base → tuned", title_justify="left")
     table.add_column("task")
     table.add_column("n", justify="right")
     for metric in metrics:
         table.add_column(METRICS[metric].heading, justify="right")
-    for task, scores in tuned["tasks"].items():
+    for task, scores in list(tuned["tasks"].items())[:SHOWN_SCORES]:
         cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
         table.add_row(one_line(task), str(scores["n"]), *cells)
+    if len(tuned["tasks"]) > SHOWN_SCORES:
+        table.add_row(f"and {len(tuned['tasks']) - SHOWN_SCORES} more tasks, in scores.json", *[""] * (1 + len(metrics)))
     table.add_section()
     table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
     table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))

@@ -30,6 +30,9 @@ class Heldout:
     def heldout(self, tasks):
         return [task for task in self.tasks if task in tasks]
 
+    def aside(self, rows):
+        return {}
+
     def documents(self):
         yield from self.extra
 

@@ -73,3 +73,17 @@ def test_boilerplate_of_one_task_can_be_a_leak_of_another():
         ("one/0", "one", False),
         (None, "many", True),
     ]
+
+
+def test_what_one_in_ten_rows_of_a_task_say_is_wording_although_few_of_them_are_held_out():
+    from smartdpp.corpus.overlap import NearCopies
+
+    ways = [f"way {way} of asking this same question in eight or more words is" for way in range(10)]
+    whole = [{"id": str(i), "task": "t", "prompt": f"{ways[i % 10]} {i} {i * i}"} for i in range(200)]
+    assert any(not m.boilerplate for m in HeldoutIndex(whole[:2], 8).matches(whole[10]["prompt"])), "two documents do not tell"
+    near = NearCopies(whole[:2], 8, whole)
+    assert [row["id"] for row in whole if near.match(row["prompt"])] == ["0", "1"]
+    assert near.match("Way 0  OF asking this same question in eight or more words is 0 0").heldout_id == "0"
+    told = {"id": "a", "task": "t", "prompt": "a story of nine words that nobody else tells here"}
+    near = NearCopies([told], 8, [*whole, told])
+    assert near.match("once more a story of nine words that nobody else tells").heldout_id == "a"
