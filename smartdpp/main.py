@@ -10,23 +10,21 @@ import logging
 import os
 import re
 import sys
-from typing import Any
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from smartdpp.config.compose import conf_dir, register
-from smartdpp.config.overrides import arranged, nearest, no_such_key, options, refuse
+from smartdpp.config.compose import conf_dir, register, save_no_secret
+from smartdpp.config.overrides import arranged, given, nearest, no_such_key, options, refuse
 from smartdpp.config.schema import Config
 from smartdpp.errors import InputError
 from smartdpp.logs import terminal
-from smartdpp.logs.redact import redact, redacted
+from smartdpp.logs.redact import redact
 from smartdpp.run import price
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute, prepare
@@ -117,16 +115,6 @@ def said(error: Exception) -> str:
     return redact(f"{kind}{error}")
 
 
-def _hydra_saves_no_secret() -> None:
-    """Before a sweep Hydra writes its whole configuration into multirun.yaml, and a sweeper what it found: without the secrets in them."""
-    save = OmegaConf.save
-
-    def save_redacted(config: Any, f: Any, resolve: bool = False) -> None:
-        save(OmegaConf.create(redacted(OmegaConf.to_container(OmegaConf.create(config), resolve=resolve, enum_to_str=True))), f)
-
-    setattr(OmegaConf, "save", staticmethod(save_redacted))  # noqa: B010
-
-
 def main() -> None:
     terminal.streams()
     try:
@@ -134,12 +122,12 @@ def main() -> None:
     except FileNotFoundError:
         sys.exit("error: the folder that this command is given in is gone; cd to one that is there")
     register()
-    _hydra_saves_no_secret()
+    save_no_secret()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         refuse_other_launchers()
         sys.argv[1:] = arranged(sys.argv[1:])
-        refuse(get_args().overrides, options(conf_dir()), KEYS)
+        refuse(given(), options(conf_dir()), KEYS)
         failed: list[Exception] = []
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from smartdpp.config import compose as study
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import prepare
 from smartdpp.run.price import total, training
-from smartdpp.study import cells as study
 from smartdpp.study.cells import cells, wanted
 from tests.conftest import small
 
@@ -26,13 +26,13 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9", "http_pro
 
 
 def combinations(path: Path, *overrides: str) -> list[list[str]]:
-    with study._hydra(path):
-        return study._combinations(path, study._master(path, study._not_swept(list(overrides))), list(overrides))
+    with study.started(path):
+        return study.combinations(path, study.master(path, study.not_swept(list(overrides))), list(overrides))
 
 
 def composed(path: Path, overrides: list[str]) -> Run:
-    with study._hydra(path):
-        cfg: DictConfig = study._compose(path, overrides)
+    with study.started(path):
+        cfg: DictConfig = study.composed(path, overrides)
         choices = cfg.hydra.runtime.choices
         with open_dict(cfg):
             del cfg["hydra"]
@@ -65,8 +65,8 @@ def test_every_size_has_distinct_cells_that_pass_the_check(path: Path, size: str
 )
 def test_what_studies_choose_from_passes_the_check_and_says_what_it_is(option: Path, tmp_path: Path) -> None:
     group, text = option.parent.name, option.read_text()
-    with study._hydra(SIZED[0]):  # as run.py -cd experiments
-        cfg = study._compose(EXPERIMENTS / "config.yaml", [f"{'+' * (group == 'way')}{group}={option.stem}", f"root={tmp_path}"])
+    with study.started(SIZED[0]):  # as run.py -cd experiments
+        cfg = study.composed(EXPERIMENTS / "config.yaml", [f"{'+' * (group == 'way')}{group}={option.stem}", f"root={tmp_path}"])
         choices = cfg.hydra.runtime.choices
         with open_dict(cfg):
             del cfg["hydra"]

@@ -11,7 +11,8 @@ from scipy.stats import pearsonr, t
 from synthetic_runs import finished_run, put
 
 from smartdpp.report import main
-from smartdpp.study.results import collect, settings
+from smartdpp.study.results import collect
+from smartdpp.study.settings import settings
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from smartdpp.errors import InputError
 
-HANDLER = r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)|colorlog\.ColoredFormatter|ext://sys\.(stdout|stderr)"
-SAMPLER = r"optuna\.samplers\.[A-Z][A-Za-z]*Sampler"
 PLAIN = re.compile(r"[\w.+/-]+")  # what needs no quotes inside a mapping or list
 OPTION = re.compile(r"(?!.*\.\.)[\w+-][\w./+-]*")  # a file in a group's folder, or in one below it
 
@@ -57,6 +54,13 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
+def given() -> list[str]:
+    """The overrides of the command line."""
+    from hydra._internal.utils import get_args
+
+    return list(get_args().overrides)
+
+
 def refuse(overrides: Sequence[str], groups: dict[str, list[str]], known: Sequence[str]) -> None:
     """InputError with every override that is none, what is wrong with it and how to write it.
 
@@ -72,73 +76,6 @@ def options(conf: Path) -> dict[str, list[str]]:
     for path in sorted(conf.glob("*/*.yaml")):
         found.setdefault(path.parent.name, []).append(path.stem)
     return found | {"probe": found.get("embedding", [])}
-
-
-def compose_without_code() -> None:
-    """From here on Hydra composes nothing that would have it call, import or preload what a YAML names. Idempotent."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_repository import ConfigRepository
-
-    load, look = ConfigLoaderImpl.load_configuration, ConfigRepository.initialize_sources
-    if getattr(load, "checked", False):
-        return
-
-    def load_checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        cfg = load(self, *args, **kwargs)
-        refuse_code(cfg)
-        return cfg
-
-    def look_checked(self: Any, config_search_path: Any) -> None:
-        for place in config_search_path.get_path():
-            if place.path.startswith("pkg:") and place.provider.startswith("hydra.searchpath"):
-                raise InputError(f"hydra.searchpath names {place.path}, a package that would be imported: name a folder, as file://FOLDER")
-        look(self, config_search_path)
-
-    load_checked.checked = True  # type: ignore[attr-defined]
-    setattr(ConfigLoaderImpl, "load_configuration", load_checked)  # noqa: B010
-    setattr(ConfigRepository, "initialize_sources", look_checked)  # noqa: B010
-
-
-def refuse_code(cfg: Any) -> None:
-    """InputError if what a configuration says of Hydra itself names things to call: callbacks, or loggers and handlers of its own, classes
-    inside launchers and sweepers, or variables that decide what a process loads."""
-    hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
-    assert isinstance(hydra, dict)
-    if hydra.get("callbacks"):
-        raise InputError(f"hydra.callbacks names {', '.join(map(str, hydra['callbacks']))}: smartdpp runs no callbacks; take them out")
-    for key in ("job_logging", "hydra_logging"):
-        if named := [str(value) for value in _called(hydra.get(key)) if not re.fullmatch(HANDLER, str(value))]:
-            raise InputError(f"hydra.{key} calls {named[0]}: only the handlers and formatters of Python's logging may stand there")
-    for key in ("launcher", "sweeper"):  # the plugin itself is one that is installed, which Hydra sees to
-        for where, target in _named(hydra.get(key), f"hydra.{key}"):
-            if not (where == f"hydra.{key}" or (where == "hydra.sweeper.sampler" and re.fullmatch(SAMPLER, str(target)))):
-                raise InputError(f"{where}._target_={target}: nothing is run there; take it out")
-    if space := (hydra.get("sweeper") or {}).get("custom_search_space"):
-        raise InputError(f"hydra.sweeper.custom_search_space={space}: nothing is called there; give the space as hydra.sweeper.params")
-    for name in (hydra.get("job") or {}).get("env_set") or {}:
-        if re.fullmatch(r"(LD|DYLD|PYTHON|BASH|GIT)_?.*|(.*_)?PATH|HOME|SHELL|ENV", str(name), re.IGNORECASE):
-            raise InputError(f"hydra.job.env_set.{name}: it decides what a process loads and runs; set it in your shell")
-
-
-def _named(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Every ``_target_`` at any depth, and where it stands."""
-    if isinstance(node, dict):
-        yield from ((where, node[key]) for key in node if key == "_target_")
-        for key, inner in node.items():
-            yield from _named(inner, f"{where}.{key}")
-    elif isinstance(node, (list, tuple)):
-        for i, inner in enumerate(node):
-            yield from _named(inner, f"{where}[{i}]")
-
-
-def _called(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        named = [value for key, value in node.items() if key in ("()", "class", "factory") or re.match("(ext|cfg)://", str(value))]
-        return [*named, *(called for value in node.values() for called in _called(value))]
-    if isinstance(node, (list, tuple)):
-        named = [value for value in node if re.match("(ext|cfg)://", str(value))]
-        return [*named, *(called for value in node for called in _called(value))]
-    return []
 
 
 def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
 from smartdpp.metrics import METRICS
-from smartdpp.study.results import plain, short
+from smartdpp.study.settings import plain, short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import SHOWN_TASKS, budget_said, grid, panels, wrapped
 from smartdpp.logs.visible import one_line
 from smartdpp.metrics import METRICS
-from smartdpp.study.results import plain, short
+from smartdpp.study.settings import plain, short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from smartdpp.figures.drawing import Drawing
 from smartdpp.figures.maps import pairs, task_shares
 from smartdpp.figures.scatter import diversity_performance
 from smartdpp.figures.style import looks, style
-from smartdpp.study.results import Results, labels, main_metric, plain, short
+from smartdpp.study.results import Results, main_metric
+from smartdpp.study.settings import labels, plain, short
 from smartdpp.study.swept import alike, as_number, choices, crossed, numbers
 
 if TYPE_CHECKING:

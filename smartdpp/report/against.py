@@ -20,7 +20,8 @@ from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics
 from smartdpp.run.folder import artifacts
 from smartdpp.store.remote import file
-from smartdpp.study.results import SEEDS, Results, labels, of_strategy, plain, short
+from smartdpp.study.results import SEEDS, Results
+from smartdpp.study.settings import labels, of_strategy, plain, short
 from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:

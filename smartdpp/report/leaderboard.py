@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smartdpp.evaluation.intervals import CLAIM
 from smartdpp.metrics import DIVERSITY, METRICS
@@ -11,6 +11,9 @@ from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
 from smartdpp.study.cells import Paper
 from smartdpp.study.results import Results, main_metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_EVALUATED = {
     "documents_passed_over": "held-out documents were passed over, empty or longer than the model reads",
@@ -64,13 +67,13 @@ def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
     return [
         described(context, values)
         | {"strategy": "base model, not finetuned", "seeds": ""}
-        | {
-            of.heading: number(group[base].iloc[0], of.digits)
-            for of in map(METRICS.__getitem__, shown)
-            if (base := f"{of.name}_base") in group
-        }
+        | {METRICS[name].heading: _base(group, name) for name in shown if f"{name}_base" in group}
         for values, group in groups
     ]
+
+
+def _base(group: pd.DataFrame, metric: str) -> str:
+    return number(group[f"{metric}_base"].iloc[0], METRICS[metric].digits)
 
 
 def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:

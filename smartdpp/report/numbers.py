@@ -8,7 +8,8 @@ import numpy as np
 
 from smartdpp.evaluation.intervals import t_interval
 from smartdpp.metrics import METRICS
-from smartdpp.study.results import main_metric, plain
+from smartdpp.study.results import main_metric
+from smartdpp.study.settings import plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smartdpp.study.cells import Paper
-from smartdpp.study.results import plain, short
+from smartdpp.study.settings import plain, short
 
 NONE = "not available"
 

@@ -12,7 +12,8 @@ from smartdpp.metrics import METRICS
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import heading
 from smartdpp.study.correlations import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
-from smartdpp.study.results import Results, main_metric, plain
+from smartdpp.study.results import Results, main_metric
+from smartdpp.study.settings import plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,8 @@ from typing import Any
 from smartdpp.config.schema import GROUPS
 from smartdpp.report.content import Block, Fold, Section, Table, Text
 from smartdpp.report.numbers import columns, heading
-from smartdpp.study.results import SEEDS, Results, plain
+from smartdpp.study.results import SEEDS, Results
+from smartdpp.study.settings import plain
 
 
 def section(results: Results) -> list[Section]:

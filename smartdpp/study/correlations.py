@@ -219,7 +219,7 @@ class Group:
 
 def within_budgets(results: Results, outcome: str, given: Sequence[Sequence[str]] = ((LENGTH,),)) -> Iterator[Group]:
     """The groups of finished runs with a diversity measured, each with its ranking of the measures."""
-    from smartdpp.study.results import of_strategy
+    from smartdpp.study.settings import of_strategy
 
     table = results.table
     if "ldd" not in table:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.config.schema import GROUPS
 from smartdpp.errors import InputError
 from smartdpp.metrics import METRICS
+from smartdpp.run.folder import artifacts
 from smartdpp.run.result import scored
 from smartdpp.store import remote
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import read_tasks
+from smartdpp.study.settings import labels, of_measure, of_strategy, plain, settings
 
 if TYPE_CHECKING:
     import pandas as pd
-from smartdpp.run.folder import artifacts
 
 SEEDS = ["seed", "select_seed", "train_seed"]
 
@@ -126,48 +126,6 @@ def main_metric(results: pd.DataFrame) -> str:
     return next((metric for metric in METRICS if metric in results), None) or str(results["score_metric"].iloc[0])
 
 
-def labels(table: pd.DataFrame, names: list[str]) -> list[str]:
-    """What tells the runs apart in words: the strategy, then those of the settings ``names`` that apply to it."""
-    return [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
-
-
-def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The choices in which runs differ, seeds aside: one line per run, None where a setting does not apply.
-
-    configs: flat, ``group.parameter`` to value. A group's parameters are compared among runs with the same option of that group: that two
-    strategies have different parameters is what makes them two strategies.
-    """
-    import pandas as pd
-
-    chosen = {key for row in rows for key in row if key in GROUPS or "@" in key} - {"tracker"}
-    columns: dict[str, list[Any]] = {"strategy": [row["strategy"] for row in rows]}
-    for key in sorted(chosen):
-        owner = "strategy" if key.startswith("function@strategy.") else None
-        values = [row.get(key) for row in rows]
-        if _differ(values, [row.get(owner) if owner else None for row in rows]):
-            columns[key] = values
-    if len({row["budget"] for row in rows} - {None}) > 1:
-        columns["budget"] = [row["budget"] for row in rows]
-    for key in dict.fromkeys(key for config in configs for key in config):
-        group = key.split(".")[0]
-        if group not in (*GROUPS, "pool") or group == "tracker" or key.endswith("_target_"):
-            continue
-        option = "embedding@probe" if group == "probe" else group
-        values = [config.get(key) for config in configs]
-        if _differ(values, [row.get(option) for row in rows]):
-            columns[key] = values
-    return pd.DataFrame(columns)
-
-
-def _differ(values: list[Any], among: list[Any]) -> bool:
-    """Whether two runs with equal ``among`` have different values, neither of them None."""
-    seen: dict[Any, set[str]] = {}
-    for value, group in zip(values, among, strict=True):
-        if value is not None:
-            seen.setdefault(group, set()).add(str(value))
-    return any(len(group) > 1 for group in seen.values())
-
-
 def _config(run: Path) -> dict[str, Any]:
     """The run's configuration, flat: ``strategy.tasks.lam`` to 0.4; lists stay values."""
     import yaml
@@ -179,38 +137,6 @@ def _config(run: Path) -> dict[str, Any]:
         return {k: v for key, value in pairs for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()}
 
     return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-
-
-def _named(row: dict[str, Any], names: list[str]) -> list[str]:
-    """``num_tasks=8`` for a parameter, ``tasks=graph_cut`` for an option inside a strategy, ``mistral_7b`` for an option of a group."""
-    import pandas as pd
-
-    shown = [name for name in names if not pd.api.types.is_scalar(row[name]) or pd.notna(row[name])]
-    return [plain(row[name]) if name in GROUPS else f"{short(name)}={plain(row[name])}" for name in shown]
-
-
-def short(name: str) -> str:
-    """The last part of a setting's name: ``num_tasks`` of strategy.num_tasks, ``probe`` of embedding@probe."""
-    return name.rpartition("@")[2].rpartition(".")[2]
-
-
-def plain(value: Any) -> str:
-    """A setting as it is written in YAML; "" where it does not apply."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, (bool, np.bool_)):
-        return str(value).lower()
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def of_strategy(name: str) -> bool:
-    """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared under."""
-    return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not of_measure(name)
-
-
-def of_measure(name: str) -> bool:
-    """Whether a setting says how diversity is measured: no mixture and no training depends on it."""
-    return name.split(".")[0] in ("diversity", "probe", "embedding@probe")
 
 
 def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:

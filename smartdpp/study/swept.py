@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from smartdpp.study.results import of_strategy, plain
+from smartdpp.study.settings import of_strategy, plain
 
 if TYPE_CHECKING:
     import pandas as pd
