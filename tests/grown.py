@@ -16,10 +16,10 @@ import sklearn.feature_extraction.text
 import torch
 
 from smartdpp.diversity import LogDetDistance
+from smartdpp.diversity.components import memory
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet, loops
 from smartdpp.greedy import maximize
-from smartdpp.run import memory
 from smartdpp.runtime.shards import run
 from smartdpp.store.record import peak_memory
 from smartdpp.strategies.dpp import Dpp
@@ -48,11 +48,11 @@ def measured(what: str, folder: Path) -> tuple[float, float]:
         words, d = rng.choice([f"word{i}" for i in range(2000)], (N, 60)), 64
         rows = pa.table({"id": [str(i) for i in range(N)], "prompt": [" ".join(row) for row in words]})
         rows = rows.append_column("n_tokens", [np.full(N, 60)])
-        stated = memory.embedding(Tfidf(dim=d), N, d, rows.nbytes, 60, 4)
+        stated = Tfidf(dim=d).memory(N, d, rows.nbytes, 60, 4)
         work: Any = partial(run, Tfidf(dim=d), rows, folder, "embedding")
     elif what == "diversity":
         X = rng.normal(size=(2500, D)).astype(np.float32)
-        stated, work = memory.diversity(len(X), D, len(X)), partial(LogDetDistance(reference_seeds=(0,)).measure, X)
+        stated, work = memory(len(X), D, len(X)), partial(LogDetDistance(reference_seeds=(0,)).measure, X)
     else:
         strategy = {
             "facility location": Submodular(FacilityLocation),
@@ -62,7 +62,7 @@ def measured(what: str, folder: Path) -> tuple[float, float]:
             "log determinant": Submodular(LogDet),
             "dpp": Dpp(),
         }[what]
-        stated, work = memory.selection(strategy, N, D, BUDGET, N // 2), partial(strategy.select, pool(folder), BUDGET, rng)
+        stated, work = strategy.memory(N, D, BUDGET, N // 2), partial(strategy.select, pool(folder), BUDGET, rng)
     if what != "tfidf":  # what is compiled or set up once; no more, as memory that is freed is used again and would hide growth
         for make in (FacilityLocation, LogDet):
             maximize(make(rng.normal(size=(200, 8))), 5)

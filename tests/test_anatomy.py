@@ -19,7 +19,6 @@ from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.models import anatomy as module
 from smartdpp.models.anatomy import anatomy
 from smartdpp.run.cell import Run
-from smartdpp.run.memory import network
 from smartdpp.task_vectors import Task2Vec
 
 SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": 2}
@@ -65,7 +64,7 @@ def own(models: dict[str, Path], tmp_path: Path) -> Path:
 def test_a_causal_model_is_not_refused_and_its_parameters_are_counted(models: dict[str, Path], name: str) -> None:
     model = Hub(str(models[name]), name)
     assert model.check() == []
-    sizes = network(model)
+    sizes = anatomy(model)
     assert sizes is not None
     assert sizes.parameters == model.load().num_parameters()
 

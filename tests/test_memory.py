@@ -12,14 +12,16 @@ import pytest
 
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM, Sentence
+from smartdpp.evaluation.rows import memory as scoring
 from smartdpp.finetune import Finetune
-from smartdpp.models import Hub, Tiny
-from smartdpp.run import memory
+from smartdpp.models import Hub, SmolLM2, Tiny
+from smartdpp.models.anatomy import anatomy, llama
 from smartdpp.run.cell import Run
-from smartdpp.run.memory import Need, Network, network, too_large
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import artifacts
 from smartdpp.run.stages import stages as all_stages
+from smartdpp.runtime.memory import LIBRARIES, Need
+from smartdpp.strategies.spread import memory
 
 GIB = 2**30
 LLAMA2_7B = {
@@ -57,56 +59,55 @@ def test_what_was_measured_on_large_pools_is_stated() -> None:
         (FacilityLocation, 50_000, 1_000, 1.90),
         (partial(LogDet, kernel="vmf"), 20_000, 2_000, 0.32),
     ):
-        stated = (memory.maximising(make, n, 384, k) - 2 * n * 384 * 4) / GIB  # the map and its copy are counted there
+        stated = (memory(make, n, 384, k) - 2 * n * 384 * 4) / GIB  # the map and its copy are counted there
         assert grown <= stated <= 2 * grown + 0.5
 
 
-SMOLLM2 = Network(layers=30, hidden=576, inner=1536, keys=192, vocabulary=49152, tied=True)
+SMOLLM2 = SmolLM2().anatomy()
 
 
 @pytest.mark.parametrize(
     ("stated", "grown"),
     [
-        (memory.training(Finetune(micro_batch_size=1), SMOLLM2, 189, 4), 1.73),
-        (memory.training(Finetune(micro_batch_size=4), SMOLLM2, 189, 4), 3.47),
-        (memory.training(Finetune(micro_batch_size=2), SMOLLM2, 509, 4), 4.32),
-        (memory.training(Finetune(micro_batch_size=8), SMOLLM2, 189, 4), 5.83),
-        (memory.scores(SMOLLM2, 32, 160, 20, 4), 1.69),
-        (memory.scores(SMOLLM2, 32, 160, 100, 4), 2.74),
+        (Finetune(micro_batch_size=1).memory(SMOLLM2, 189, 4), 1.73),
+        (Finetune(micro_batch_size=4).memory(SMOLLM2, 189, 4), 3.47),
+        (Finetune(micro_batch_size=2).memory(SMOLLM2, 509, 4), 4.32),
+        (Finetune(micro_batch_size=8).memory(SMOLLM2, 189, 4), 5.83),
+        (scoring(SMOLLM2, 32, 160, 20, 4), 1.69),
+        (scoring(SMOLLM2, 32, 160, 100, 4), 2.74),
     ],
 )
 def test_what_was_measured_of_smollm2_is_stated(stated: float, grown: float) -> None:
     """In processes that had imported nothing, on two cores, in float32, with the system's allocator as it comes."""
-    assert grown <= (memory.LIBRARIES + stated) / GIB <= 1.35 * grown
+    assert grown <= (LIBRARIES + stated) / GIB <= 1.35 * grown
 
 
-def test_what_was_measured_of_encoders_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_of_encoders_is_stated() -> None:
     """64 rows of 160 tokens, 256 of 256 for MiniLM, as above."""
-    monkeypatch.setattr(memory, "network", lambda model: SMOLLM2)
-    for encoder, n, d, longest, grown in ((MiniLM(), 256, 384, 256, 0.88), (Hidden(Tiny()), 64, 576, 160, 1.48)):
-        stated = memory.embedding(encoder, n, d, 2e5, longest, 4)
+    for encoder, n, d, longest, grown in ((MiniLM(), 256, 384, 256, 0.88), (Hidden(SmolLM2()), 64, 576, 160, 1.48)):
+        stated = encoder.memory(n, d, 2e5, longest, 4)
         assert stated is not None
-        assert grown <= (memory.LIBRARIES + stated) / GIB <= 1.35 * grown
-    assert memory.embedding(Sentence("no/such"), 10, 384, 1e3, 10, 4) is None
+        assert grown <= (LIBRARIES + stated) / GIB <= 1.35 * grown
+    assert Sentence("no/such").memory(10, 384, 1e3, 10, 4) is None
 
 
 def test_a_networks_sizes_are_those_of_the_model(tmp_path: Path) -> None:
-    sizes = network(Tiny())
+    sizes = anatomy(Tiny())
     assert sizes is not None
     assert sizes.parameters == pytest.approx(Tiny().load().num_parameters(), rel=1e-9)
-    assert network(Hub(path="no/such", name="none")) is None
+    assert anatomy(Hub(path="no/such", name="none")) is None
     (tmp_path / "config.json").write_text(json.dumps(LLAMA2_7B))
-    llama = network(Hub(path=str(tmp_path), name="llama"))
-    assert llama is not None
-    assert llama.parameters == 6_738_415_616
-    assert llama.linear * 64 == 159_907_840  # what peft counts for rank 64 on all linear layers
+    llama2 = anatomy(Hub(path=str(tmp_path), name="llama"))
+    assert llama2 is not None
+    assert llama2.parameters == 6_738_415_616
+    assert llama2.widths * 64 == 159_907_840  # what peft counts for rank 64 on all linear layers
 
 
 def test_sharding_divides_weights_gradients_and_moments() -> None:
-    sizes = Network(layers=32, hidden=4096, inner=11008, keys=4096, vocabulary=32000, tied=False)
+    sizes = llama(layers=32, hidden=4096, inner=11008, keys=4096, vocabulary=32000, limit=4096)
     recipe = {"method": "full", "batch_size": 64, "micro_batch_size": 1, "gradient_checkpointing": True}
-    whole = memory.training(Finetune(processes=8, **recipe), sizes, 2048, 2)
-    part = memory.training(Finetune(processes=8, parallel="fsdp", **recipe), sizes, 2048, 2)
+    whole = Finetune(processes=8, **recipe).memory(sizes, 2048, 2)
+    part = Finetune(processes=8, parallel="fsdp", **recipe).memory(sizes, 2048, 2)
     assert whole - part == pytest.approx(16 * sizes.parameters * 7 / 8)
     assert whole > 80 * GIB > part
 
@@ -115,9 +116,9 @@ def test_a_stage_that_outgrows_the_machine_is_told(monkeypatch: pytest.MonkeyPat
     import psutil
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Machine", (), {"total": 8 * GIB})())
-    assert too_large(Need(7 * GIB)) is None
+    assert Need(7 * GIB).too_large() is None
     assert (
-        too_large(Need(9 * GIB))
+        Need(9 * GIB).too_large()
         == "needs about 9.0 GiB of memory above what it starts with, and this machine has 8.0 GiB of memory: the system may end it"
     )
 

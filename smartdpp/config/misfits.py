@@ -15,7 +15,7 @@ from smartdpp.task_vectors import Task2Vec
 
 if TYPE_CHECKING:
     pass
-from smartdpp.models.anatomy import Anatomy, anatomy
+from smartdpp.models.anatomy import Anatomy, anatomy, known
 
 
 def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
@@ -28,21 +28,16 @@ def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
             "cannot go on with several answers: give a transformer, as Llama, Qwen, Mistral or GPT-2 are, or score nothing with "
             "evaluation=none"
         )
-    if isinstance(recipe, Finetune) and (found := _known(parts.get("model"))):
+    if isinstance(recipe, Finetune) and (found := known(parts.get("model"))):
         yield from _targets(recipe, found)
         if recipe.gradient_checkpointing and not found.checkpointing:
             yield f"recipe.gradient_checkpointing: models of the kind {found.kind} have none; leave it false"
     for group in ("model", "embedding", "probe", "quality", "task_vector"):
         component = parts.get(group)
-        if found := _known(component if group == "model" else getattr(component, "model", None)):
+        if found := known(component if group == "model" else getattr(component, "model", None)):
             yield from _too_short(group, found, parts, plain)
             if group != "model":
                 yield from _layers(group, component, found)
-
-
-def _known(model: Any) -> Anatomy | None:
-    """One whose layers are known."""
-    return found if (found := anatomy(model)) and found.layers else None
 
 
 def _targets(recipe: Finetune, found: Anatomy) -> Iterator[str]:

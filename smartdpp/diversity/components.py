@@ -20,6 +20,8 @@ from smartdpp.diversity.novelsum import novelsum
 from smartdpp.diversity.references import Kernel
 from smartdpp.diversity.vendi import vendi_score
 from smartdpp.errors import InputError
+from smartdpp.functions import LogDet
+from smartdpp.runtime.memory import selection
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class NoMeasure:
 
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         return {}
+
+
+def memory(n: int, d: int, pool: int) -> float:
+    """Bytes of log determinants of a mixture of n rows, all of them picked, and of reference sets as large; companions read the pool."""
+    return 4 * pool * d + selection(n, d) + LogDet.keeps(n, d, n, kernel="vmf") + 16 * n * n
 
 
 def describe(facts: dict[str, Any]) -> str:

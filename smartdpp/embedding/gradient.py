@@ -11,6 +11,8 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.gradient.layers import Layers
 from smartdpp.gradient.reductions import Projection
+from smartdpp.models.anatomy import known
+from smartdpp.runtime.memory import PACKED, vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,3 +93,13 @@ class Gradient:
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return 0, 0
+
+    def columns(self, n: int) -> int:
+        return self.dim
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
+        if (sizes := known(self.model)) is None:
+            return None
+        kept = sizes.layers * sizes.kept + sizes.kept + 3 * sizes.vocabulary
+        weights, tokens = PACKED * sizes.parameters * wide, max(longest, self.batch_tokens)
+        return vectors(n, d, text) + weights + tokens * kept * 4 + 256 * d * 8

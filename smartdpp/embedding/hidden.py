@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.models.anatomy import known
+from smartdpp.runtime.memory import PACKED, vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +82,17 @@ class Hidden:
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return 0, 0
+
+    def columns(self, n: int) -> int | None:
+        sizes = known(self.model)
+        return sizes.hidden if sizes else None
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
+        if (sizes := known(self.model)) is None:
+            return None
+        kept = sizes.layers * sizes.hidden + sizes.kept
+        weights, tokens = PACKED * sizes.parameters * wide, max(longest, self.batch_tokens)
+        return vectors(n, d, text) + weights + tokens * kept * 4 + 256 * d * 8
 
 
 def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:

@@ -10,12 +10,14 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from smartdpp.bounds import Count
 from smartdpp.errors import InputError
+from smartdpp.runtime.memory import vectors
+from smartdpp.store.disk import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,6 +74,32 @@ class Sentence:
         over = np.array(lengths) - model.max_seq_length
         return int((over > 0).sum()), int(over.clip(min=0).sum())
 
+    def columns(self, n: int) -> int | None:
+        config = self.config()
+        return config["hidden_size"] if config else None
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
+        if (config := self.config()) is None:
+            return None
+        hidden, inner, heads = (config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
+        parameters = config["vocab_size"] * hidden + config["num_hidden_layers"] * (4 * hidden + 2 * inner) * hidden
+        length = min(longest, self.max_seq_length or config["max_position_embeddings"])
+        tokens = self.batch_size * length
+        return vectors(n, d, text) + 2 * parameters * 4 + tokens * 4 * (8 * hidden + 2 * inner + 2 * heads * length)
+
+    def config(self) -> dict[str, Any] | None:
+        """What an encoder of BERT's kind says of itself, where it is on this machine."""
+        from huggingface_hub import try_to_load_from_cache
+
+        file: Any = Path(self.model).expanduser() / "config.json"
+        if not file.is_file():
+            file = try_to_load_from_cache(self.model, "config.json")
+        if not isinstance(file, (str, Path)) or not Path(file).is_file():  # which a hub's cache tells in more ways than one
+            return None
+        config = read_json(Path(file))
+        needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+        return config if all(name in config for name in needed) else None
+
 
 @dataclass(frozen=True)
 class MiniLM:
@@ -99,6 +127,12 @@ class MiniLM:
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return self.packaged().cut(rows)
+
+    def columns(self, n: int) -> int | None:
+        return self.packaged().columns(n)
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
+        return self.packaged().memory(n, d, text, longest, wide)
 
     def packaged(self) -> Sentence:
         from importlib.resources import files

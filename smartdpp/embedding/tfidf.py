@@ -11,6 +11,7 @@ import numpy as np
 
 from smartdpp.bounds import Seed
 from smartdpp.errors import InputError
+from smartdpp.runtime.memory import BLOCKS, vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,3 +73,10 @@ class Tfidf:
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return 0, 0
+
+    def columns(self, n: int) -> int:
+        return min(self.dim, n)
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float:
+        """The words as the vectoriser lists them, then the bases of the SVD."""
+        return vectors(n, d, text) + 8 * text + 3 * 8 * n * d + BLOCKS / 8

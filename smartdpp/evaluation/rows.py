@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation.language_model import WINDOW
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
 from smartdpp.logs.visible import one_line
+from smartdpp.models.anatomy import Anatomy
 from smartdpp.runtime.device import device_name
+from smartdpp.runtime.memory import PACKED
 from smartdpp.store.disk import write_json
 from smartdpp.types import Model, Row
 
@@ -115,6 +118,14 @@ def describe(facts: dict[str, Any]) -> str:
     numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float)) and name != "truncated"}
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if not name.endswith("_se"))
     return "; ".join([told, *not_evaluated(facts)])
+
+
+def memory(sizes: Anatomy, batch: int, longest: int, response: int, wide: int) -> float:
+    """Bytes of scoring: weights, the keys and values of a batch of the longest rows, one layer's work, and the logits of a window of their
+    responses; ``wide`` bytes a number."""
+    tokens = batch * longest
+    cache = tokens * sizes.layers * 2 * sizes.keys * wide
+    return PACKED * sizes.parameters * wide + cache + tokens * sizes.kept * wide + 2 * batch * min(WINDOW, response) * sizes.vocabulary * 4
 
 
 def not_evaluated(facts: dict[str, Any]) -> list[str]:

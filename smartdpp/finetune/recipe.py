@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from smartdpp.errors import InputError
 from smartdpp.finetune.steps import Deal
+from smartdpp.models.anatomy import Anatomy
+from smartdpp.runtime.memory import SPARE
 
 if TYPE_CHECKING:
     pass
@@ -71,6 +73,17 @@ class Hyperparameters:
 
     def steps(self, rows: int) -> int:
         return math.ceil(self.epochs * rows / self.batch_size)
+
+    def memory(self, sizes: Anatomy, longest: int, wide: int) -> float:
+        """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a micro-batch of the longest rows, and
+        six numbers for each of its tokens and each of the vocabulary, as measured of TRL's loss; ``wide`` bytes a number."""
+        P, tokens = sizes.parameters, self.micro_batch_size * longest
+        if self.method == "full":
+            weights = 16 * P / (self.processes if self.parallel == "fsdp" else 1) + (P * wide if wide < 4 else 0)
+        else:
+            weights = P * (0.6 if self.method == "qlora" else wide) + 16 * self.rank * sizes.widths
+        layers = sizes.hidden * sizes.layers + sizes.kept if self.gradient_checkpointing else sizes.kept * sizes.layers
+        return weights + SPARE * tokens * (layers * wide + 6 * 4 * sizes.vocabulary)
 
 
 def _out_of_range(recipe: Hyperparameters) -> Iterator[tuple[str, str]]:

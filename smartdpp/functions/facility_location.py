@@ -87,3 +87,14 @@ class FacilityLocation:
         if self.neighbors is not None:
             raise InputError("neighbors is for features in host memory; on a device the exact function is fast: set neighbors to null.")
         return PointCoverage(self.features, self.features)
+
+    @staticmethod
+    def keeps(n: int, d: int, k: int, neighbors: int | None = None, **options: Any) -> float:
+        """Bytes beside the features while k of n rows are chosen: a kernel, or what is left of it, of 2 GiB each at most."""
+        from smartdpp.functions.coverage import DOUBLE, KEEP_BYTES, WHOLE_BYTES
+
+        unit = 4 if n > DOUBLE else 8
+        if neighbors:
+            return n * d * unit + 24 * n * neighbors
+        whole = unit * n * n
+        return n * d * unit + (whole + min(KEEP_BYTES, whole / 4) if whole <= WHOLE_BYTES else min(KEEP_BYTES, 1.5 * whole))

@@ -142,6 +142,14 @@ class LogDet:
 
         return Dual(self, subset) if self.kernel in ("cosine", "linear") else Primal(self, capacity, subset)
 
+    @staticmethod
+    def keeps(n: int, d: int, k: int, kernel: str = "cosine", **options: Any) -> float:
+        """Bytes beside the features while k of n rows are chosen. On vmf and rbf: the picks' factor, that of the rows looked at lately, and
+        that of all rows; else the rows that are looked at between windows."""
+        if kernel in ("vmf", "rbf"):
+            return 8 * k * k + 8 * min(n, 1024) * k + n * k * (8 if n <= DOUBLE else 4)
+        return 24 * d * d + n * d * 4 / 2
+
     def state(self, budget: int) -> LogDetState:
         """A greedy run's state: see smartdpp.greedy.exact."""
         return LogDetState(self, budget)

@@ -62,6 +62,11 @@ class Anatomy:
     checkpointing: bool = True
     scores: bool = True  # keeps keys and values, from which several answers to one prompt go on
 
+    @property
+    def kept(self) -> int:
+        """Numbers that a layer keeps of a token for the backward pass, as those of a network like Llama do."""
+        return 10 * self.hidden + 2 * self.keys + 5 * self.inner
+
 
 @runtime_checkable
 class Known(Protocol):
@@ -75,6 +80,11 @@ class Known(Protocol):
 def anatomy(model: Any) -> Anatomy | None:
     """None where the model is not on this machine, or does not say."""
     return model.anatomy() if isinstance(model, Known) else None
+
+
+def known(model: Any) -> Anatomy | None:
+    """The same of a model whose sizes are known."""
+    return found if (found := anatomy(model)) and found.layers else None
 
 
 def of_folder(folder: Path | None, trust_remote_code: bool) -> Anatomy | None:

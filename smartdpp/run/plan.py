@@ -6,7 +6,6 @@ import logging
 import sys
 
 from smartdpp.run.cell import Run
-from smartdpp.run.memory import too_large
 from smartdpp.run.stage import Stage
 from smartdpp.run.stages import stages
 from smartdpp.store.remote import shown
@@ -38,5 +37,5 @@ def plan(run: Run) -> None:
 def warn_of_memory(stage: Stage) -> None:
     """One sentence where a stage is likely to need more memory than there is. It is not refused: the statement is an estimate."""
     peak = stage.memory()
-    if peak and (problem := too_large(peak)):
+    if peak and (problem := peak.too_large()):
         log.warning("%s: %s", stage.name, problem)

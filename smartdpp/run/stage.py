@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.config.schema import UNTIL
-from smartdpp.run.memory import Need
 from smartdpp.runtime import threads
+from smartdpp.runtime.memory import Need
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.same import once
 

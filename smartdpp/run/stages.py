@@ -30,12 +30,14 @@ from smartdpp.evaluation.scores import read_samples
 from smartdpp.finetune import trainer
 from smartdpp.logs.redact import redacted
 from smartdpp.models import Finetuned
+from smartdpp.models.anatomy import known
 from smartdpp.query import stage as query
-from smartdpp.run import memory
 from smartdpp.run.cell import Round, Run, run_rows
 from smartdpp.run.cost import estimate
+from smartdpp.run.memory import Rows, columns, heldout, need
 from smartdpp.run.price import training
 from smartdpp.run.stage import Facts, Same, Stage
+from smartdpp.runtime.memory import Need, selection, stated
 from smartdpp.signals import stage as signals
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest, read_json, write_json
@@ -97,7 +99,7 @@ def _embedding(run: Run, name: str, group: str, artifact: Artifact) -> Stage:
         return f"encode {_pool(run)} with {option}{_embedding_cost(run, group)}"
 
     until = "embedding" if group == "embedding" else "mixture"
-    return Stage(name, until, artifact, build, embedding.describe, plan, partial(memory.embedding_stage, run, artifact, encoder))
+    return Stage(name, until, artifact, build, embedding.describe, plan, partial(_embedding_need, run, artifact, encoder))
 
 
 def _embedding_as_trained(run: Run, this: Round) -> Stage:
@@ -113,15 +115,16 @@ def _embedding_as_trained(run: Run, this: Round) -> Stage:
         cost = _embedding_cost(run, "embedding")
         return f"encode {_pool(run)} with {run.names['embedding']} of the model as trained so far{cost}"
 
-    return Stage(
-        f"embedding round {this.number}",
-        "mixture",
-        this.embedding,
-        build,
-        embedding.describe,
-        plan,
-        partial(memory.embedding_stage, run, run.embedding, run.parts.embedding),
-    )
+    memory = partial(_embedding_need, run, run.embedding, run.parts.embedding)
+    return Stage(f"embedding round {this.number}", "mixture", this.embedding, build, embedding.describe, plan, memory)
+
+
+def _embedding_need(run: Run, artifact: Artifact, encoder: Any) -> Need | None:
+    def above(pool: Rows, wide: int) -> float | None:
+        d = columns(artifact, encoder, pool.n)
+        return stated(encoder, pool.n, d, pool.text, pool.longest, wide) if d else None
+
+    return need(run, above)
 
 
 def _signals(run: Run, name: Any) -> Stage:
@@ -137,8 +140,11 @@ def _signals(run: Run, name: Any) -> Stage:
             cost = ": " + estimate(run.root, "signals", run.signals[name].params, len(tokens), int(tokens.sum()))
         return f"{signals.WORK[name]} {_pool(run)}, for {run.names['quality']}{cost}"
 
-    need = partial(memory.signals_stage, run, name)
-    return Stage(f"{name} signals", "mixture", run.signals[name], build, signals.describe, plan, need)
+    def above(pool: Rows, wide: int) -> float | None:
+        sizes, tokens = known(quality.model), max(pool.longest, quality.batch_tokens)
+        return 2 * pool.text + signals.memory(name, sizes, tokens, wide) if sizes else None
+
+    return Stage(f"{name} signals", "mixture", run.signals[name], build, signals.describe, plan, partial(need, run, above))
 
 
 def _task_vectors(run: Run, artifact: Artifact) -> Stage:
@@ -164,10 +170,10 @@ def _query(run: Run, artifact: Artifact) -> Stage:
 
 
 def _mixture(run: Run, this: Round) -> Stage:
-    strategy, last = run.parts.strategy, this is run.rounds[-1]
+    strategy, last, reads_text = run.parts.strategy, this is run.rounds[-1], getattr(run.parts.quality, "text", True)
 
     def build(out: Path) -> Facts:
-        rows = run_rows(run, without=("prompt", "response") if not getattr(run.parts.quality, "text", True) else ())
+        rows = run_rows(run, without=() if reads_text else ("prompt", "response"))
         read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
         vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
         before = mixture.selection(this.before.mixture.here()) if this.before else None
@@ -192,8 +198,16 @@ def _mixture(run: Run, this: Round) -> Stage:
         size = (strategy.size(n, run.cfg.budget) or "all") if last else "a part"
         return f"select {size} of {_pool(run)} by {run.names['strategy']}"
 
-    name = "mixture" if last else f"mixture round {this.number}"
-    return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, partial(memory.mixture_stage, run))
+    def above(pool: Rows, wide: int) -> float | None:
+        n, text = pool.n, pool.text
+        d, count = columns(run.embedding, run.parts.embedding, n), strategy.size(n, run.cfg.budget)
+        if not d:
+            return None
+        read = 3 * text if reads_text else 500 * n + text / n * (6 * count + corpus.ROW_GROUP)
+        return read + (stated(strategy, n, d, count, pool.largest) or selection(n, d))
+
+    name, memory = "mixture" if last else f"mixture round {this.number}", partial(need, run, above, on_device=False)
+    return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, memory)
 
 
 def _diversity(run: Run) -> Stage:
@@ -207,8 +221,12 @@ def _diversity(run: Run) -> Stage:
     def plan() -> str:
         return f"measure {run.names['diversity']}"
 
-    need = partial(memory.diversity_stage, run)
-    return Stage("diversity", "mixture", run.diversity, build, diversity.describe, plan, need)
+    def above(pool: Rows, wide: int) -> float | None:
+        d = columns(run.probe, run.parts.probe, pool.n)
+        return diversity.memory(run.parts.strategy.size(pool.n, run.cfg.budget), d, pool.n) if d else None
+
+    memory = partial(need, run, above, on_device=False)
+    return Stage("diversity", "mixture", run.diversity, build, diversity.describe, plan, memory)
 
 
 def _adapter(run: Run, this: Round) -> Stage:
@@ -226,6 +244,10 @@ def _adapter(run: Run, this: Round) -> Stage:
             return f"finetune {run.names['model']} by {run.names['recipe']}: {training(run)}"
         return f"finetune {run.names['model']} on that part by {run.names['recipe']}"
 
+    def above(pool: Rows, wide: int) -> float | None:
+        sizes = known(run.parts.model)
+        return stated(run.parts.recipe, sizes, pool.longest, wide) if sizes else None
+
     def content() -> str:
         """All that decides the weights, the rows by what they hold."""
         decides = {"version": this.adapter.version, "params": this.adapter.params, "rows": mixture.content(_new_rows(this))}
@@ -238,7 +260,7 @@ def _adapter(run: Run, this: Round) -> Stage:
         build,
         trainer.describe,
         plan,
-        partial(memory.adapter_stage, run),
+        partial(need, run, above, each=" in each process" if run.cfg.recipe.get("processes", 1) > 1 else ""),
         Same(content, "a training on the same rows in the same order"),
     )
 
@@ -247,8 +269,8 @@ def _base_scores(run: Run) -> Stage:
     def plan() -> str:
         return f"evaluate {run.names['model']} on {run.names['evaluation']}"
 
-    need = partial(memory.scores_stage, run)
-    return Stage("base scores", "scores", run.base, partial(_evaluate, run, None), evaluation.describe, plan, need)
+    build, memory = partial(_evaluate, run, None), partial(need, run, partial(_scores_need, run))
+    return Stage("base scores", "scores", run.base, build, evaluation.describe, plan, memory)
 
 
 def _scores(run: Run) -> Stage:
@@ -263,8 +285,14 @@ def _scores(run: Run) -> Stage:
         decides = {"version": run.scores.version, "params": run.scores.params, "corpus": run.corpus.key}
         return digest(decides | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]})
 
-    need, same = partial(memory.scores_stage, run), Same(content, "an evaluation of the same weights")
-    return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, need, same)
+    memory, same = partial(need, run, partial(_scores_need, run)), Same(content, "an evaluation of the same weights")
+    return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, memory, same)
+
+
+def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
+    sizes = known(run.parts.model)
+    rows, longest, response = heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)  # other documents: as long as the pool's
+    return evaluation.memory(sizes, min(rows, run.cfg.evaluation.get("batch_size", 32)), longest, response, wide) if sizes else None
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from smartdpp.models.anatomy import Anatomy
+from smartdpp.runtime.memory import PACKED
 from smartdpp.runtime.shards import SHARD, load, run
+from smartdpp.signals.likelihood import CHUNK
 from smartdpp.types import Model
 
 if TYPE_CHECKING:
@@ -94,3 +97,11 @@ def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
     means = ", ".join(f"mean {name.removeprefix('mean_')} {value:.4g}" for name, value in facts.items() if name.startswith("mean_"))
     return f"{facts['n']} rows, {facts['tokens']} tokens read; {means}"
+
+
+def memory(which: Pass, sizes: Anatomy, tokens: int, wide: int) -> float:
+    """Bytes of a pass over batches of so many tokens: weights, a layer's work or all of them, logits of the tokens and probabilities of
+    some; ``wide`` bytes a number."""
+    layers = sizes.layers if which == "gradient" else 1
+    logits = tokens * wide + 3 * 4 * min(tokens, CHUNK)
+    return PACKED * sizes.parameters * wide + tokens * sizes.kept * layers * wide + logits * sizes.vocabulary

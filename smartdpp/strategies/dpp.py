@@ -21,7 +21,7 @@ from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.gamma import check_effective_items, gamma_for
 from smartdpp.strategies.pool_order import by_id, started
-from smartdpp.strategies.spread import choose
+from smartdpp.strategies.spread import choose, memory
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ class Dpp:
 
     def size(self, n: int, budget: int) -> int:
         return budget
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float:
+        return memory(partial(LogDet, kernel=self.kernel), n, d, budget)
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))

@@ -18,11 +18,13 @@ from smartdpp.diversity.rows import checked, unit
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
+from smartdpp.runtime.memory import features
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.gamma import check_effective_items, gamma_for
 from smartdpp.strategies.kdpp import sample, sample_dual, steps_enough, walk
 from smartdpp.strategies.pool_order import by_id
+from smartdpp.strategies.spread import memory
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,13 @@ class DppSample:
 
     def size(self, n: int, budget: int) -> int:
         return budget
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float:
+        exact = self.method == "exact" or (self.method == "auto" and (n <= SMALL or self.kernel == "linear"))
+        if exact and self.kernel == "linear":
+            return features(n, d) + 24 * n * d
+        drawn = 48 * n * n if exact else 32 * budget * budget + 8 * n * d
+        return memory(partial(LogDet, kernel=self.kernel), n, d, 0 if exact else budget) + drawn
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))

@@ -26,7 +26,7 @@ from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks
 from smartdpp.strategies.automatic import Auto, decide
 from smartdpp.strategies.complete import complete
 from smartdpp.strategies.pool_order import by_task
-from smartdpp.strategies.spread import recorded, unread
+from smartdpp.strategies.spread import memory, recorded, unread
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ class Smart:
 
     def size(self, n: int, budget: int) -> int:
         return budget
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float:
+        # what is left open is tried, and facility location keeps the most
+        make = FacilityLocation if isinstance(self.instances, Auto) else self.instances
+        return n * d * 4 + memory(make, largest, d, min(budget, largest))
 
     def task_budgets(self, pool: Pool, budget: int, *, warn: bool = True) -> TaskBudgets:
         """Stage 1: which tasks, and how many examples of each."""

@@ -25,6 +25,7 @@ from smartdpp.greedy import partitions
 from smartdpp.greedy.maximize import Function, maximize
 from smartdpp.greedy.partitions import Share, divisible
 from smartdpp.runtime import current
+from smartdpp.runtime.memory import selection
 from smartdpp.types import Selection
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,12 @@ def name(make: Callable[[Any], Function]) -> str:
     made: Any = make.func if isinstance(make, partial) else make
     kernel = make.keywords.get("kernel") if isinstance(make, partial) else None
     return made.__name__ + (f" with kernel={kernel}" if kernel else "")
+
+
+def memory(make: Callable[[Any], Function], n: int, d: int, budget: int) -> float:
+    """Bytes of the greedy selection from n rows by the function that ``make`` makes of them, the features included."""
+    made, options = (make.func, make.keywords) if isinstance(make, partial) else (make, {})
+    return selection(n, d) + (made.keeps(n, d, budget, **options) if hasattr(made, "keeps") else 0)
 
 
 def recorded(function: Any, chosen: Selection) -> Selection:

@@ -14,7 +14,7 @@ from smartdpp.greedy.maximize import Function
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete
 from smartdpp.strategies.pool_order import by_id
-from smartdpp.strategies.spread import choose
+from smartdpp.strategies.spread import choose, memory
 from smartdpp.types import Pool, Selection
 
 
@@ -28,6 +28,9 @@ class Submodular:
 
     def size(self, n: int, budget: int) -> int:
         return budget
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float:
+        return memory(self.function, n, d, budget)
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))

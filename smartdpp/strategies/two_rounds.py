@@ -21,7 +21,7 @@ from smartdpp.greedy.two_rounds import two_rounds
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.pool_order import by_id
-from smartdpp.strategies.spread import name, unread
+from smartdpp.strategies.spread import memory, name, unread
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,12 @@ class TwoRounds:
 
     def size(self, n: int, budget: int) -> int:
         return budget
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float:
+        """Inside a part, then among what all parts chose, which a facility location sums over witnesses."""
+        covers = getattr(self.function, "func", self.function) is FacilityLocation
+        sizes = (-(-n // self.parts), min(n, self.parts * budget + ((self.witnesses or n) if covers else 0)))
+        return n * d * 4 + max(memory(self.function, size, d, min(budget, size)) for size in sizes)
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
