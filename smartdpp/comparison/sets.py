@@ -44,7 +44,7 @@ def read(named: dict[str, Corpus], by: By | None, most: int | None, seed: int) -
             name = label if value is None else value if len(named) == 1 else f"{label}/{value}"
             totals[name] = totals.get(name, 0) + 1
             heap = heaps.setdefault(name, [])
-            item = (-_draw(row["id"], seed), -number, row)  # the largest hash is on top
+            item = (-draw(row["id"], seed), -number, row)  # the largest hash is on top
             if most is None or len(heap) < most:
                 heapq.heappush(heap, item)
             else:
@@ -54,7 +54,7 @@ def read(named: dict[str, Corpus], by: By | None, most: int | None, seed: int) -
     ]
 
 
-def _draw(identity: str, seed: int) -> int:
+def draw(identity: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {identity}".encode(), digest_size=8).digest())
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file
+from smartdpp.corpus.originals import Kept
 from smartdpp.corpus.rows import IDENTITY, BadRow, check_names, check_reading, content_hash, recognised, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.types import Row
@@ -57,6 +58,10 @@ class Jsonl:
     def rows(self) -> Iterator[Row]:
         return with_ids(self._read)
 
+    def originals(self) -> Iterator[Row]:
+        """As ``rows``, each with the record that it came from: see `smartdpp.corpus.originals`."""
+        return with_ids(partial(self._read, keep=True))
+
     def _files(self) -> list[Path]:
         return files.find(self.path, self._usable, self._longest)
 
@@ -80,7 +85,7 @@ class Jsonl:
     def _columns(self) -> dict[str, str | list[str]]:
         return IDENTITY | (self.columns or {})
 
-    def _read(self) -> Iterator[tuple[str, Row]]:
+    def _read(self, keep: bool = False) -> Iterator[tuple[str, Row]]:
         empty = True
         read = partial(
             rows_of,
@@ -94,7 +99,9 @@ class Jsonl:
             kind, records = files.opened(path, self._longest)
             note_file(kind, path.name)
             names = classes.of_file(path, kind)
-            for found in read(classes.all_numbered(records, names), source=path.name, blank_cells=kind in (files.CSV, files.TSV)):
+            kept = Kept(classes.all_numbered(records, names), kind)
+            rows = read(kept, source=path.name, blank_cells=kind in (files.CSV, files.TSV))
+            for found in kept.beside(rows) if keep else rows:
                 empty = False
                 yield found
         if empty:
