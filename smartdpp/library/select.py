@@ -22,7 +22,7 @@ from smartdpp.models.tokens import encode
 from smartdpp.quality.counts import PromptTokens, ResponseTokens, TotalTokens
 from smartdpp.query.stage import unplaced
 from smartdpp.run.cell import VERSION
-from smartdpp.run.pipeline import SELECT
+from smartdpp.run.stages import SELECT
 from smartdpp.signals import stage as signals
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest

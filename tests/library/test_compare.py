@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 import smartdpp
-from smartdpp.comparison.compare import main
+from smartdpp.comparison.command import main
 from smartdpp.diversity import AllMeasures, log_det_distance, vendi_score
 from smartdpp.errors import InputError
 
