@@ -43,6 +43,8 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     for name, usual in READING.items():
         if plain["corpus"].get(name) == usual:
             del plain["corpus"][name]  # what every corpus was read with before there was a choice
+    if plain["pool"].get("turns") == "all":
+        del plain["pool"]["turns"]  # single turns know no other
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
     for group in GROUPS:

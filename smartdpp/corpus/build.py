@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.overlap import HeldoutIndex, NearCopies
 from smartdpp.errors import InputError
 from smartdpp.logs.visible import one_line
-from smartdpp.models.tokens import encode
+from smartdpp.models.turns import encode_row, flat, is_trained, last_only, messages_of, prompt_and_response
 from smartdpp.store.disk import write_json
 from smartdpp.types import Corpus, Evaluation, Row
 
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 
 EMPTY_PROMPT = "empty prompt"
 EMPTY_RESPONSE = "empty response"
+UNTRAINED = "no assistant turn to train on"
 LONG_PROMPT = "prompt longer than max_prompt_tokens"
 LONG = "prompt and response longer than max_tokens"
 DUPLICATE = "duplicate within its task"
 OVERLAP = "overlap with a held-out prompt"
 NEAR_COPY = "near copy of a held-out row of a task in the pool"
 
+SAME = ("task", "prompt", "response", "messages", "tools")  # two rows that agree in these are duplicates
+TURNS = {"messages": "string", "tools": "string"}  # the columns that a corpus with conversations has beside the others
 ROW_GROUP = 8192  # rows held in memory at a time
 EXAMPLES = 5  # ids kept per task and reason, and per reason in dropped.json
 PAIRS_PER_ROW = 20  # listed in overlap.jsonl per pool row; what is left out is counted
@@ -54,6 +57,7 @@ class Limits:
     overlap_ngram: int = 8
     drop_overlap: bool = False
     drop_duplicates: bool = False
+    turns: Literal["all", "last"] = "all"  # of a conversation's assistant turns, which are trained
 
     def __post_init__(self) -> None:
         if self.max_tokens < 2:
@@ -69,7 +73,9 @@ def build(
 ) -> dict[str, Any]:
     """Writes the corpus artifact into the folder ``out`` and returns its summary.
 
-    data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text)
+    data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text).
+                      Where a row is a conversation there are columns messages and tools (JSON, or null); its prompt is what the user
+                      says, its response what is trained, its n_prompt_tokens all tokens that are not trained
     heldout.parquet   rows of the held-out tasks, same columns and same filters on length; and, with ``aside`` true, rows that were set
                       aside of tasks that stay in the pool
     dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
@@ -87,7 +93,8 @@ def build(
     losses = Losses()
 
     with noted() as notes:
-        seen = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
+        seen, conversations = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
+    turns = TURNS if conversations else {}
     if not seen:
         raise InputError("The corpus has no rows.")
     heldout_tasks = set(evaluation.heldout(sorted(seen)))
@@ -95,7 +102,7 @@ def build(
     aside = evaluation.aside(_select(eligible, lambda row: row["task"] not in heldout_tasks))
     ids = {one for of_task in aside.values() for one in of_task}
 
-    heldout, documents = _write_heldout(eligible, heldout_tasks, ids, out / "heldout.parquet")
+    heldout, documents = _write_heldout(eligible, heldout_tasks, ids, out / "heldout.parquet", turns)
     with noted() as of_evaluation:
         theirs = list(evaluation.documents())
     stay = set(seen) - heldout_tasks
@@ -103,7 +110,7 @@ def build(
     of_pool = [*(_select(eligible, lambda row: row["id"] in ids) if ids else ()), *(row for row in theirs if row["task"] in stay)]
     near = NearCopies(of_pool, limits.overlap_ngram, _select(eligible)) if of_pool else None
     pool, overlap = _write_pool(
-        _select(eligible, lambda row: row["task"] not in heldout_tasks and row["id"] not in ids), index, near, limits, out, losses
+        _select(eligible, lambda row: row["task"] not in heldout_tasks and row["id"] not in ids), index, near, limits, out, losses, turns
     )
     eligible.unlink()
 
@@ -132,6 +139,7 @@ def build(
         "reading": notes.facts(),
         "reading_evaluation": of_evaluation.facts(),
         "overlap": overlap,
+        "conversations": conversations,
         "seconds": round(time.perf_counter() - began, 3),
     }
 
@@ -191,42 +199,60 @@ class Losses:
         return {reason: ids[:EXAMPLES] for reason, ids in sorted(some.items())}
 
 
-def _filter(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, eligible: Path, losses: Losses) -> Counter[str]:
-    """First pass: eligible rows with their token counts into a file. Returns rows read per task."""
+def _filter(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, eligible: Path, losses: Losses
+) -> tuple[Counter[str], int]:
+    """First pass: eligible rows with their token counts into a file. Returns rows read per task, and how many are conversations."""
     from tqdm import tqdm
 
     seen: Counter[str] = Counter()
     distinct: set[int] = set()
-    with _writer(eligible) as write:
+    conversations = 0
+    with _writer(eligible, **TURNS) as write:
         for row in tqdm(corpus.rows(), desc="corpus", unit=" rows"):
             seen[row["task"]] += 1
+            row = _of_turns(row, limits)
             reason = None
             if not row["prompt"].strip():
                 reason = EMPTY_PROMPT
+            elif (messages := messages_of(row)) is not None and not any(map(is_trained, messages)):
+                reason = UNTRAINED
             elif not row["response"].strip():
                 reason = EMPTY_RESPONSE
-            elif limits.drop_duplicates and (key := hash((row["task"], row["prompt"], row["response"]))) in distinct:
+            elif limits.drop_duplicates and (key := hash(tuple(row.get(field) for field in SAME))) in distinct:
                 reason = DUPLICATE
             else:
-                ids, n_prompt = encode(tokenizer, fmt, row["prompt"], row["response"])
+                example = encode_row(tokenizer, fmt, row)
+                n_tokens, n_prompt = len(example.ids), len(example.ids) - example.n_trained
                 if limits.max_prompt_tokens is not None and n_prompt > limits.max_prompt_tokens:
                     reason = LONG_PROMPT
-                elif len(ids) > limits.max_tokens:
+                elif n_tokens > limits.max_tokens:
                     reason = LONG
             if reason:
                 losses.add(row, reason)
                 continue
             if limits.drop_duplicates:
                 distinct.add(key)
-            write({**row, "n_prompt_tokens": n_prompt, "n_tokens": len(ids)})
-    return seen
+            write({**row, "n_prompt_tokens": n_prompt, "n_tokens": n_tokens})
+            conversations += messages is not None
+    return seen, conversations
 
 
-def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path) -> tuple[Counter[str], list[Row]]:
+def _of_turns(row: Row, limits: Limits) -> Row:
+    """A conversation as it is stored, with those turns trained that ``limits`` says; a single turn as it is."""
+    if (messages := messages_of(row)) is None:
+        return row
+    if limits.turns == "last":
+        messages = last_only(messages)
+    prompt, response = prompt_and_response(messages)
+    return flat({**row, "prompt": prompt, "response": response, "messages": messages})
+
+
+def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path, turns: dict[str, str]) -> tuple[Counter[str], list[Row]]:
     """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of those of held-out tasks."""
     written: Counter[str] = Counter()
     documents = []
-    with _writer(path, **({"aside": "bool"} if aside else {})) as write:
+    with _writer(path, **turns, **({"aside": "bool"} if aside else {})) as write:
         for row in _select(eligible, lambda row: row["task"] in tasks or row["id"] in aside):
             write(row | ({"aside": row["id"] in aside} if aside else {}))
             written[row["task"]] += 1
@@ -236,7 +262,7 @@ def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path)
 
 
 def _write_pool(
-    rows: Iterator[Row], index: HeldoutIndex, near: NearCopies | None, limits: Limits, out: Path, losses: Losses
+    rows: Iterator[Row], index: HeldoutIndex, near: NearCopies | None, limits: Limits, out: Path, losses: Losses, turns: dict[str, str]
 ) -> tuple[Counter[str], dict[str, int]]:
     """Third pass, pool rows and their overlap with the held-out prompts. Returns rows written per task and the overlap's counts."""
     from tqdm import tqdm
@@ -244,7 +270,7 @@ def _write_pool(
     written: Counter[str] = Counter()
     overlap: Counter[str] = Counter()
     boilerplate: dict[tuple[str, str, str], dict[str, Any]] = {}
-    with _writer(out / "data.parquet") as write, (out / "overlap.jsonl").open("w", encoding="utf-8") as lines:
+    with _writer(out / "data.parquet", **turns) as write, (out / "overlap.jsonl").open("w", encoding="utf-8") as lines:
 
         def list_match(**match: Any) -> None:
             lines.write(json.dumps(match, ensure_ascii=False) + "\n")
@@ -359,11 +385,12 @@ def describe(facts: dict[str, Any]) -> str:
         have = "task has" if len(small) == 1 else "tasks have"
         heldout += f"; {len(small)} {have} too few different prompts to be evaluated ({names}: see dropped.json)"
     overlap = facts["overlap"]["pool_rows"]
+    turns = f"; {facts['conversations']} of all eligible rows are conversations" if facts.get("conversations") else ""
     reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
     if theirs := said(facts["reading_evaluation"]) if "reading_evaluation" in facts else []:
         reading += f"; the evaluation's file: {', '.join(theirs)}"
     return (
         f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
         f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "
-        f"{overlap} pool rows share text with a held-out prompt{lost}{reading}"
+        f"{overlap} pool rows share text with a held-out prompt{turns}{lost}{reading}"
     )

@@ -1,7 +1,8 @@
 """Finetuning on exactly the mixture: LoRA, 4-bit QLoRA or all weights, through TRL's SFTTrainer.
 
 Rows are tokenized here (see smartdpp.models.tokens) and handed over with their labels, so nothing is dropped, truncated or packed on
-the way; that is asserted. The loss is on the response and its end token only: its mean over a step's tokens, or, as
+the way; that is asserted. The loss is on the response and its end token only, of a conversation on those of its
+trained turns: its mean over a step's tokens, or, as
 SMART's authors train, over its examples, where a short response weighs as much as a long one. On one
 device the same seed gives the same weights, also after a kill:
 training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`, on
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from smartdpp.errors import Diverged, NotFinite
 from smartdpp.finetune.steps import loader, order
 from smartdpp.models.finetuned import load_finetuned
-from smartdpp.models.tokens import encode
+from smartdpp.models.tokens import IGNORED
+from smartdpp.models.turns import encode_row
 from smartdpp.runtime import threads
 from smartdpp.store import disk
 from smartdpp.store.disk import write_text
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
 from smartdpp.finetune.recipe import Hyperparameters
 
 log = logging.getLogger(__name__)
-
-
-IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
 
 NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}  # for a process whose share of a step is no row: adds zero to the loss
@@ -131,16 +130,11 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> Dataset:
-    """input_ids and labels per row, in the table's order; the prompt's labels are ignored by the loss."""
+    """input_ids and labels per row, in the table's order; of what is not trained, the labels are ignored by the loss."""
     from datasets import Dataset
 
-    examples = [encode(tokenizer, fmt, row["prompt"], row["response"]) for row in rows.select(["prompt", "response"]).to_pylist()]
-    return Dataset.from_dict(
-        {
-            "input_ids": [example.ids for example in examples],
-            "labels": [[IGNORED] * example.n_prompt + example.ids[example.n_prompt :] for example in examples],
-        }
-    )
+    examples = [encode_row(tokenizer, fmt, row) for row in rows.to_pylist()]
+    return Dataset.from_dict({"input_ids": [example.ids for example in examples], "labels": [example.labels for example in examples]})
 
 
 def _trainer(recipe: Hyperparameters) -> Any:

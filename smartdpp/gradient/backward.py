@@ -11,7 +11,7 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.models.batches import IGNORED, Batch, run_batches
-from smartdpp.models.tokens import Encoded
+from smartdpp.models.turns import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Gradients:
 def gradients(
     model: PreTrainedModel,
     reduction: Reduction,
-    examples: Sequence[Encoded],
+    examples: Sequence[Example],
     pad_id: int,
     max_tokens: int = 1024,
     ids: Sequence[str] | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from smartdpp.gradient.backward import gradients
 from smartdpp.gradient.layers import Layers, linear_layers
-from smartdpp.models.tokens import Encoded
+from smartdpp.models.turns import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def fisher_rows(
     model: PreTrainedModel,
-    examples: Sequence[Encoded],
+    examples: Sequence[Example],
     pad_id: int,
     layers: Layers = "attention",
     max_tokens: int = 1024,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.models.tokens import Encoded, encode
+from smartdpp.models.tokens import IGNORED
+from smartdpp.models.turns import Example, encode_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-IGNORED = -100  # the label that PyTorch's cross-entropy skips
+TEXT = ("id", "prompt", "response", "messages", "tools")  # what of a row becomes tokens; the last two where a corpus has conversations
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,25 @@ class Batch:
     rows: np.ndarray  # int64[b], positions in the given list
     input_ids: torch.LongTensor  # [b, t]
     attention_mask: torch.LongTensor  # [b, t], 1 on tokens, 0 on padding
-    labels: torch.LongTensor  # [b, t], the token itself on the response and its end token, IGNORED elsewhere
+    labels: torch.LongTensor  # [b, t], the token itself on what is trained (the response and its end token), IGNORED elsewhere
 
     def to(self, device: str | torch.device) -> Batch:
         return Batch(self.rows, self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
 
 
-def encoded(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Encoded]:
+def encoded(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Example]:
     """Token ids of every row. InputError naming the rows whose response has no token: they have no loss to speak of."""
-    texts = zip(rows["prompt"].to_pylist(), rows["response"].to_pylist(), strict=True)
-    examples = [encode(tokenizer, fmt, prompt, response) for prompt, response in texts]
-    empty = [i for i, example in enumerate(examples) if len(example.ids) - example.n_prompt < 2]  # the end token alone
+    examples = [encode_row(tokenizer, fmt, row) for row in texts(rows).to_pylist()]
+    empty = [i for i, example in enumerate(examples) if example.n_trained < 2]  # the end token alone
     if empty:
         first = ", ".join(rows["id"][i].as_py() for i in empty[:5])
         raise InputError(f"{len(empty)} rows have no response tokens, first {first}: remove them or give them a response")
     return examples
+
+
+def texts(rows: pa.Table) -> pa.Table:
+    """The columns of a table that become tokens."""
+    return rows.select([name for name in TEXT if name in rows.column_names])
 
 
 def refuse_blank(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> None:
@@ -57,14 +62,14 @@ def refuse_blank(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -
     encoded(tokenizer, fmt, rows.filter(pc.equal(pc.utf8_trim_whitespace(rows["response"]), "")))
 
 
-def token_batches(examples: Sequence[Encoded], max_tokens: int, pad_id: int) -> Iterator[Batch]:
+def token_batches(examples: Sequence[Example], max_tokens: int, pad_id: int) -> Iterator[Batch]:
     """Every example once, shortest first (ties in the given order), b·t <= max_tokens; a longer example is a batch alone."""
     for rows in _groups(examples, max_tokens):
         yield _padded(examples, rows, pad_id)
 
 
 def run_batches(
-    examples: Sequence[Encoded], max_tokens: int, pad_id: int, work: Callable[[Batch], T], ids: Sequence[str] | None = None
+    examples: Sequence[Example], max_tokens: int, pad_id: int, work: Callable[[Batch], T], ids: Sequence[str] | None = None
 ) -> Iterator[tuple[Batch, T]]:
     """Each batch with what ``work`` made of it. Out of memory halves this batch and the later ones, and says so.
 
@@ -99,7 +104,7 @@ def run_batches(
         groups = [half for group in groups for half in np.array_split(group, 2) if len(half)]
 
 
-def _groups(examples: Sequence[Encoded], max_tokens: int) -> Iterator[np.ndarray]:
+def _groups(examples: Sequence[Example], max_tokens: int) -> Iterator[np.ndarray]:
     lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     start = 0
@@ -110,7 +115,7 @@ def _groups(examples: Sequence[Encoded], max_tokens: int) -> Iterator[np.ndarray
             start = end
 
 
-def _padded(examples: Sequence[Encoded], rows: np.ndarray, pad_id: int) -> Batch:
+def _padded(examples: Sequence[Example], rows: np.ndarray, pad_id: int) -> Batch:
     import torch
 
     shape = (len(rows), max(len(examples[i].ids) for i in rows))
@@ -118,9 +123,8 @@ def _padded(examples: Sequence[Encoded], rows: np.ndarray, pad_id: int) -> Batch
     attention_mask = torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORED)
     for line, i in enumerate(rows):
-        ids, n_prompt = examples[i]
-        tokens = torch.tensor(ids)
-        input_ids[line, : len(ids)] = tokens
+        ids = examples[i].ids
+        input_ids[line, : len(ids)] = torch.tensor(ids)
         attention_mask[line, : len(ids)] = 1
-        labels[line, n_prompt : len(ids)] = tokens[n_prompt:]
+        labels[line, : len(ids)] = torch.tensor(examples[i].labels)
     return Batch(rows, input_ids, attention_mask, labels)

@@ -5,6 +5,8 @@ token, because data is always tokenized with ``split_special_tokens``; special t
 
 plain   prompt + " " + response + EOS, as SMART trains (arXiv 2403.08370); here the end of the text is taught too
 chat    the tokenizer's chat template around one user turn, then the response and the turn's end token
+
+Conversations of more turns: see smartdpp.models.turns.
 """
 
 from __future__ import annotations
@@ -18,17 +20,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMATS = ("plain", "chat")
+IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
 
 class Encoded(NamedTuple):
     ids: list[int]  # prompt, response, end-of-text
     n_prompt: int  # ids[:n_prompt] is the prompt; ids[n_prompt:-1] the response
 
+    @property
+    def n_trained(self) -> int:
+        return len(self.ids) - self.n_prompt
+
+    @property
+    def labels(self) -> list[int]:
+        """The tokens that the loss is taken on, IGNORED elsewhere."""
+        return [IGNORED] * self.n_prompt + self.ids[self.n_prompt :]
+
 
 def encode(tokenizer: PreTrainedTokenizerBase, fmt: str, prompt: str, response: str) -> Encoded:
     """Token ids of a training example. The loss belongs to ``ids[n_prompt:]``."""
     before = encode_prompt(tokenizer, fmt, prompt)
-    after = _literal(tokenizer, response if fmt == "chat" else " " + response)
+    after = literal(tokenizer, response if fmt == "chat" else " " + response)
     return Encoded(before + after + [tokenizer.eos_token_id], len(before))
 
 
@@ -36,19 +48,19 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, fmt: str, prompt: str) -> 
     """Token ids up to where the response begins: what generation continues."""
     if fmt == "chat":
         opening, closing = _chat_frame(tokenizer)
-        return opening + _literal(tokenizer, prompt) + closing
+        return opening + literal(tokenizer, prompt) + closing
     if fmt == "plain":
-        bos = [tokenizer.bos_token_id] if _adds_bos(tokenizer) else []
-        return bos + _literal(tokenizer, prompt)
+        bos = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
+        return bos + literal(tokenizer, prompt)
     raise InputError(f"model.format is {fmt!r}: choose one of {', '.join(FORMATS)}")
 
 
-def _literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def literal(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 @lru_cache(maxsize=4)
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     # asked of the tokenizer itself: Llama's begins every text with BOS, SmolLM2's does not
     return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 

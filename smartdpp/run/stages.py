@@ -31,6 +31,7 @@ from smartdpp.finetune import trainer
 from smartdpp.logs.redact import redacted
 from smartdpp.models import Finetuned
 from smartdpp.models.anatomy import known
+from smartdpp.models.batches import TEXT
 from smartdpp.query import stage as query
 from smartdpp.run.cell import Round, Run, run_rows
 from smartdpp.run.cost import estimate
@@ -173,7 +174,7 @@ def _mixture(run: Run, this: Round) -> Stage:
     strategy, last, reads_text = run.parts.strategy, this is run.rounds[-1], getattr(run.parts.quality, "text", True)
 
     def build(out: Path) -> Facts:
-        rows = run_rows(run, without=() if reads_text else ("prompt", "response"))
+        rows = run_rows(run, without=() if reads_text else TEXT[1:])
         read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
         vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
         before = mixture.selection(this.before.mixture.here()) if this.before else None

@@ -13,7 +13,7 @@ import numpy as np
 from smartdpp.gradient import gradients, linear_layers
 from smartdpp.gradient.fisher import row_squares
 from smartdpp.gradient.layers import Layers
-from smartdpp.models.tokens import Encoded
+from smartdpp.models.turns import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def gradient_norms(
     model: PreTrainedModel,
-    examples: Sequence[Encoded],
+    examples: Sequence[Example],
     pad_id: int,
     max_tokens: int,
     ids: Sequence[str] | None = None,

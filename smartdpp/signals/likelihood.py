@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.models.batches import IGNORED, Batch, run_batches
-from smartdpp.models.tokens import Encoded, encode
+from smartdpp.models.batches import IGNORED, Batch, run_batches, texts
+from smartdpp.models.turns import Example, encode_row_alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +24,7 @@ CHUNK = 1024  # tokens whose probabilities over the vocabulary are in memory tog
 
 
 def likelihood(
-    model: PreTrainedModel, examples: Sequence[Encoded], pad_id: int, max_tokens: int, ids: Sequence[str] | None = None
+    model: PreTrainedModel, examples: Sequence[Example], pad_id: int, max_tokens: int, ids: Sequence[str] | None = None
 ) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
     """(batch of b rows, nll float64[b], el2n float64[b]) for every batch; both are means over the response's tokens and its end token.
 
@@ -51,14 +51,14 @@ def likelihood(
         yield batch, nll, el2n
 
 
-def alone(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Encoded]:
-    """The responses with an empty prompt: the chat frame around nothing, or in plain format the beginning-of-text token.
+def alone(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Example]:
+    """The responses with an empty prompt: the chat frame around nothing, or in plain format the beginning-of-text token. Of a
+    conversation the trained turns, what is not trained being empty.
 
     Where a tokenizer begins no text with one, the end-of-text token stands in its place: something must come before the first token
     for that token to be predicted, and what is scored stays the same tokens as with the prompt.
     """
-    examples = [encode(tokenizer, fmt, "", response) for response in rows["response"].to_pylist()]
-    return [example if example.n_prompt else Encoded([tokenizer.eos_token_id, *example.ids], 1) for example in examples]
+    return [encode_row_alone(tokenizer, fmt, row) for row in texts(rows).to_pylist()]
 
 
 def _per_token(logits: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from smartdpp.models.anatomy import Anatomy
+from smartdpp.models.batches import texts
 from smartdpp.runtime.memory import PACKED
 from smartdpp.runtime.shards import SHARD, load, run
 from smartdpp.signals.likelihood import CHUNK
@@ -33,7 +34,7 @@ def measure(
     """Writes ``X.npy``, float32[n, c], the pass's COLUMNS for every row; returns facts, each column's mean among them."""
     import pyarrow as pa
 
-    read = rows.select(["id", "prompt", "response"]).append_column("n_tokens", pa.array(planned_tokens(which, rows)))
+    read = texts(rows).append_column("n_tokens", pa.array(planned_tokens(which, rows)))
     facts = run(Signals(which, model, batch_tokens), read, out, f"{which} signals", shard, processes)
     means = load(out).mean(axis=0, dtype=np.float64)
     return facts | {f"mean_{name}": float(mean) for name, mean in zip(COLUMNS[which], means, strict=True)}

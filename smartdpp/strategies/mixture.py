@@ -1,6 +1,6 @@
 """The mixture on disk: the selected examples in order, what each task gave, and a card that says where they come from.
 
-mixture.jsonl   one line per example: rank, gain, id, task, dataset, prompt, response, source, license
+mixture.jsonl   one line per example: rank, gain, id, task, dataset, prompt, response, source, license; a conversation's messages and tools
 tasks.csv       one line per task of the corpus: pool, selected, share
 rows.npy        int64[k], the examples' rows in the corpus's data.parquet
 README.md       dataset card
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.dtypes import StringDType
 
 from smartdpp.logs.visible import one_line
+from smartdpp.models.turns import flat
 from smartdpp.store.disk import write_text
 from smartdpp.types import Pool, Selection
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
+TURNS = ("messages", "tools")
 
 
 def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[str, np.ndarray] | None = None) -> Pool:
@@ -50,7 +52,7 @@ def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[
 
 def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Writes the files above, ``rows`` being the selected ones in its order; returns counts for the record."""
-    chosen = rows.select(COLUMNS).to_pylist()
+    chosen = [with_turns(row) for row in rows.select([*COLUMNS, *(name for name in TURNS if name in rows.column_names)]).to_pylist()]
     lines = [{"rank": rank, "gain": float(gain), **row} for rank, (gain, row) in enumerate(zip(selection.gain, chosen, strict=True))]
     write_text(out / "mixture.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     np.save(out / "rows.npy", selection.index.astype(np.int64), allow_pickle=False)
@@ -73,6 +75,12 @@ def describe(facts: dict[str, Any]) -> str:
     return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}"
 
 
+def with_turns(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the corpus's table as people read it: turns and tools as lists, and not at all where it has none."""
+    plain = {name: value for name, value in row.items() if name not in TURNS}
+    return plain | {name: json.loads(row[name]) for name in TURNS if row.get(name) is not None}
+
+
 def selection(directory: Path) -> Selection:
     """What ``write`` was given."""
     index = np.load(directory / "rows.npy", allow_pickle=False)
@@ -89,14 +97,18 @@ def read(directory: Path) -> pa.Table:
     import pyarrow as pa
 
     with (directory / "mixture.jsonl").open(encoding="utf-8") as file:
-        return pa.Table.from_pylist([json.loads(line) for line in file])
+        rows = [flat(json.loads(line)) for line in file]
+    names = dict.fromkeys(name for row in rows for name in row)  # some rows are conversations, or have tools, where others have not
+    return pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
 
 
 def content(rows: pa.Table) -> str:
-    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in order; 16 hexadecimal digits."""
+    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in order, turns and tools where
+    they are conversations; 16 hexadecimal digits."""
     seen = hashlib.sha256()
     for row in rows.to_pylist():
-        seen.update(json.dumps([row["prompt"], row["response"]]).encode())
+        turns = [row[name] for name in TURNS if row.get(name) is not None]
+        seen.update(json.dumps([row["prompt"], row["response"], *turns]).encode())
     return seen.hexdigest()[:16]
 
 

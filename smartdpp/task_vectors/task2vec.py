@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from smartdpp.types import Model
 
+SEVERAL = {"id": "ids", "prompt": "prompts", "response": "responses", "messages": "conversations", "tools": "tools"}
 SHARD = 16  # tasks: what a kill costs at most
 
 
@@ -74,7 +75,7 @@ class Task2Vec:
         tokenizer, fmt = self.model.tokenizer(), self.model.format
 
         def examples_of(task: Mapping[str, Any]) -> pa.Table:
-            return pa.table({"id": task["ids"], "prompt": task["prompts"], "response": task["responses"]})
+            return pa.table({name: task[several] for name, several in SEVERAL.items() if several in task})
 
         refuse_blank(tokenizer, fmt, pa.concat_tables([examples_of(task) for task in rows.to_pylist()]))
         weights = placed(self.model.load(dtype=compute_dtype()))
@@ -99,8 +100,8 @@ def drawn(rows: pa.Table, k: int, seed: int) -> pa.Table:
 
 
 def _lists(examples: pa.Table) -> dict[str, Any]:
-    texts = {f"{name}s": examples[name].to_pylist() for name in ("id", "prompt", "response")}
-    return texts | {"n_tokens": int(examples["n_tokens"].to_numpy().sum())}
+    read = {several: examples[name].to_pylist() for name, several in SEVERAL.items() if name in examples.column_names}
+    return read | {"n_tokens": int(examples["n_tokens"].to_numpy().sum())}
 
 
 def sample(rows: pa.Table, k: int, seed: int) -> dict[str, np.ndarray]:
