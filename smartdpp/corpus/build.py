@@ -66,6 +66,8 @@ class Limits:
             raise InputError(f"pool.max_prompt_tokens is {self.max_prompt_tokens}: choose 1 to {self.max_tokens - 1} (below max_tokens).")
         if self.overlap_ngram < 1:
             raise InputError(f"pool.overlap_ngram is {self.overlap_ngram}: choose a number of words, 1 or more (8 to 13 are usual).")
+        if self.turns not in ("all", "last"):
+            raise InputError(f"pool.turns is {self.turns!r}: choose all or last, the assistant turns of a conversation that are trained.")
 
 
 def build(
