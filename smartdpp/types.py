@@ -2,7 +2,7 @@
 
 Components are frozen dataclasses: parameters in, no work in ``__init__``. They satisfy these protocols by shape; nothing is
 subclassed or registered. A component's ``check`` returns every problem that can be seen without doing the work (a missing
-file, no CUDA device), each as one sentence; an empty list means it may start.
+file, no CUDA device), each as one sentence; an empty list means it may start. What may be left out stands in smartdpp.config.allowed.
 """
 
 from __future__ import annotations
@@ -84,12 +84,17 @@ class Embedding(Protocol):
 
 
 class Quality(Protocol):
-    """A score that reads ``passes`` of a model has that ``model``, ``batch_tokens`` and ``processes`` too: see smartdpp.quality.model.
+    """A score of each example; one that reads ``passes`` is a `ModelQuality`."""
 
-    With ``text = False`` its rows come without prompt and response, which are then not read into memory.
-    """
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Of smartdpp.signals, whose columns the rows then have; empty for a score that needs no model."""
+        ...
 
-    passes: tuple[str, ...]  # of smartdpp.signals, whose columns the rows then have; empty for a score that needs no model
+    @property
+    def text(self) -> bool:
+        """False: its rows come without prompt and response, which are then not read into memory."""
+        ...
 
     def check(self) -> list[str]: ...
     def score(self, rows: pa.Table) -> np.ndarray:
@@ -97,15 +102,41 @@ class Quality(Protocol):
         ...
 
 
-class TaskVector(Protocol):
-    """How SMART's first stage sees a task."""
+class ModelQuality(Quality, Protocol):
+    """A score by what a model makes of an example: see smartdpp.quality.model."""
 
-    from_embedding: bool  # True: by the mean of its examples' embedding, which needs no stage; measure is then not called
+    @property
+    def model(self) -> Model: ...
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens that the model reads at a time, padding included."""
+        ...
+
+    @property
+    def processes(self) -> int: ...
+
+
+class TaskVector(Protocol):
+    """How SMART's first stage sees a task; one that is not made of the embedding is a `MeasuredTaskVector`."""
+
+    @property
+    def from_embedding(self) -> bool:
+        """True: by the mean of its examples' embedding, which needs no stage; measure is then not called."""
+        ...
 
     def check(self) -> list[str]: ...
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
         """Leaves a vector for every task of the corpus in ``out``, for task_vectors.task2vec.load; returns facts for the record."""
         ...
+
+
+class MeasuredTaskVector(TaskVector, Protocol):
+    """A vector of some examples of each task, drawn: see smartdpp.task_vectors.task2vec.drawn."""
+
+    @property
+    def examples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 class Query(Protocol):
@@ -119,6 +150,7 @@ class Query(Protocol):
 
 
 class Strategy(Protocol):
+    def check(self) -> list[str]: ...
     def size(self, n: int, budget: int) -> int:
         """How many of n rows a selection under this budget holds: ``budget``, except for `full` (n) and `none` (0)."""
         ...
@@ -144,6 +176,16 @@ class Model(Protocol):
 
 
 class Recipe(Protocol):
+    @property
+    def processes(self) -> int:
+        """That train together, each on a GPU of its own where there are any."""
+        ...
+
+    @property
+    def parallel(self) -> str:
+        """``ddp``: each holds the whole model; ``fsdp``: a part of it, which its own check sees to."""
+        ...
+
     def check(self) -> list[str]: ...
     def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
         """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
@@ -195,6 +237,7 @@ class Evaluation(Protocol):
 
 
 class Measure(Protocol):
+    def check(self) -> list[str]: ...
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         """X float32[n, d] in the probe embedding, in selection order, with the pool (m, d) it was chosen from and each row's task (n).
 

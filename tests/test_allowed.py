@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from smartdpp.config import allowed
 from smartdpp.config.check import check, component
 from smartdpp.errors import InputError
 from smartdpp.runtime.processes import as_config
@@ -103,3 +106,20 @@ def test_a_runs_folder_lies_below_runs_whatever_an_option_is_called(name: str) -
     made = slug({"budget": 3, "seed": 0}, {"strategy": name, "embedding": name})
     assert Path(made).name == made
     assert not made.startswith((".", "-"))
+
+
+def test_a_component_may_leave_out_what_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy of one's own that has nothing to check says nothing of it."""
+    mine = ModuleType("smartdpp.strategies.mine")
+
+    @dataclass(frozen=True)
+    class Mine:
+        def size(self, n: int, budget: int) -> int:
+            return budget
+
+        def select(self, pool: Any, budget: int, rng: Any) -> Any: ...
+
+    Mine.__module__ = mine.__name__
+    mine.Mine = Mine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, mine.__name__, mine)
+    assert allowed.component("strategy", f"{mine.__name__}.Mine")().check() == []

@@ -35,6 +35,18 @@ GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and
 }
 
 
+def _nothing_wrong(self: Any) -> list[str]:
+    return []
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which then is so
+    "quality": {"text": True},
+    "strategy": {"check": _nothing_wrong},
+    "recipe": {"parallel": "ddp", "processes": 1},
+    "diversity": {"check": _nothing_wrong},
+}
+
+
 def component(group: str, target: str) -> type:
     """The group's component of this name. InputError for anything else, of which nothing is imported."""
     package, protocol = GROUPS[group]
@@ -52,6 +64,9 @@ def component(group: str, target: str) -> type:
         raise InputError(f"{target}: there is no such component") from None
     if not _is_component(found, package):
         raise InputError(f"{target}: this is no component; one is a frozen dataclass in {package}")
+    for name, value in DEFAULTS.get(group, {}).items():
+        if name not in _offered(found):
+            setattr(found, name, value)
     if lacking := sorted(_members(protocol) - _offered(found)):
         raise InputError(
             f"{target}: this is no {group}, which has {', '.join(lacking)} too (see {protocol.__name__} in {protocol.__module__})"

@@ -25,7 +25,6 @@ from smartdpp.errors import InputError
 from smartdpp.runtime.processes import too_many
 from smartdpp.store import place, remote
 from smartdpp.strategies.reselect import Reselect
-from smartdpp.strategies.targeted import Targeted
 
 RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys that hydra.utils.instantiate reads
 
@@ -50,18 +49,16 @@ def check(cfg: DictConfig) -> Parts:
             Price(**plain["price"])
         except InputError as error:
             problems.append(str(error))
-    shards_here = getattr(parts.get("runtime"), "rows_per_task", None) is None
-    for group in ("corpus", "embedding", "probe", "quality", "task_vector", "model", "recipe", "evaluation", "tracker", "runtime"):
-        if group in parts:
-            problems += parts[group].check()
-            if (group == "recipe" or shards_here) and getattr(parts[group], "parallel", "") != "fsdp":  # which has its own, stricter check
-                problems += too_many(group, plain[group].get("processes", 1))
+    shards_here = "runtime" not in parts or parts["runtime"].rows_per_task is None
+    for group, part in parts.items():
+        if group != "limits":
+            problems += part.check()
+        if (group in ("embedding", "probe", "quality", "task_vector") and shards_here) or (group == "recipe" and part.parallel != "fsdp"):
+            problems += too_many(group, plain[group].get("processes", 1))  # sharded training has its own, stricter check
     problems += misfits(parts, plain)
-    if isinstance(strategy := parts.get("strategy"), Targeted):
-        problems += strategy.query.check()
-    if isinstance(strategy, Reselect) and "embedding" in parts:
+    if isinstance(strategy := parts.get("strategy"), Reselect) and "embedding" in parts:
         same = plain["embedding"].get("model") == plain["model"]
-        problems += strategy.check(parts["embedding"], plain["budget"], trained=same)
+        problems += strategy.misfits(parts["embedding"], plain["budget"], trained=same)
     problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
     problems += place.problems()
     if problems:

@@ -55,6 +55,9 @@ class LogDetDistance:
                 f"diversity.truncate is {self.truncate}: log residuals lie below 0, so a threshold must too (the paper's is -7)."
             )
 
+    def check(self) -> list[str]:
+        return []
+
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         """Named numbers for the report, None where they are not known, and the two curves. A mixture of no examples has none."""
         if len(X) == 0:
@@ -110,6 +113,9 @@ class AllMeasures:
         if self.clusters < 1:
             raise InputError(f"diversity.clusters is {self.clusters}: there must be at least 1.")
 
+    def check(self) -> list[str]:
+        return []
+
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         """What ``log_det`` measures, and the companions'. Those that need the pool (m, d) or a task per row are left out without it."""
         if len(X) == 0:
@@ -136,6 +142,9 @@ class AllMeasures:
 @dataclass(frozen=True)
 class NoMeasure:
     """Measures nothing."""
+
+    def check(self) -> list[str]:
+        return []
 
     def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
         return {}

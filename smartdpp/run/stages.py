@@ -171,7 +171,7 @@ def _query(run: Run, artifact: Artifact) -> Stage:
 
 
 def _mixture(run: Run, this: Round) -> Stage:
-    strategy, last, reads_text = run.parts.strategy, this is run.rounds[-1], getattr(run.parts.quality, "text", True)
+    strategy, last, reads_text = run.parts.strategy, this is run.rounds[-1], run.parts.quality.text
 
     def build(out: Path) -> Facts:
         rows = run_rows(run, without=() if reads_text else TEXT[1:])

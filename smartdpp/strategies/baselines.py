@@ -18,6 +18,9 @@ from smartdpp.types import Pool, Selection
 class Random:
     """Uniform without replacement: the first ``budget`` of one random order, so a smaller budget is a prefix of a larger one."""
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 
@@ -31,6 +34,9 @@ class Random:
 class Full:
     """Every example of the pool, whatever the budget, by id."""
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return n
 
@@ -41,6 +47,9 @@ class Full:
 @dataclass(frozen=True)
 class Empty:
     """No examples: the base model, untouched."""
+
+    def check(self) -> list[str]:
+        return []
 
     def size(self, n: int, budget: int) -> int:
         return 0

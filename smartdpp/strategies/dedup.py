@@ -41,6 +41,9 @@ class Dedup:
         if not 0 < self.threshold <= 1:
             raise InputError(f"strategy.threshold is {self.threshold}: it is a cosine, above 0 and at most 1 (0.95 is usual).")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

@@ -52,6 +52,9 @@ class Dpp:
         if not 0 <= self.ridge < np.inf:
             raise InputError(f"strategy.ridge is {self.ridge}: choose 0 or a positive number.")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

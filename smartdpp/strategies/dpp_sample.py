@@ -62,6 +62,9 @@ class DppSample:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"strategy.steps is {self.steps}: give a positive number of steps, or null for as many as are enough.")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

@@ -27,6 +27,9 @@ class Proportional:
         if self.cap is not None and self.cap < 1:
             raise InputError(f"strategy.cap is {self.cap}: give a positive number of examples, or null for no cap.")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 
@@ -40,6 +43,9 @@ class Proportional:
 @dataclass(frozen=True)
 class Equal:
     """Equal mixing: p_i = 1/M."""
+
+    def check(self) -> list[str]:
+        return []
 
     def size(self, n: int, budget: int) -> int:
         return budget
@@ -60,6 +66,9 @@ class Temperature:
         if not self.temperature >= 0.1:
             raise InputError(f"strategy.temperature is {self.temperature}: give 0.1 or more (1 is proportional, larger is more equal).")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 
@@ -78,6 +87,9 @@ class RandomTasks:
     def __post_init__(self) -> None:
         if self.num_tasks is not None and self.num_tasks < 1:
             raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, or null for all.")
+
+    def check(self) -> list[str]:
+        return []
 
     def size(self, n: int, budget: int) -> int:
         return budget

@@ -39,7 +39,10 @@ class Reselect:
         if self.rounds < 1:
             raise InputError(f"strategy.rounds is {self.rounds}: choose at least 1.")
 
-    def check(self, embedding: Embedding, budget: int, *, trained: bool) -> list[str]:
+    def check(self) -> list[str]:
+        return []
+
+    def misfits(self, embedding: Embedding, budget: int, *, trained: bool) -> list[str]:
         """What is wrong with these rounds. ``trained``: whether the embedding's model is the one that is finetuned."""
         problems = []
         if self.renew and not isinstance(embedding, (Gradient, Hidden)):

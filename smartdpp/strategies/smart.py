@@ -68,6 +68,9 @@ class Smart:
         if not 0 < self.temperature < np.inf:
             raise InputError(f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive number.")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

@@ -26,6 +26,9 @@ class Submodular:
 
     function: Callable[[np.ndarray], Function] = FacilityLocation
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

@@ -45,6 +45,9 @@ class Targeted:
             if not 0 <= value < np.inf:
                 raise InputError(f"strategy.{name} is {value}: choose 0 or a positive number.")
 
+    def check(self) -> list[str]:
+        return self.query.check()
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

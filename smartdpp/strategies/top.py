@@ -25,6 +25,9 @@ class Top:
 
     direction: Literal["highest", "lowest"] = "highest"
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 

@@ -46,6 +46,9 @@ class TwoRounds:
         if self.witnesses is not None and self.witnesses < 1:
             raise InputError(f"strategy.witnesses is {self.witnesses}: give a positive number of rows, or null for all.")
 
+    def check(self) -> list[str]:
+        return []
+
     def size(self, n: int, budget: int) -> int:
         return budget
 
