@@ -18,11 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smartdpp.errors import InputError
+from smartdpp.figures import run_figures
+from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact, redacted
 from smartdpp.run import tracked
+from smartdpp.run.folder import artifacts
+from smartdpp.run.sound import damage
 from smartdpp.store import remote
 from smartdpp.store.disk import disk_errors, read_json
 from smartdpp.store.locks import lock
+from smartdpp.strategies.mixture import read_tasks
+from smartdpp.study.correlations import MEASURES, within_budgets
+from smartdpp.study.results import collect, main_metric, run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,10 +100,6 @@ class Wandb:
     def log(self, run: Path) -> bool:
         import wandb
         import yaml
-
-        from smartdpp.figures import run_figures
-        from smartdpp.run.folder import artifacts
-        from smartdpp.strategies.mixture import read_tasks
 
         config = redacted(yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8")))
         name = self.name or os.environ.get("WANDB_NAME") or run.name
@@ -182,10 +185,6 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     import pandas as pd
 
-    from smartdpp.run.sound import damage
-    from smartdpp.study.correlations import MEASURES, within_budgets
-    from smartdpp.study.results import collect, main_metric
-
     finished = sorted(path.parent for path in remote.runs(run.parent).glob("*/result.json"))
     results = collect([path for path in finished if damage(path) is None])
     metric = main_metric(results.table) if len(results.table) else ""
@@ -224,9 +223,6 @@ class NoTracker:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Mirrors finished runs, each once to a place; returns the exit status."""
-    from smartdpp.logs import terminal
-    from smartdpp.study.results import run_folders
-
     parser = argparse.ArgumentParser(
         prog="python -m smartdpp.track",
         description="Mirrors finished runs to Weights & Biases. What is not given is taken from wandb's variables (WANDB_MODE, ...), "

@@ -12,6 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from smartdpp.config.identity import with_content, without_paths
+from smartdpp.embedding.shards import embed as embed_rows
+from smartdpp.embedding.shards import load
+from smartdpp.run.cell import VERSION
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest
 from smartdpp.types import Corpus, Embedding, Row
@@ -64,11 +68,6 @@ def embed(sets: list[Rows], embedding: Embedding, settings: dict[str, Any], root
     ``settings``, its configuration, and the rows' text make the key, so that a kill costs a shard and a second call nothing.
     """
     import pyarrow as pa
-
-    from smartdpp.config.identity import with_content, without_paths
-    from smartdpp.embedding.shards import embed as embed_rows
-    from smartdpp.embedding.shards import load
-    from smartdpp.run.cell import VERSION
 
     table = pa.Table.from_pylist([row for one in sets for row in one.rows])
     content = digest([[row["prompt"], row["response"]] for one in sets for row in one.rows])

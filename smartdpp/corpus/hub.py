@@ -20,6 +20,7 @@ from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file, noted
 from smartdpp.corpus.rows import IDENTITY, check_names, check_reading, content_hash, rows_of, with_ids
 from smartdpp.errors import InputError
+from smartdpp.store.content import commit
 from smartdpp.types import Row
 
 OURS = ("json", "csv", "parquet", "arrow")  # builders of `datasets` whose files we read
@@ -92,8 +93,6 @@ class Hub:
         return int(self.max_line_mib * 2**20)
 
     def _commit(self) -> str | None:
-        from smartdpp.store.content import commit
-
         return commit(self.path, self.revision, dataset=True) or self.revision
 
     def _local(self) -> Path | None:

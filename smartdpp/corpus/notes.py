@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from smartdpp.logs.visible import one_line
+
 PLACES = 5  # kept of each
 LEFT_OUT, UNREAD, OTHERWISE = "rows_left_out", "fields_not_read", "read_otherwise"
 KINDS = (LEFT_OUT, UNREAD, OTHERWISE)
@@ -78,7 +80,6 @@ def note_passed_over(name: str, why: str) -> None:
 
 def said(facts: dict[str, Any]) -> list[str]:
     """Sentences for the stage's line, from `Notes.facts`; empty where everything was read as it stands."""
-    from smartdpp.logs.visible import one_line
 
     def some(names: list[str], most: int = 6) -> str:
         more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from smartdpp.corpus.notes import LEFT_OUT, OTHERWISE, UNREAD, note
 from smartdpp.errors import InputError
+from smartdpp.store.content import file_hashes
 from smartdpp.types import Row
 
 FIELDS = ("id", "task", "dataset", "prompt", "response", "source", "license", "template", "choices", "answer")
@@ -389,8 +390,6 @@ def with_ids(read: Callable[[], Iterable[tuple[str, Row]]]) -> Iterator[Row]:
 def content_hash(root: Path, files: Iterable[Path]) -> str:
     """sha256 over the names (relative to ``root``) and contents of files."""
     import hashlib
-
-    from smartdpp.store.content import file_hashes
 
     paths = list(files)
     total = hashlib.sha256()

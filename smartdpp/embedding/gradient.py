@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.gradient import gradients, reduction
 from smartdpp.gradient.layers import Layers
 from smartdpp.gradient.reductions import Projection
 from smartdpp.models.anatomy import known
+from smartdpp.models.batches import encoded, refuse_blank
+from smartdpp.runtime.device import compute_dtype, placed
 from smartdpp.runtime.memory import PACKED, vectors
 
 if TYPE_CHECKING:
@@ -59,10 +62,6 @@ class Gradient:
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
-        from smartdpp.gradient import gradients, reduction
-        from smartdpp.models.batches import encoded, refuse_blank
-        from smartdpp.runtime.device import compute_dtype, placed
-
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         refuse_blank(tokenizer, fmt, rows)
         weights = placed(self.model.load(dtype=compute_dtype()))

@@ -10,6 +10,8 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.models.anatomy import known
+from smartdpp.models.batches import IGNORED, encoded, refuse_blank, run_batches
+from smartdpp.runtime.device import compute_dtype, placed
 from smartdpp.runtime.memory import PACKED, vectors
 
 if TYPE_CHECKING:
@@ -55,9 +57,6 @@ class Hidden:
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model; InputError for a layer that it does not have, and for rows without a response."""
         import torch
-
-        from smartdpp.models.batches import encoded, refuse_blank, run_batches
-        from smartdpp.runtime.device import compute_dtype, placed
 
         tokenizer = self.model.tokenizer()
         refuse_blank(tokenizer, self.model.format, rows)
@@ -106,8 +105,6 @@ def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
 
 
 def _where(batch: Batch, tokens: Tokens) -> Tensor:
-    from smartdpp.models.batches import IGNORED
-
     response = batch.labels != IGNORED
     return {"all": batch.attention_mask.bool(), "prompt": batch.attention_mask.bool() & ~response, "response": response}[tokens]
 

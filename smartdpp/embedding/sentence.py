@@ -16,7 +16,9 @@ import numpy as np
 
 from smartdpp.bounds import Count
 from smartdpp.errors import InputError
+from smartdpp.runtime.device import device
 from smartdpp.runtime.memory import vectors
+from smartdpp.store.content import commit, model_content
 from smartdpp.store.disk import read_json
 
 if TYPE_CHECKING:
@@ -53,8 +55,6 @@ class Sentence:
 
     def fingerprint(self) -> str:
         """The folder's content; of a name on the hub the commit, empty where it is not known."""
-        from smartdpp.store.content import commit, model_content
-
         folder = self.folder()
         return model_content(folder, encoder=True) if folder else commit(self.model) or ""
 
@@ -151,8 +151,6 @@ def affixes(prompt: str) -> tuple[str, str]:
 def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
-    from smartdpp.store.content import commit
-
     folder = settings.folder()
     model = SentenceTransformer(
         str(folder or settings.model),
@@ -169,8 +167,6 @@ def _loaded(settings: Sentence, device: str) -> SentenceTransformer:
 
 
 def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
-    from smartdpp.runtime.device import device
-
     model = _loaded(settings, device())
     before, after = affixes(settings.prompt)
     workers = None if settings.devices is None else model.start_multi_process_pool(settings.devices)

@@ -10,8 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from smartdpp.corpus.files import made_here
+from smartdpp.corpus.rows import content_hash
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known
+from smartdpp.evaluation.language_model import load, quiet
+from smartdpp.evaluation.rows import SAMPLES, finished_samples, settings, write_samples, write_scores
+from smartdpp.store.content import files_below
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -65,11 +70,8 @@ class Harness:
         ]
 
     def fingerprint(self) -> str:
-        from smartdpp.corpus.files import made_here  # a root below is no part of the data, or every run would be another one
-        from smartdpp.corpus.rows import content_hash
-        from smartdpp.store.content import files_below
-
         folders = [_folder(path) for path in (self.include_path, self.data_dir) if path]
+        # what smartdpp made here is no part of the data, or every run below such a folder would be another one
         compiled = re.compile("__pycache__")  # which reading the definitions leaves beside them
         return " ".join(content_hash(folder, sorted(files_below(folder, compiled, made_here))) for folder in folders)
 
@@ -94,8 +96,6 @@ class Harness:
             return []
         key = f"{self} {self.fingerprint()}"
         if key not in checked:
-            from smartdpp.evaluation.language_model import quiet
-
             with quiet():
                 try:
                     tasks = self._load()
@@ -106,9 +106,6 @@ class Harness:
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from lm_eval.evaluator import evaluate
-
-        from smartdpp.evaluation.language_model import load, quiet
-        from smartdpp.evaluation.rows import SAMPLES, finished_samples, settings, write_samples, write_scores
 
         with quiet():
             tasks = self._load()

@@ -11,6 +11,8 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, names_of, some_left
+from smartdpp.evaluation.rows import evaluate_rows, row_problems
+from smartdpp.evaluation.tasks import unscored
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -70,22 +72,16 @@ class Heldout:
         return {}
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
-        from smartdpp.evaluation.tasks import unscored
-
         return {task: unscored(rows, self.limit, self.seed) for task, rows in _by_task(heldout.to_pylist()).items()}
 
     def documents(self) -> Iterator[Row]:
         return iter(())
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
-        from smartdpp.evaluation.rows import row_problems
-
         how = {"limit": self.limit, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
         return [] if heldout is None else row_problems(_by_task(heldout.to_pylist()), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        from smartdpp.evaluation.rows import evaluate_rows
-
         evaluate_rows(
             model,
             adapter,

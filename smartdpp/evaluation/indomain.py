@@ -17,6 +17,7 @@ from smartdpp.corpus.overlap import plain
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, names_of
 from smartdpp.evaluation.jsonl import Jsonl
+from smartdpp.evaluation.rows import evaluate_rows, row_problems
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -94,14 +95,10 @@ class Indomain:
         return iter(())
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
-        from smartdpp.evaluation.rows import row_problems
-
         how = {"limit": self.per_task, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
         return [] if heldout is None else row_problems(self._scored(heldout), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        from smartdpp.evaluation.rows import evaluate_rows
-
         evaluate_rows(
             model,
             adapter,

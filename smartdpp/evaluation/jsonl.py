@@ -15,7 +15,8 @@ from smartdpp.corpus.jsonl import Jsonl as Rows
 from smartdpp.corpus.rows import WAY_OUT, with_ids
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, names_of, some_left
-from smartdpp.evaluation.tasks import right_choice
+from smartdpp.evaluation.rows import evaluate_rows, row_problems
+from smartdpp.evaluation.tasks import right_choice, unscored
 from smartdpp.types import Model, Row
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ class Jsonl:
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """A wrong answer is told with its file and line, also in rows that ``limit`` leaves out."""
-        from smartdpp.evaluation.rows import row_problems
-
         tasks: dict[str, list[Row]] = {}
         wrong = []
         try:
@@ -124,16 +123,12 @@ class Jsonl:
         return {}
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
-        from smartdpp.evaluation.tasks import unscored
-
         tasks: dict[str, list[Row]] = {}
         for row in self.documents():
             tasks.setdefault(row["task"], []).append(row)
         return {task: unscored(rows, self.limit, self.seed) for task, rows in tasks.items()}
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        from smartdpp.evaluation.rows import evaluate_rows
-
         tasks: dict[str, list[Row]] = {}
         for row in self.documents():
             tasks.setdefault(row["task"], []).append(row)

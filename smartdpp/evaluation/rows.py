@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.language_model import WINDOW
+from smartdpp.evaluation.language_model import WINDOW, context, load, quiet
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
 from smartdpp.logs.visible import one_line
 from smartdpp.models.anatomy import Anatomy
+from smartdpp.models.tokens import encode
 from smartdpp.runtime.device import device_name
 from smartdpp.runtime.memory import PACKED
 from smartdpp.store.disk import write_json
@@ -47,8 +48,6 @@ def evaluate_rows(
     """
     from lm_eval.evaluator import evaluate
     from tqdm import tqdm
-
-    from smartdpp.evaluation.language_model import load, quiet
 
     generation = {"max_new_tokens": max_new_tokens, "stop": stop} if generate else None
     with quiet():
@@ -162,8 +161,6 @@ def fitting(
 
     ``context`` None: not known yet, so no document is too long for it. InputError if nothing is left at all.
     """
-    from smartdpp.models.tokens import encode
-
     tokenizer = model.tokenizer()
 
     def problem(row: Row) -> str | None:
@@ -209,8 +206,6 @@ def row_problems(
     num_fewshot: int = 0,
 ) -> list[str]:
     """What `evaluate_rows` would refuse, found without a model's weights; without ``model``, all but what does not fit its context."""
-    from smartdpp.evaluation.language_model import context
-
     problems = [] if tasks else ["evaluation: there is no held-out document: hold out tasks that the corpus has"]
     for _, rows in sorted(tasks.items()):
         try:

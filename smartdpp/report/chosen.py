@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from smartdpp.embedding.shards import load
 from smartdpp.errors import InputError
 from smartdpp.metrics import METRICS
 from smartdpp.report.content import Fold, Section, Table, Text
@@ -92,8 +93,6 @@ def closest(mixture: Path, embedding: Path, count: int, pairs: int = PAIRS) -> l
 
     Empty where the rows or their embedding are gone.
     """
-    from smartdpp.embedding.shards import load
-
     if not (chosen_rows := file(mixture / "rows.npy")).is_file():
         return []
     try:

@@ -14,6 +14,7 @@ from smartdpp.store.disk import DISK_ERRORS
 from smartdpp.store.remote import address, folder
 from smartdpp.study.cells import Cell, Wanted, cells, state, wanted
 from smartdpp.study.results import run_folders
+from smartdpp.track import Wandb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             raise InputError(f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out PATH") from error
         if args.wandb:
-            from smartdpp.track import Wandb
-
             Wandb(mode=args.wandb).log_report(name, made, out)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

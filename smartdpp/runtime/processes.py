@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.errors import Diverged, InputError, NotFinite
+from smartdpp.logs.terminal import streams
 from smartdpp.runtime import threads
+from smartdpp.runtime.device import device
 from smartdpp.runtime.gpus import visible
 from smartdpp.store.disk import read_json, write_json
 from smartdpp.store.place import LAUNCHED_BY
@@ -60,8 +62,6 @@ def too_many(group: str, processes: int) -> list[str]:
 
 def launch(module: str, out: Path, processes: int) -> None:
     """Runs `python -m module out` in that many processes and waits. InputError if one of them refused its input."""
-    from smartdpp.runtime.device import device
-
     if device() == "cuda":
         launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         launcher += ["--num_processes", str(processes)]
@@ -82,8 +82,6 @@ def launch(module: str, out: Path, processes: int) -> None:
 @contextmanager
 def refusals(out: Path) -> Iterator[None]:
     """In a launched process: an InputError is one sentence there as here, and no work goes on once the process that launched it is gone."""
-    from smartdpp.logs.terminal import streams
-
     streams()
     threading.Thread(target=_follow, args=(int(os.environ[LAUNCHED_BY]),), daemon=True).start()
     try:

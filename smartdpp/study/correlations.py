@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.metrics import DIVERSITY
+from smartdpp.study.settings import of_strategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,8 +220,6 @@ class Group:
 
 def within_budgets(results: Results, outcome: str, given: Sequence[Sequence[str]] = ((LENGTH,),)) -> Iterator[Group]:
     """The groups of finished runs with a diversity measured, each with its ranking of the measures."""
-    from smartdpp.study.settings import of_strategy
-
     table = results.table
     if "ldd" not in table:
         return
