@@ -1,1 +1,1 @@
-"""Datasets side by side without training: python -m smartdpp.diversity."""
+"""Datasets side by side without training: the command ``python -m smartdpp.diversity``."""
