@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+from importlib import import_module
 
 import hydra
 import yaml
@@ -38,6 +39,7 @@ BASIC = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 )
+COMMANDS = {"select": "smartdpp.library.command"}  # without a run, so Hydra does not see their words
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[Run] = []
@@ -121,6 +123,8 @@ def main() -> None:
         os.getcwd()
     except FileNotFoundError:
         sys.exit("error: the folder that this command is given in is gone; cd to one that is there")
+    if sys.argv[1:] and (module := COMMANDS.get(sys.argv[1])):
+        sys.exit(import_module(module).main(sys.argv[2:]))
     register()
     save_no_secret()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice

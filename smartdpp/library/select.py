@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.config.identity import with_content, without_paths
+from smartdpp.corpus.originals import GAIN, RANK
 from smartdpp.embedding import shards
 from smartdpp.errors import InputError
 from smartdpp.library import data as given
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MODEL = "smollm2_135m"  # that of conf/config.yaml
-RANK, GAIN = "smartdpp_rank", "smartdpp_gain"
 COUNTED = (ResponseTokens, PromptTokens, TotalTokens)  # qualities of a model's tokens
 BY_TASK = (Smart, mixing.Equal, mixing.Proportional, mixing.RandomTasks, mixing.Temperature)
 
