@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from smartdpp.greedy.partitions import Ask, Share
-
 T = TypeVar("T")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 Row = dict[str, Any]
 """One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None."""
@@ -246,6 +246,12 @@ class Measure(Protocol):
         ...
 
 
+class Ask(Protocol[S_co]):
+    """Puts a question to some of the shares (all by default) at the same time; answers come in the order of the shares."""
+
+    def __call__(self, question: Callable[[S_co], T], which: Sequence[int] | None = None) -> list[T]: ...
+
+
 class Runtime(Protocol):
     @property
     def rows_per_task(self) -> int | None:
@@ -264,8 +270,8 @@ class Runtime(Protocol):
         """Into how many shares a pool of n rows is best cut to choose from; 1: it stays in one piece, in this process."""
         ...
 
-    def shares(self, makes: Sequence[Callable[[], Share]]) -> AbstractContextManager[Ask]:
-        """Shares of a pool for smartdpp.greedy.partitions.maximize, kept where they were made."""
+    def shares(self, makes: Sequence[Callable[[], S]]) -> AbstractContextManager[Ask[S]]:
+        """What these make, shares of a pool, is kept where it was made and asked there."""
         ...
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from smartdpp.errors import InputError
-from smartdpp.functions import primal
+from smartdpp.functions import storage
 from smartdpp.greedy.picks import Picks
 from smartdpp.run import verify
 from smartdpp.runtime import shards
@@ -407,12 +407,12 @@ def test_a_file_in_the_place_of_a_folder_gives_way(tmp_path: Path, at: str) -> N
 
 @pytest.mark.parametrize("kept", [0, 0.5])
 def test_a_cut_selection_begins_again(tmp_path: Path, kept: float, caplog: pytest.LogCaptureFixture) -> None:
-    picks = Picks(5, checkpoint=tmp_path / "picks.npz", identity="p")
+    picks = Picks(5, checkpoint=tmp_path / "picks.npz", problem="p")
     picks.append(3, 1.0)
     picks.save()
     content = (tmp_path / "picks.npz").read_bytes()
     (tmp_path / "picks.npz").write_bytes(content[: int(kept * len(content))])
-    assert len(Picks(5, checkpoint=tmp_path / "picks.npz", identity="p").resume()) == 0
+    assert len(Picks(5, checkpoint=tmp_path / "picks.npz", problem="p").resume()) == 0
     assert "picks.npz is cut: the selection starts afresh" in caplog.text
 
 
@@ -425,11 +425,11 @@ def test_a_disk_without_room_for_a_map_is_told_before_it_is_written(tmp_path: Pa
     monkeypatch.setattr(os, "posix_fallocate", _no_room)
     with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
         Artifact(tmp_path, "embedding", 1, {}, {}).produce(build)
-    monkeypatch.setattr(primal, "FREE_SHARE", 0.0)
+    monkeypatch.setattr(storage, "FREE_SHARE", 0.0)
     import torch
 
     with pytest.raises(InputError, match=r"has no room for it \(No space left on device\): .*TMPDIR"):
-        primal.storage(10, 10, torch.float32, torch.device("cpu"))
+        storage.storage(10, 10, torch.float32, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("refused", [errno.EOPNOTSUPP, None])

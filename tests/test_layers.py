@@ -40,7 +40,6 @@ def layers() -> list[list[str]]:
     return [line.split() for line in listed[1].splitlines()]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine's own circles are being cut")
 def test_modules_import_in_no_circle() -> None:
     try:
         TopologicalSorter({module: imports(module) for module in FILES}).prepare()
@@ -53,7 +52,6 @@ def test_every_room_has_one_layer() -> None:
     assert sorted(listed) == sorted({room(module) for module in FILES if module != "smartdpp"})
 
 
-@pytest.mark.xfail(strict=True, reason="the engine still reaches up")
 def test_a_room_uses_only_those_below_it() -> None:
     floor = {name: number for number, names in enumerate(layers()) for name in names}
     upwards = [
@@ -66,7 +64,6 @@ def test_a_room_uses_only_those_below_it() -> None:
     assert not upwards
 
 
-@pytest.mark.xfail(strict=True, reason="the engine still reaches up")
 def test_the_engine_needs_nothing_of_the_framework() -> None:
     allowed = ENGINE | {"types", "bounds", "errors"}
     engine = [module for module in FILES if module != "smartdpp" and room(module) in ENGINE]

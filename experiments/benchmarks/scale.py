@@ -116,7 +116,6 @@ def work(what: str, how: str, X: np.ndarray, k: int, options: argparse.Namespace
 def over_shares(make: Callable[[Any], Any], how: str, X: np.ndarray, k: int, parts: int) -> Callable[[], dict[str, Any]]:
     """Setting up is told apart: of a Ray cluster it is starting the processes and reading the rows."""
     from smartdpp.functions.lazy import LazyRows
-    from smartdpp.functions.subset import subset
     from smartdpp.greedy import partitions
     from smartdpp.runtime.cluster import Ray
     from smartdpp.runtime.local import Local
@@ -132,7 +131,7 @@ def over_shares(make: Callable[[Any], Any], how: str, X: np.ndarray, k: int, par
 
     def choose() -> dict[str, Any]:
         began, asked = time.perf_counter(), [0]
-        makes = [partial(partitions.Share, subset(function, piece), piece.start) for piece in partitions.cut(len(X), parts)]
+        makes = [partial(partitions.Share, function.subset(piece), piece.start) for piece in partitions.pieces(len(X), parts)]
         with runtime.shares(makes) as ask:
             ask(partitions.Share.about)  # made by now
             setup = time.perf_counter() - began

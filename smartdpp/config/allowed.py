@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from smartdpp.errors import InputError
-from smartdpp.greedy.maximize import Function
+from smartdpp.functions.state import Function
 from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Query, Recipe, Runtime, Strategy, TaskVector, Tracker
 
 GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and what they offer

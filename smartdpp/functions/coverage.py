@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.functions.features import Features
+from smartdpp.functions.neighbors import columns
+
 if TYPE_CHECKING:
     import torch
-
-    from smartdpp.functions.facility_location import FacilityLocation
 
 TILE = 1024  # rows and columns of a symmetric tile: stays in cache
 COLUMNS = 4096  # of the kernel made at a time
@@ -40,7 +41,7 @@ class Coverage:
     chunk = 64
     width = 32
 
-    def __init__(self, function: FacilityLocation, double: int = DOUBLE) -> None:
+    def __init__(self, features: Features, neighbors: int | None = None, double: int = DOUBLE) -> None:
         import torch
 
         from smartdpp.functions import loops
@@ -49,8 +50,8 @@ class Coverage:
         self.workers = torch.get_num_threads()
         self.threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None  # they sleep in between, where OpenMP's would spin
         self.lock = Lock()
-        self.features = function.features
-        self.n = n = len(function)
+        self.features = features
+        self.n = n = features.shape[0]
         self.active = max(1024, n // 16)
         self.float = np.float64 if n <= double else np.float32
         self.radius = radius = float(self.features.square.max())
@@ -60,10 +61,8 @@ class Coverage:
         self.margin = self.float(0 if n <= double else 1e-6 * radius)
         self.started = False
         self.size = np.full(n, -1, dtype=np.int32)  # of a compressed row; -1: not kept
-        if function.neighbors is not None:
-            from smartdpp.functions.neighbors import columns
-
-            self.begin, self.size, self.entry, self.value = columns(self.features, function.neighbors)
+        if neighbors is not None:
+            self.begin, self.size, self.entry, self.value = columns(self.features, neighbors)
             self.V: Any = None
             self.whole: Any = None
             return

@@ -16,7 +16,8 @@ from smartdpp.functions.schur import Tracked
 if TYPE_CHECKING:
     import torch
 
-    from smartdpp.functions.logdet import LogDet
+    from smartdpp.functions.features import Features
+    from smartdpp.functions.kernels import Kernel
 
 PIECE = 2**13  # rows at a time
 
@@ -34,14 +35,14 @@ class Span:
 
 
 class Dual:
-    """A Schur (smartdpp.functions.schur) of the rows of ``function``, or of a ``subset`` of them, numbered from 0."""
+    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, numbered from 0."""
 
-    def __init__(self, function: LogDet, subset: np.ndarray | None = None) -> None:
+    def __init__(self, features: Features, kernel: Kernel, subset: np.ndarray | None = None) -> None:
         import torch
 
-        self.function, self.subset = function, subset
-        self.size = function.features.shape[1] + (function.kernel == "linear")
-        self.M = torch.eye(self.size, dtype=torch.float64, device=function.features.device)
+        self.features, self.kernel, self.subset = features, kernel, subset
+        self.size = features.shape[1] + (kernel.name == "linear")
+        self.M = torch.eye(self.size, dtype=torch.float64, device=features.device)
         self.recent = self.M[:0]  # z of the last picks, at most d of them
         self.count = 0
 
@@ -74,31 +75,25 @@ class Dual:
 
     def phi(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """[k, size]: rows whose inner products are the kernel."""
-        import torch
-
-        x = self.function.features.rows(index if self.subset is None else self.subset[index], dtype)
-        if self.function.kernel == "cosine":
-            return x
-        return torch.cat([x, x.new_ones(len(x), 1)], 1) * (self.function.gamma / 2) ** 0.5
+        return self.kernel.phi(self.features.rows(index if self.subset is None else self.subset[index], dtype))
 
     def raw(self, index: np.ndarray | slice) -> tuple[torch.Tensor, np.ndarray | float]:
         """Rows (k, size) and what their quadratic forms are to be multiplied by: features are read as they lie where that can be."""
-        features = self.function.features
-        if self.function.kernel == "cosine" and features.tensor.dtype == self.dtype:
-            return features.tensor[index], features.scale[index].square().cpu().numpy()
+        if self.kernel.name == "cosine" and self.features.tensor.dtype == self.dtype:
+            return self.features.tensor[index], self.features.scale[index].square().cpu().numpy()
         return self.phi(index, self.dtype), 1.0
 
     def complement(self, index: np.ndarray) -> np.ndarray:
         phi = self.phi(index)
         G = (phi @ self.M @ phi.T).cpu().numpy()
-        G[np.diag_indices_from(G)] += self.function.rho
+        G[np.diag_indices_from(G)] += self.kernel.rho
         return G
 
     def residual(self, index: np.ndarray) -> np.ndarray:
         if self.count == 0:
-            return np.full(len(index), self.function.diagonal)
+            return np.full(len(index), self.kernel.diagonal)
         phi = self.phi(index)
-        return self.function.rho + ((phi @ self.M) * phi).sum(1).cpu().numpy()
+        return self.kernel.rho + ((phi @ self.M) * phi).sum(1).cpu().numpy()
 
     def choose(self, index: np.ndarray, factor: np.ndarray) -> None:
         import torch
@@ -109,9 +104,9 @@ class Dual:
         self.count += len(index)
 
     def track(self, dtype: torch.dtype) -> None:
-        n = len(self.function)
+        n = self.features.shape[0]
         self.dtype = dtype
-        self.everyone = Tracked(np.arange(n), np.full(n, self.function.diagonal), 0, self.M[:0])
+        self.everyone = Tracked(np.arange(n), np.full(n, self.kernel.diagonal), 0, self.M[:0])
         self.some = self.everyone
 
     def refresh(self, index: np.ndarray | None) -> np.ndarray:
@@ -130,7 +125,7 @@ class Dual:
                 if few:
                     tracked.d2[at] -= weight * (phi @ change).square_().sum(1).cpu().numpy()
                 else:
-                    tracked.d2[at] = self.function.rho + weight * ((phi @ change) * phi).sum(1).cpu().numpy()
+                    tracked.d2[at] = self.kernel.rho + weight * ((phi @ change) * phi).sum(1).cpu().numpy()
             tracked.seen = self.count
         return tracked.d2
 

@@ -7,21 +7,22 @@ library runs it, would not be exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from smartdpp.bounds import Count
 from smartdpp.errors import InputError
+from smartdpp.functions.coverage import Coverage
 from smartdpp.functions.features import Features
 from smartdpp.functions.order import checked
+from smartdpp.functions.point_coverage import PointCoverage
+from smartdpp.functions.state import State
 
 if TYPE_CHECKING:
     import torch
-
-    from smartdpp.greedy.exact import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class FacilityLocation:
     X: Any
     normalize: bool = True
     neighbors: Count | None = None
+    divisible: ClassVar[bool] = False  # every pair of rows counts
 
     def __post_init__(self) -> None:
         if self.neighbors is not None and self.neighbors < 1:
@@ -53,6 +55,10 @@ class FacilityLocation:
 
     def identity(self) -> list[Any]:
         return ["facility_location", self.neighbors, *self.features.identity()]
+
+    def subset(self, index: np.ndarray | slice) -> Self:
+        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone: it sees only these."""
+        return replace(self, X=self.features.subset(index))
 
     def gains(self, order: Any) -> np.ndarray:
         """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
@@ -78,12 +84,9 @@ class FacilityLocation:
         return float(sum((self.features.rows(piece) @ Y.T).amax(1).clamp_(min=0).sum() for piece in self.features.blocks()))
 
     def state(self, budget: int) -> State:
-        """A greedy run's state: see smartdpp.greedy.exact."""
-        from smartdpp.functions.coverage import Coverage
-        from smartdpp.functions.point_coverage import PointCoverage
-
+        """A greedy run's state: see smartdpp.functions.state."""
         if self.features.device.type == "cpu":
-            return Coverage(self)
+            return Coverage(self.features, self.neighbors)
         if self.neighbors is not None:
             raise InputError("neighbors is for features in host memory; on a device the exact function is fast: set neighbors to null.")
         return PointCoverage(self.features, self.features)

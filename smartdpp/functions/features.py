@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,11 @@ class Features:
             return self.X.shape
         n, d = self.tensor.shape
         return n, d
+
+    def subset(self, index: np.ndarray | slice) -> Any:
+        """Rows ``index`` of X, as they were given: a slice copies nothing, and of LazyRows they are not read yet."""
+        X = self.X if isinstance(self.X, LazyRows) else self.tensor
+        return X[index] if isinstance(index, slice) else X[np.asarray(index)]
 
     @property
     def device(self) -> torch.device:
@@ -175,3 +180,10 @@ class Features:
                 whole[piece] = self.tensor[piece].double() @ Y
             whole *= self.scale if Y.ndim == 1 else self.scale[:, None]
         return whole if index is None else whole[torch.as_tensor(index, device=self.device)]
+
+
+def stacked(parts: Sequence[Features]) -> torch.Tensor:
+    """[n, d]: the rows of all of them, as they were given, in this order."""
+    import torch
+
+    return torch.cat([part.tensor for part in parts])

@@ -9,15 +9,15 @@ gain(i | X) = x_i·(S - 2λC) - λ x_i·x_i.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from smartdpp.bounds import NotNegative
 from smartdpp.errors import InputError
-from smartdpp.functions.features import Features
+from smartdpp.functions.features import Features, stacked
 from smartdpp.functions.order import checked
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class GraphCut:
     X: Any
     lam: NotNegative = 0.4
     normalize: bool = True
+    divisible: ClassVar[bool] = True  # shares of a pool give the pool's own selection: see smartdpp.greedy.partitions
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.lam) and self.lam >= 0):
@@ -50,6 +51,14 @@ class GraphCut:
     def identity(self) -> list[Any]:
         return ["graph_cut", self.lam, *self.features.identity()]
 
+    def subset(self, index: np.ndarray | slice) -> Self:
+        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone: it sees only these."""
+        return replace(self, X=self.features.subset(index))
+
+    def union(self, others: Sequence[Self]) -> Self:
+        """Its rows, then those of the others, which have the same parameters."""
+        return replace(self, X=stacked([f.features for f in (self, *others)]))
+
     def gains(self, order: Any) -> np.ndarray:
         """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
         order = checked(order, len(self))
@@ -63,7 +72,7 @@ class GraphCut:
         return float(x @ self.features.total - self.lam * x @ x)
 
     def state(self, budget: int) -> GraphCutState:
-        """A greedy run's state: see smartdpp.greedy.exact."""
+        """A greedy run's state: see smartdpp.functions.state."""
         return GraphCutState(self)
 
 

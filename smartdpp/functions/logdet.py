@@ -3,34 +3,27 @@
 f(X) = log det(S_X + ρI), and with a quality q per item the gain of item i is θ log q_i + (1-θ) log d_i², where
 d_i² = det(S_{X+i} + ρI) / det(S_X + ρI) (Wang et al., arXiv 2402.02318; greedy MAP inference: Chen, Zhang and Zhou 2018). An item with
 d² < 1e-10 is numerically a copy of what is chosen: it is never picked, and a selection ends when only such items are left. Greedy has
-no 1 - 1/e guarantee where gains are negative: there it is a heuristic.
-
-| kernel | s(x, y) | rows | ρ by default |
-|---|---|---|---|
-| cosine | x·y | L2-normalised | 1 (SMART, arXiv 2403.08370) |
-| linear | γ (x·y + 1) / 2 | L2-normalised | 1 |
-| vmf | exp(γ (x·y - 1) / 2) | L2-normalised | 0 |
-| rbf | exp(-γ ‖x - y‖²) | as they are | 0 |
+no 1 - 1/e guarantee where gains are negative: there it is a heuristic. The kernels of S: smartdpp.functions.kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from smartdpp.bounds import NotNegative, Positive, Share
+from smartdpp.bounds import Fraction, NotNegative, Positive
 from smartdpp.errors import InputError
-from smartdpp.functions.features import Features
+from smartdpp.functions.dual import Dual, Span
+from smartdpp.functions.features import Features, stacked
+from smartdpp.functions.kernels import Kernel
 from smartdpp.functions.order import checked
+from smartdpp.functions.primal import Primal
 
 if TYPE_CHECKING:
-    import torch
-
-    from smartdpp.functions.dual import Dual, Span
     from smartdpp.functions.schur import Schur
 
 STOP = 1e-10  # below this d² an item is a copy, and is not picked
@@ -53,30 +46,28 @@ class LogDet:
     gamma: Positive = 1.0
     ridge: NotNegative | None = None
     quality: Any = None
-    theta: Share = 0.0
+    theta: Fraction = 0.0
 
     def __post_init__(self) -> None:
-        if self.kernel not in ("cosine", "vmf", "rbf", "linear"):
-            raise InputError(f"kernel is {self.kernel!r}; it must be cosine, vmf, rbf or linear.")
-        if not (np.isfinite(self.gamma) and self.gamma > 0):
-            raise InputError(f"gamma is {self.gamma}; it must be a finite number above 0.")
-        if self.ridge is not None and not (np.isfinite(self.ridge) and self.ridge >= 0):
-            raise InputError(f"ridge is {self.ridge}; it must be a finite number of at least 0.")
+        Kernel(self.kernel, self.gamma, self.ridge)
         if not 0 <= self.theta <= 1:
             raise InputError(f"theta is {self.theta}; it must lie in [0, 1].")
         if self.theta > 0 and self.quality is None:
             raise InputError(f"theta is {self.theta} but there is no quality to weigh: pass quality, or set theta to 0.")
 
+    @cached_property
+    def S(self) -> Kernel:
+        """The kernel of any two rows."""
+        return Kernel(self.kernel, self.gamma, self.ridge)
+
     @property
-    def rho(self) -> float:
-        """The ridge in use."""
-        if self.ridge is not None:
-            return self.ridge
-        return 1.0 if self.kernel in ("cosine", "linear") else 0.0
+    def divisible(self) -> bool:
+        """Whether shares of a pool give the pool's own selection: see smartdpp.greedy.partitions."""
+        return self.S.finite
 
     @cached_property
     def features(self) -> Features:
-        return Features(self.X, self.kernel != "rbf")
+        return Features(self.X, self.S.unit)
 
     @cached_property
     def bonus(self) -> np.ndarray:
@@ -97,25 +88,18 @@ class LogDet:
         return self.features.shape[0]
 
     def identity(self) -> list[Any]:
-        return ["logdet", self.kernel, self.gamma, self.rho, self.theta, self.bonus, *self.features.identity()]
+        return ["logdet", self.kernel, self.gamma, self.S.rho, self.theta, self.bonus, *self.features.identity()]
 
-    def similarity(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """float64[a, b]: the kernel, without the ridge, between rows x (a, d) and y (b, d) of the features."""
-        s = x @ y.T
-        match self.kernel:
-            case "cosine":
-                return s
-            case "linear":
-                return s.add_(1).mul_(self.gamma / 2)
-            case "vmf":
-                return s.sub_(1).mul_(self.gamma / 2).exp_()
-            case "rbf":
-                return s.mul_(2).sub_(x.square().sum(1)[:, None]).sub_(y.square().sum(1)).clamp_(max=0).mul_(self.gamma).exp_()
+    def subset(self, index: np.ndarray | slice) -> Self:
+        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone."""
+        quality = None if self.quality is None else np.asarray(self.quality)[index]
+        return replace(self, X=self.features.subset(index), quality=quality)
 
-    @property
-    def diagonal(self) -> float:
-        """s(x, x) + ρ."""
-        return self.rho + (self.gamma if self.kernel == "linear" else 1.0)
+    def union(self, others: Sequence[Self]) -> Self:
+        """Its rows, then those of the others, which have the same parameters."""
+        every = [self, *others]
+        quality = None if self.quality is None else np.concatenate([np.asarray(f.quality) for f in every])
+        return replace(self, X=stacked([f.features for f in every]), quality=quality)
 
     def gains(self, order: Any) -> np.ndarray:
         """float64[k]: the gain of each item of ``order`` (int[k], distinct) given those before it. An exact copy has d² = 1e-20."""
@@ -137,10 +121,9 @@ class LogDet:
 
     def schur(self, capacity: int, subset: np.ndarray | None = None) -> Schur:
         """d² of all rows (or of a subset, numbered from 0), as up to ``capacity`` of them are chosen."""
-        from smartdpp.functions.dual import Dual
-        from smartdpp.functions.primal import Primal
-
-        return Dual(self, subset) if self.kernel in ("cosine", "linear") else Primal(self, capacity, subset)
+        if self.S.finite:
+            return Dual(self.features, self.S, subset)
+        return Primal(self.features, self.S, capacity, subset)
 
     @staticmethod
     def keeps(n: int, d: int, k: int, kernel: str = "cosine", **options: Any) -> float:
@@ -151,7 +134,7 @@ class LogDet:
         return 24 * d * d + n * d * 4 / 2
 
     def state(self, budget: int) -> LogDetState:
-        """A greedy run's state: see smartdpp.greedy.exact."""
+        """A greedy run's state: see smartdpp.functions.state."""
         return LogDetState(self, budget)
 
 
@@ -175,13 +158,13 @@ class LogDetState:
         n = len(function)
         self.theta, self.bonus, self.kernel = function.theta, function.bonus, function.kernel
         self.schur = function.schur(budget)
-        self.active = n if function.kernel in ("vmf", "rbf") or n <= WHOLE else WHOLE // 2
+        self.active = n if not function.S.finite or n <= WHOLE else WHOLE // 2
         self.chunk = n
         self.width = 256
         moderate = float(function.features.scale.min()) > 1e-15 and float(function.features.scale.max()) < 1e15  # float32 holds x and 1/‖x‖
         self.single = n > double and moderate
         size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0  # of the terms of s
-        self.margin = 2e-6 * max(function.diagonal, size) if self.single else 0.0
+        self.margin = 2e-6 * max(function.S.diagonal, size) if self.single else 0.0
         self.schur.track(torch.float32 if self.single else torch.float64)
 
     @property
@@ -203,8 +186,6 @@ class LogDetState:
 
     @property
     def dual(self) -> Dual:
-        from smartdpp.functions.dual import Dual
-
         if not isinstance(self.schur, Dual):  # Primal needs every pair of rows
             raise InputError(
                 f"From shares of a pool only the kernels cosine and linear are chosen exactly, not {self.kernel}: "

@@ -23,14 +23,12 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features
-from smartdpp.functions.graph_cut import GraphCut
+from smartdpp.functions.graph_cut import GraphCut, GraphCutState
 from smartdpp.functions.order import checked
+from smartdpp.functions.point_coverage import PointCoverage
 
 if TYPE_CHECKING:
     import torch
-
-    from smartdpp.functions.graph_cut import GraphCutState
-    from smartdpp.functions.point_coverage import PointCoverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +75,7 @@ class FLQMI:
         return float(self.gains(index).sum())
 
     def state(self, budget: int) -> PointCoverage:
-        """A greedy run's state: see smartdpp.greedy.exact."""
-        from smartdpp.functions.point_coverage import PointCoverage
-
+        """A greedy run's state: see smartdpp.functions.state."""
         return PointCoverage(self.features, self.query, bonus=self.bonus)
 
 
@@ -126,9 +122,7 @@ class FLVMI:
         return float(self.gains(index).sum())
 
     def state(self, budget: int) -> PointCoverage:
-        """A greedy run's state: see smartdpp.greedy.exact."""
-        from smartdpp.functions.point_coverage import PointCoverage
-
+        """A greedy run's state: see smartdpp.functions.state."""
         return PointCoverage(self.features, self.features, cap=self.cap)
 
 
@@ -174,7 +168,7 @@ class GCMI:
         return self.cut.value(index)
 
     def state(self, budget: int) -> GraphCutState:
-        """A greedy run's state: see smartdpp.greedy.exact."""
+        """A greedy run's state: see smartdpp.functions.state."""
         return self.cut.state(budget)
 
 

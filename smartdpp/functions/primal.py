@@ -6,42 +6,39 @@ as there are candidates about; all other rows in the precision of ``track``.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.errors import InputError
 from smartdpp.functions.schur import Tracked
-from smartdpp.store.disk import reserve
+from smartdpp.functions.storage import storage
 
 if TYPE_CHECKING:
     import torch
 
-    from smartdpp.functions.logdet import LogDet
+    from smartdpp.functions.features import Features
+    from smartdpp.functions.kernels import Kernel
 
-FREE_SHARE = 0.5  # of the host's free memory that the factor may take
 BLOCK_BYTES = 2**25  # of temporary columns
 SEATS = 1024  # candidates whose rows are kept in float64 between windows
 
 
 class Primal:
-    """A Schur (smartdpp.functions.schur) of the rows of ``function``, or of a ``subset`` of them, for up to ``capacity`` picks."""
+    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, for up to ``capacity`` picks."""
 
-    def __init__(self, function: LogDet, capacity: int, subset: np.ndarray | None = None) -> None:
+    def __init__(self, features: Features, kernel: Kernel, capacity: int, subset: np.ndarray | None = None) -> None:
         import torch
 
-        self.function, self.subset = function, subset
-        self.n = len(function) if subset is None else len(subset)
-        self.device = function.features.device
+        self.features, self.kernel, self.subset = features, kernel, subset
+        self.n = features.shape[0] if subset is None else len(subset)
+        self.device = features.device
         self.capacity = capacity
         self.factor = storage(capacity, capacity, torch.float64, self.device)  # of the chosen rows, lower triangular
         self.chosen = np.empty(0, dtype=np.int64)
         self.seats = Seats(self, min(self.n, SEATS))
 
     def x(self, index: np.ndarray | slice, dtype: torch.dtype) -> torch.Tensor:
-        return self.function.features.rows(index if self.subset is None else self.subset[index], dtype)
+        return self.features.rows(index if self.subset is None else self.subset[index], dtype)
 
     def extend(self, L: torch.Tensor, d2: np.ndarray, at: np.ndarray | slice, x: torch.Tensor, seen: int) -> None:
         """Makes columns ``seen`` to the last of rows ``at`` of L and takes them from d2. x (k, d): these rows' features."""
@@ -51,7 +48,7 @@ class Primal:
         if seen == now:
             return
         lower = self.factor[seen:now, :now].to(dtype)
-        C = self.function.similarity(x, self.x(self.chosen[seen:], dtype))
+        C = self.kernel.similarity(x, self.x(self.chosen[seen:], dtype))
         if seen:
             C.addmm_(L[at, :seen], lower[:, :seen].T, alpha=-1)
         if dtype == torch.float64:
@@ -67,7 +64,7 @@ class Primal:
 
         at = self.seats.of(index)
         x, L = self.x(index, torch.float64), self.seats.L[at, : len(self.chosen)]
-        G = self.function.similarity(x, x).addmm_(L, L.T, alpha=-1).cpu().numpy()
+        G = self.kernel.similarity(x, x).addmm_(L, L.T, alpha=-1).cpu().numpy()
         np.fill_diagonal(G, self.seats.d2[at])
         return G
 
@@ -87,7 +84,7 @@ class Primal:
 
     def track(self, dtype: torch.dtype) -> None:
         L = storage(self.n, self.capacity, dtype, self.device)
-        self.everyone = Tracked(np.arange(self.n), np.full(self.n, self.function.diagonal), 0, L)
+        self.everyone = Tracked(np.arange(self.n), np.full(self.n, self.kernel.diagonal), 0, L)
         self.some = self.everyone
 
     def refresh(self, index: np.ndarray | None) -> np.ndarray:
@@ -99,7 +96,7 @@ class Primal:
             L[:, : everyone.seen] = everyone.rows[index, : everyone.seen]
             self.some = Tracked(index, everyone.d2[index], everyone.seen, L)
         tracked, now = self.some, len(self.chosen)
-        step = max(1, BLOCK_BYTES // (dtype.itemsize * (now - tracked.seen + self.function.features.shape[1])))
+        step = max(1, BLOCK_BYTES // (dtype.itemsize * (now - tracked.seen + self.features.shape[1])))
         for a in range(0, len(tracked.d2) if tracked.seen < now else 0, step):
             at = slice(a, min(a + step, len(tracked.d2)))
             x = self.x(at, dtype) if tracked is everyone else self.x(tracked.index, dtype)[at]
@@ -137,7 +134,7 @@ class Seats:
             left = self.holder[free]
             self.seat[left[left >= 0]] = -1
             self.seat[new], self.holder[free], self.asked[free] = free, new, self.clock
-            self.seen[free], self.d2[free] = 0, self.schur.function.diagonal
+            self.seen[free], self.d2[free] = 0, self.schur.kernel.diagonal
         now, taken = len(self.schur.chosen), self.holder >= 0
         for seen in np.unique(self.seen[taken]):
             at = np.flatnonzero(taken & (self.seen == seen))
@@ -145,22 +142,3 @@ class Seats:
             self.schur.extend(self.L, self.d2, at_or_all, self.schur.x(self.holder[at], torch.float64), int(seen))
             self.seen[at] = now
         return self.seat[index]
-
-
-def storage(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """[rows, columns], unset: on the device, or in an unnamed temporary file where memory is too small."""
-    import torch
-
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if device.type != "cpu" or dtype.itemsize * rows * columns <= FREE_SHARE * free:
-        return torch.empty((rows, columns), dtype=dtype, device=device)
-    with tempfile.TemporaryFile() as file:  # the mapping outlives the handle
-        try:
-            reserve(file.fileno(), dtype.itemsize * rows * columns)
-        except OSError as error:
-            raise InputError(
-                f"this selection needs {dtype.itemsize * rows * columns / 2**30:.1f} GiB, more than memory has free, and "
-                f"{tempfile.gettempdir()} has no room for it ({error.strerror}): free space, or set TMPDIR to a folder on a larger disk"
-            ) from error
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        return torch.from_numpy(np.memmap(file, dtype=kind, mode="w+", shape=(rows, columns)))

@@ -11,73 +11,13 @@ All gains that decide are float64, or are resolved in float64 where float32 cann
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 
+from smartdpp.functions.state import State, Window
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
 MOST = 0.45  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
-
-
-class Window(Protocol):
-    """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
-
-    index: np.ndarray
-
-    @property
-    def gain(self) -> np.ndarray: ...
-    @property
-    def rise(self) -> float:
-        """By how much any gain outside may have risen since the window opened."""
-        ...
-
-    def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
-        """As the state's, for positions ``at`` in the window and after its own picks."""
-        ...
-
-    def add(self, at: int) -> None: ...
-    def close(self) -> None:
-        """Tells the state of the picks, if ``add`` has not."""
-        ...
-
-
-class State(Protocol):
-    """What a function keeps of the items chosen so far."""
-
-    rises: bool  # whether a gain can rise when items are added
-    chunk: int  # items evaluated at a time when bounds are in the way
-    active: int  # how many leaders are tracked between looks at the whole pool
-    width: int  # the window's size
-
-    def tolerance(self, j: int, gain: float) -> float:
-        """Gains this close to item j's are told apart by ``resolve``, or are a tie."""
-        ...
-
-    def gains(self, index: np.ndarray | None = None) -> np.ndarray:
-        """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
-        ...
-
-    def doubt(self, index: np.ndarray) -> np.ndarray | float:
-        """By how much at most the gains just given for ``index`` may exceed the truth; 0 where they are the truth, up to ``tolerance``."""
-        ...
-
-    def sharpen(self) -> bool:
-        """Leaves no doubt from now on; False where there was none."""
-        ...
-
-    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        """float64[k] gains as exact as can be, and below which difference two of them are a tie."""
-        ...
-
-    def add(self, index: np.ndarray) -> None: ...
-    def mark(self) -> Any: ...
-    def rise(self, mark: Any) -> float:
-        """By how much any gain may have risen since ``mark()``."""
-        ...
-
-    def window(self, index: np.ndarray) -> Window: ...
 
 
 def exact(state: State, limits: Limits, picks: Picks) -> None:

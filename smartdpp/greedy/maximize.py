@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.greedy.exact import State, exact
+from smartdpp.functions.state import Function
+from smartdpp.greedy.exact import exact
 from smartdpp.greedy.limits import Limits
-from smartdpp.greedy.picks import Picks, identity
+from smartdpp.greedy.picks import Picks, problem_hash
 from smartdpp.greedy.stochastic import stochastic
 from smartdpp.types import Selection
-
-
-class Function(Protocol):
-    def __len__(self) -> int: ...
-    def state(self, budget: int) -> State:
-        """What a greedy run of at most ``budget`` picks keeps."""
-        ...
-
-    def identity(self) -> list[Any]:
-        """Parameters and arrays that tell this function from another one."""
-        ...
 
 
 def maximize(
@@ -59,8 +49,8 @@ def maximize(
         raise InputError(f"epsilon is {epsilon}; it must lie between 0 and 1.")
     room = Limits(len(function), budget, costs, groups, limits, start)
     most = room.most
-    problem = "" if checkpoint is None else identity(*function.identity(), budget, method, epsilon, seed, costs, groups, limits, start)
-    picks = Picks(most, progress=progress, checkpoint=None if checkpoint is None else Path(checkpoint), identity=problem)
+    problem = "" if checkpoint is None else problem_hash(*function.identity(), budget, method, epsilon, seed, costs, groups, limits, start)
+    picks = Picks(most, progress=progress, checkpoint=None if checkpoint is None else Path(checkpoint), problem=problem)
     state = function.state(room.start.size + most)
     earlier = picks.resume()
     for j in earlier:

@@ -10,23 +10,21 @@ A share that has lost everything but its rows, because its process died, says so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.functions import GraphCut, LogDet
-from smartdpp.functions.subset import subset, union
+from smartdpp.functions.state import Divisible
 from smartdpp.greedy.exact import leaders, pick_inside, settle
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
-from smartdpp.types import Selection
+from smartdpp.types import Ask, Selection
 
-T = TypeVar("T")
 CHECKED = 8  # one of so many leaders is resolved in float64, which holds what bounds them against the truth
 
 
@@ -58,7 +56,7 @@ class Head:
 class Share:
     """Rows ``begin``, begin + 1, ... of a pool, as a function of these rows alone."""
 
-    function: GraphCut | LogDet
+    function: Divisible
     begin: int
     active: np.ndarray | None = field(default=None, init=False)  # the leaders that are followed between looks at everybody
 
@@ -105,39 +103,19 @@ class Share:
         best = float(self.bound[first])
         return Head(self.begin + first, best, self.state.tolerance(first, best), self.begin + index, self.bound[index], inner, outer)
 
-    def take(self, index: np.ndarray) -> GraphCut | LogDet:
+    def take(self, index: np.ndarray) -> Divisible:
         """The function on those of these rows (ascending) that lie here."""
         a, b = np.searchsorted(index, [self.begin, self.begin + len(self.function)])
-        return subset(self.function, index[a:b] - self.begin)
+        return self.function.subset(index[a:b] - self.begin)
 
 
-class Ask(Protocol):
-    """Puts a question to some of the shares (all by default) at the same time; answers come in the order of the shares."""
-
-    def __call__(self, question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]: ...
-
-
-def divisible(function: Any) -> bool:
-    """Whether ``maximize`` gives the pool's own selection for shares of this function."""
-    return isinstance(function, GraphCut) or (isinstance(function, LogDet) and function.kernel in ("cosine", "linear"))
-
-
-def here(shares: Sequence[Share]) -> Ask:
-    """Shares that lie in this process."""
-
-    def ask(question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]:
-        return [question(shares[i]) for i in (range(len(shares)) if which is None else which)]
-
-    return ask
-
-
-def cut(n: int, parts: int) -> list[slice]:
+def pieces(n: int, parts: int) -> list[slice]:
     """0..n-1 in so many pieces of nearly the same size."""
     ends = [n * i // parts for i in range(parts + 1)]
     return [slice(a, b) for a, b in pairwise(ends) if b > a]
 
 
-def maximize(ask: Ask, budget: int, *, progress: bool = False) -> Selection:
+def maximize(ask: Ask[Share], budget: int, *, progress: bool = False) -> Selection:
     """The greedy selection of ``budget`` rows over all shares: what smartdpp.greedy.maximize gives for the pool in one piece.
 
     index int64[k] and gain float64[k] as there, ties to the lowest index. Two gains count as tied when float64 cannot tell them apart,
@@ -157,7 +135,8 @@ def maximize(ask: Ask, budget: int, *, progress: bool = False) -> Selection:
         first = min(head.first for head in heads if head.best >= lead.best - lead.slack and head.first >= 0)
         index, floor = _merged(heads, first)
         owners = np.unique(np.searchsorted(ends, index, side="right"))
-        function = union(ask(partial(_take, index), owners.tolist()))
+        first_part, *others = ask(partial(_take, index), owners.tolist())
+        function = first_part.union(others)
         state = function.state(len(index))
         state.common = whole.common
         window = state.window(np.arange(len(index)))
@@ -172,7 +151,7 @@ def maximize(ask: Ask, budget: int, *, progress: bool = False) -> Selection:
     return picks.done()
 
 
-def _heads(ask: Ask, news: Now, whole: Now) -> list[Head]:
+def _heads(ask: Ask[Share], news: Now, whole: Now) -> list[Head]:
     """Every share's answer; those whose old bounds stand in the way have looked at all their rows for it."""
     heads = _told(ask, news, whole)
     lead = max(heads, key=lambda head: head.best)
@@ -182,7 +161,7 @@ def _heads(ask: Ask, news: Now, whole: Now) -> list[Head]:
     return heads
 
 
-def _told(ask: Ask, news: Now, whole: Now, which: Sequence[int] | None = None, everybody: bool = False) -> list[Head]:
+def _told(ask: Ask[Share], news: Now, whole: Now, which: Sequence[int] | None = None, everybody: bool = False) -> list[Head]:
     """The heads after the ``news``, or after the ``whole`` of it where a share has lost what the news go on from."""
     heads = ask(partial(_head, news, everybody), which)
     lost = [i for i, head in enumerate(heads) if head is None]
@@ -207,7 +186,7 @@ def _merged(heads: Sequence[Head], first: int) -> tuple[np.ndarray, float]:
     return np.sort(index), floor
 
 
-def _take(index: np.ndarray, share: Share) -> GraphCut | LogDet:
+def _take(index: np.ndarray, share: Share) -> Divisible:
     return share.take(index)
 
 

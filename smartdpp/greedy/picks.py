@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.store.disk import rename
 from smartdpp.types import Selection
 
 log = logging.getLogger(__name__)
@@ -22,12 +21,12 @@ EVERY = 20.0  # seconds between checkpoints
 
 
 class Picks:
-    """index and gain of every pick. ``identity`` says what problem they solve: a checkpoint of another problem is refused."""
+    """index and gain of every pick. ``problem`` is the hash of what they solve: a checkpoint of another problem is refused."""
 
-    def __init__(self, budget: int, *, progress: bool = False, checkpoint: Path | None = None, identity: str = "") -> None:
+    def __init__(self, budget: int, *, progress: bool = False, checkpoint: Path | None = None, problem: str = "") -> None:
         self.index: list[int] = []
         self.gain: list[float] = []
-        self.checkpoint, self.identity, self.saved = checkpoint, identity, time.monotonic()
+        self.checkpoint, self.problem, self.saved = checkpoint, problem, time.monotonic()
         self.bar = None
         if progress:
             from tqdm import tqdm
@@ -47,10 +46,10 @@ class Picks:
         assert self.checkpoint is not None
         draft = self.checkpoint.with_name(self.checkpoint.name + ".draft")
         with open(draft, "wb") as file:
-            np.savez(file, index=np.array(self.index, dtype=np.int64), gain=np.array(self.gain), identity=np.array(self.identity))
+            np.savez(file, index=np.array(self.index, dtype=np.int64), gain=np.array(self.gain), identity=np.array(self.problem))
             file.flush()
             os.fsync(file.fileno())
-        rename(draft, self.checkpoint)
+        os.replace(draft, self.checkpoint)  # after a power cut too the one there is whole, be it the old one
         self.saved = time.monotonic()
 
     def resume(self) -> np.ndarray:
@@ -59,13 +58,13 @@ class Picks:
             return np.empty(0, dtype=np.int64)
         try:
             with np.load(self.checkpoint, allow_pickle=False) as stored:
-                index, gain, identity = stored["index"], stored["gain"], str(stored["identity"])
+                index, gain, problem = stored["index"], stored["gain"], str(stored["identity"])
         except (zipfile.BadZipFile, EOFError, zlib.error):  # one of ours, cut by a crash
             log.warning("%s is cut: the selection starts afresh", self.checkpoint)
             return np.empty(0, dtype=np.int64)
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh.") from error
-        if identity != self.identity:
+        if problem != self.problem:
             raise InputError(f"{self.checkpoint} belongs to another selection (features, parameters or budget differ); delete it.")
         self.index, self.gain = index.tolist(), gain.tolist()
         if self.bar is not None:
@@ -81,7 +80,7 @@ class Picks:
         return Selection(np.array(self.index, dtype=np.int64), np.array(self.gain, dtype=np.float64))
 
 
-def identity(*parts: Any) -> str:
+def problem_hash(*parts: Any) -> str:
     """A hash of arrays and plain values."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:

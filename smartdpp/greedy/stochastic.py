@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from smartdpp.greedy.exact import State, settle
+from smartdpp.functions.state import State
+from smartdpp.greedy.exact import settle
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 

@@ -16,17 +16,29 @@ second round's rows by this process.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, LogDet
-from smartdpp.functions.subset import subset
 from smartdpp.greedy.maximize import maximize
-from smartdpp.greedy.partitions import divisible
-from smartdpp.runtime import current
 from smartdpp.types import Selection
+
+T = TypeVar("T")
+
+
+class Map(Protocol):
+    """``work(*arguments(i))`` for every i, in order; ``sizes`` are the pieces' rows, and ``what`` names the work for people."""
+
+    def __call__(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]: ...
+
+
+def in_turn(work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
+    """A `Map` of this process."""
+    return [work(*arguments(i)) for i in range(len(sizes))]
 
 
 @dataclass(frozen=True)
@@ -38,14 +50,16 @@ class TwoRounds:
     alone: np.ndarray  # float64[parts]
 
 
-def two_rounds(function: FacilityLocation | LogDet, budget: int, parts: int, *, seed: int = 0, witnesses: int | None = None) -> TwoRounds:
-    """``budget`` rows by greedy over ``parts`` random parts, drawn from ``seed``; the parts are pieces of work for the runtime in use.
+def two_rounds(
+    function: FacilityLocation | LogDet, budget: int, parts: int, *, seed: int = 0, witnesses: int | None = None, map: Map = in_turn
+) -> TwoRounds:
+    """``budget`` rows by greedy over ``parts`` random parts, drawn from ``seed``; the parts are pieces of work for ``map``.
 
     ``witnesses``: how many rows the second round of a facility location sums over, drawn at random; None: all. InputError for a budget
     or parts out of range, and for a function that greedy maximises exactly over shares of a pool (smartdpp.greedy.partitions).
     """
     n = len(function)
-    if divisible(function):
+    if function.divisible:
         raise InputError("This function needs no second round: smartdpp.greedy.partitions maximises it exactly over shares of a pool.")
     if not 1 <= parts <= n:
         raise InputError(f"parts is {parts}; it must be a whole number from 1 to {n}, the rows there are.")
@@ -56,28 +70,28 @@ def two_rounds(function: FacilityLocation | LogDet, budget: int, parts: int, *, 
     rng = np.random.default_rng(seed)
     label = rng.integers(parts, size=n)
     rows = [part for part in (np.flatnonzero(label == i) for i in range(parts)) if part.size]
-    first = current().map(_first_round, lambda i: (subset(function, rows[i]), budget), [len(part) for part in rows], "first round")
+    first = map(_first_round, lambda i: (function.subset(rows[i]), budget), [len(part) for part in rows], "first round")
     chosen = [part[index] for part, index in zip(rows, first, strict=True)]
     candidates = np.unique(np.concatenate(chosen))
     seen = np.arange(n) if witnesses is None else rng.choice(n, witnesses, replace=False)
     judge = np.union1d(candidates, seen) if isinstance(function, FacilityLocation) else candidates
-    among = subset(function, judge)
+    among = function.subset(judge)
     outsider = (~np.isin(judge, candidates)).astype(np.int64)
     second = maximize(among, min(budget, len(candidates)), groups=outsider, limits=np.array([budget, 0]))
     alone = np.array([among.value(np.searchsorted(judge, pick)) if len(pick) == len(second) else -np.inf for pick in chosen])
     best = int(alone.argmax())
     index = judge[second.index] if second.gain.sum() >= alone[best] else chosen[best]
-    gain = _gains(function, rows, index)
+    gain = _gains(function, rows, index, map)
     return TwoRounds(Selection(index, gain), float(gain.sum()), alone)
 
 
-def _gains(function: FacilityLocation | LogDet, parts: list[np.ndarray], index: np.ndarray) -> np.ndarray:
+def _gains(function: FacilityLocation | LogDet, parts: list[np.ndarray], index: np.ndarray, map: Map) -> np.ndarray:
     """float64[k]: of the whole pool; each part says what the chosen rows give its own."""
-    chosen = subset(function, index)
+    chosen = function.subset(index)
     if isinstance(function, LogDet):
         return chosen.gains(np.arange(len(index)))
     sizes = [len(part) for part in parts]
-    return np.sum(current().map(_reached, lambda i: (subset(function, parts[i]), chosen), sizes, "gains"), axis=0)
+    return np.sum(map(_reached, lambda i: (function.subset(parts[i]), chosen), sizes, "gains"), axis=0)
 
 
 def _reached(part: FacilityLocation, chosen: FacilityLocation) -> np.ndarray:

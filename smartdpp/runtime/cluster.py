@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from smartdpp.errors import InputError, Shrunk
+from smartdpp.types import Ask
 
-if TYPE_CHECKING:
-    from smartdpp.greedy.partitions import Ask, Share
-
+S = TypeVar("S")
 T = TypeVar("T")
 PATIENCE = 30.0  # seconds between looks at whether what is waited for can still come
 log = logging.getLogger(__name__)
@@ -123,8 +122,8 @@ class Ray:
             return max(1, min(self.slots(), n // self.rows_per_task))
 
     @contextmanager
-    def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
-        """Shares of a pool for smartdpp.greedy.partitions.maximize, each made and kept by a process of its own.
+    def shares(self, makes: Sequence[Callable[[], S]]) -> Iterator[Ask[S]]:
+        """Shares of a pool, each made and kept by a process of its own.
 
         A process that dies is started again, makes its share anew and answers the question it died of. Room is had for all shares or for
         none, so that of two runs on one cluster the second waits for the first; what others hold is waited for too, and told. Raises Shrunk
@@ -143,7 +142,7 @@ class Ray:
                 if (slots := self.slots()) < len(makes):
                     raise Shrunk(f"the cluster has room for {slots} of {len(makes)} shares")
 
-            def ask(question: Callable[[Share], T], which: Sequence[int] | None = None) -> list[T]:
+            def ask(question: Callable[[S], T], which: Sequence[int] | None = None) -> list[T]:
                 pending = [actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)]
                 while pending and len(ray.wait(pending, num_returns=len(pending), timeout=PATIENCE)[0]) < len(pending):
                     refuse_if_shrunk()
@@ -168,15 +167,15 @@ class Ray:
 class Kept:
     """A share in a process of its own."""
 
-    def __init__(self, make: Callable[[], Share]) -> None:
+    def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 
     @cached_property
-    def share(self) -> Share:
+    def share(self) -> Any:
         """Made for the first question, which a refusal then answers."""
         return self.make()
 
-    def ask(self, question: Callable[[Share], T]) -> T:
+    def ask(self, question: Callable[[Any], T]) -> T:
         return question(self.share)
 
 

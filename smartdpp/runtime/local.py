@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-if TYPE_CHECKING:
-    from smartdpp.greedy.partitions import Ask, Share
+from smartdpp.types import Ask
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -27,7 +27,14 @@ class Local:
         return 1
 
     @contextmanager
-    def shares(self, makes: Sequence[Callable[[], Share]]) -> Iterator[Ask]:
-        from smartdpp.greedy.partitions import here
-
+    def shares(self, makes: Sequence[Callable[[], S]]) -> Iterator[Ask[S]]:
         yield here([make() for make in makes])
+
+
+def here(shares: Sequence[S]) -> Ask[S]:
+    """Shares that lie in this process."""
+
+    def ask(question: Callable[[S], T], which: Sequence[int] | None = None) -> list[T]:
+        return [question(shares[i]) for i in (range(len(shares)) if which is None else which)]
+
+    return ask

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.functions.storage import reserve
 from smartdpp.runtime import current, threads
 from smartdpp.runtime.processes import as_config, launch, rank, refusals
 from smartdpp.store import disk
@@ -113,7 +114,7 @@ def new_map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """A new ``.npy`` file to be written through memory. OSError where the disk has no room for all of it."""
     X = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as file:
-        disk.reserve(file.fileno(), path.stat().st_size)
+        reserve(file.fileno(), path.stat().st_size)
     return X
 
 

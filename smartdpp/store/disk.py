@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from smartdpp.errors import InputError
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # filesystems that have no folders to sync, or do not let us open them
 META = "meta.json"  # the last file of a finished folder; holds the record of the others
-READ = 2**20  # bytes at a time
 
 Record = dict[str, dict[str, Any]]  # {"X.npy": {"bytes": 128, "sha256": "..."}}
 
@@ -75,25 +73,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     rename(temporary, path)
-
-
-def reserve(descriptor: int, size: int) -> None:
-    """Room for a file's first ``size`` bytes. OSError where there is none: a map into a hole of a full disk would end the process."""
-    if size <= 0:
-        return
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV):
-                raise
-    at, step = os.fstat(descriptor).st_size, mmap.ALLOCATIONGRANULARITY
-    for start in range(0, at, step):  # what is there may be a hole
-        os.pwrite(descriptor, os.pread(descriptor, min(step, at - start), start), start)
-    zeros = bytes(READ)
-    while at < size:
-        at += os.pwrite(descriptor, zeros[: size - at], at)
 
 
 def file_hash(path: Path) -> str:

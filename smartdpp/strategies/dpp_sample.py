@@ -17,6 +17,7 @@ import numpy as np
 from smartdpp.diversity.rows import checked, unit
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
+from smartdpp.functions.kernels import Kernel
 from smartdpp.greedy import maximize
 from smartdpp.runtime.memory import features
 from smartdpp.strategies.allocate import check_budget
@@ -87,24 +88,24 @@ class DppSample:
         gamma = self.gamma if self.effective_items is None else gamma_for(X, self.effective_items, self.kernel, rng)
         quality = None if pool.quality is None else pool.quality[rows]
         function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
-        chosen = rng.permutation(self._draw(function, X, gamma, budget, rng))
+        chosen = rng.permutation(self._draw(function, X, budget, rng))
         drawn = Selection(index=chosen, gain=function.gains(chosen))
         selection = complete_pool(drawn, budget, function.bonus, 1 - self.theta)
         return Selection(index=rows[selection.index], gain=selection.gain)
 
-    def _draw(self, function: LogDet, X: np.ndarray, gamma: float, budget: int, rng: np.random.Generator) -> np.ndarray:
+    def _draw(self, function: LogDet, X: np.ndarray, budget: int, rng: np.random.Generator) -> np.ndarray:
         """int64[min(budget, rank)]: rows of X."""
-        X = checked(X).astype(np.float64) if self.kernel == "rbf" else unit(X)
+        kernel = function.S
+        X = unit(X) if kernel.unit else checked(X).astype(np.float64)
         n, d = X.shape
         log_weight = function.bonus / (1 - self.theta)  # log q^(2a)
         weight = np.exp(log_weight - log_weight.max())  # a common factor cancels
-        dual = self.kernel == "linear" and self.ridge == 0 and d + 1 < n
+        dual = kernel.finite and self.ridge == 0 and d + 1 < n
         if self.method == "exact" or (self.method == "auto" and (dual or n <= SMALL)):
             if dual:
-                Phi = np.hstack([X, np.ones((n, 1))]) * np.sqrt(weight * gamma / 2)[:, None]
-                return sample_dual(Phi, budget, rng)
-            S = similarity(X, X, self.kernel, gamma)
-            np.fill_diagonal(S, function.diagonal)
+                return sample_dual(kernel.phi(X, weight), budget, rng)
+            S = kernel.similarity(X, X)
+            np.fill_diagonal(S, kernel.diagonal)
             return sample(S * np.sqrt(np.outer(weight, weight)), budget, rng)
         start = maximize(function, budget)
         k = len(start)
@@ -113,22 +114,11 @@ class DppSample:
         least = float(np.exp((start.gain - function.bonus[start.index]) / (1 - self.theta)).min()) if k else 1.0
         if least < RESOLVED:
             logger.warning("the last greedy picks are all but copies (d² = %.1e): the draw is rough there; raise gamma or ridge", least)
-        block = partial(_block, X, self.kernel, gamma)
-        return walk(block, function.diagonal, weight, start.index, steps, rng, progress)
+        return walk(partial(_block, kernel, X), kernel.diagonal, weight, start.index, steps, rng, progress)
 
 
-def similarity(x: np.ndarray, y: np.ndarray, kernel: Literal["vmf", "rbf", "linear"], gamma: float) -> np.ndarray:
-    """float64[a, b]: S between rows x (a, d) and y (b, d), of unit norm for vmf and linear."""
-    product = x @ y.T
-    if kernel == "linear":
-        return gamma * (product + 1) / 2
-    if kernel == "vmf":
-        return np.exp(gamma * (product - 1) / 2)
-    return np.exp(-gamma * np.maximum(np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * product, 0))
-
-
-def _block(X: np.ndarray, kernel: Literal["vmf", "rbf", "linear"], gamma: float, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return similarity(X[rows].astype(np.float64), X[columns].astype(np.float64), kernel, gamma)
+def _block(kernel: Kernel, X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return kernel.similarity(X[rows].astype(np.float64), X[columns].astype(np.float64))
 
 
 def progress(steps: range) -> range:

@@ -10,13 +10,11 @@ which rises with γ from 1 (all alike) to the number of distinct rows (nothing a
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import numpy as np
 
 from smartdpp.errors import InputError
-
-Kernel = Literal["vmf", "rbf", "linear"]
+from smartdpp.functions.kernels import Kernel, Name
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ MOST = 4096  # rows looked at: of a larger pool as many are drawn
 WIDEST = (1e-6, 1e8)  # γ
 
 
-def check_effective_items(effective_items: float | None, kernel: Kernel) -> None:
+def check_effective_items(effective_items: float | None, kernel: Name) -> None:
     """InputError for a number that no pool can hold, or a kernel that γ only scales; None asks for nothing."""
     if effective_items is not None and kernel == "linear":
         raise InputError("strategy.effective_items needs a kernel that gamma makes more local: vmf or rbf, not linear.")
@@ -32,7 +30,7 @@ def check_effective_items(effective_items: float | None, kernel: Kernel) -> None
         raise InputError(f"strategy.effective_items is {effective_items}: a number of items above 1, or null to use gamma.")
 
 
-def gamma_for(X: np.ndarray, effective_items: float, kernel: Kernel, rng: np.random.Generator) -> float:
+def gamma_for(X: np.ndarray, effective_items: float, kernel: Name, rng: np.random.Generator) -> float:
     """γ with N(γ) = ``effective_items`` for rows X (n, d). Of more than 4,096 rows, 4,096 are drawn and stand for all pairs.
 
     Raises InputError for a number that no γ gives: it lies above 1 and below the number of distinct rows.
@@ -44,11 +42,11 @@ def gamma_for(X: np.ndarray, effective_items: float, kernel: Kernel, rng: np.ran
     some = X if n <= MOST else X[np.sort(rng.permutation(n)[:MOST])]
     if n > MOST:
         logger.info("effective items: estimated from the pairs of %d rows, drawn from %d", MOST, n)
-    square = squared_distances(np.asarray(some, dtype=np.float64), kernel)
-    pairs = square[np.triu_indices(len(some), 1)]
+    some = np.asarray(some, dtype=np.float64)
+    pairs = _twice_distances(some, kernel)[np.triu_indices(len(some), 1)]
 
     def log_items(log_gamma: float) -> float:
-        # S_ij² = exp(-2 γ ‖x - y‖² / scale); the mean over ordered pairs, the n of an item with itself among them
+        # S_ij² = exp(-γ · pair); the mean over ordered pairs, the n of an item with itself among them
         similar = np.exp(-np.exp(log_gamma) * pairs).mean() if len(pairs) else 0.0
         return float(-np.log(1 / n + (1 - 1 / n) * similar))
 
@@ -64,10 +62,9 @@ def gamma_for(X: np.ndarray, effective_items: float, kernel: Kernel, rng: np.ran
     return gamma
 
 
-def squared_distances(X: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """float64[n, n]: what γ multiplies in -log S_ij²: 1 - x·y on unit rows for vmf, 2 ‖x - y‖² for rbf."""
+def _twice_distances(X: np.ndarray, kernel: Name) -> np.ndarray:
+    """float64[n, n]: what γ multiplies in -log S_ij²."""
     if kernel == "vmf":
         X = X / np.linalg.norm(X, axis=1, keepdims=True)
-        return np.maximum(1 - X @ X.T, 0)
-    norm = np.square(X).sum(axis=1)
-    return np.maximum(2 * (norm[:, None] + norm - 2 * X @ X.T), 0)
+        return np.maximum(2 * Kernel(kernel).distance(X, X), 0)
+    return 2 * Kernel(kernel).distance(X, X.copy())  # BLAS makes another last bit of X Xᵀ than of two matrices

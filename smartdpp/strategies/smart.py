@@ -19,8 +19,8 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, GraphCut
 from smartdpp.functions.lazy import LazyRows
+from smartdpp.functions.state import Function
 from smartdpp.greedy import maximize
-from smartdpp.greedy.maximize import Function
 from smartdpp.runtime import current
 from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
 from smartdpp.strategies.automatic import Auto, decide

@@ -20,15 +20,17 @@ import numpy as np
 from smartdpp.errors import Shrunk
 from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.functions.lazy import LazyRows
-from smartdpp.functions.subset import subset
+from smartdpp.functions.state import Function
 from smartdpp.greedy import partitions
-from smartdpp.greedy.maximize import Function, maximize
-from smartdpp.greedy.partitions import Share, divisible
+from smartdpp.greedy.maximize import maximize
+from smartdpp.greedy.partitions import Share
 from smartdpp.runtime import current
 from smartdpp.runtime.memory import selection
 from smartdpp.types import Selection
 
 log = logging.getLogger(__name__)
+
+KNOWN = (FacilityLocation, GraphCut, LogDet)  # they take rows that are not read yet, and say whether they divide
 
 
 def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, budget: int, *, start: Any = ()) -> Selection:
@@ -40,7 +42,7 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
     parts = current().parts(len(rows))
     if parts > 1:
         function, reason = unread(make, X, rows), ""
-        if function is None or not divisible(function):
+        if function is None or not function.divisible:
             reason = f"{name(make)} is not chosen exactly from shares of a pool"
             if isinstance(function, (FacilityLocation, LogDet)):
                 reason += ": it needs every pair of rows (strategy=two_rounds gets near without)"
@@ -52,13 +54,13 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
         log.info("chosen by the process that was started, not by the cluster: %s", reason)
     here = make(LazyRows(X, rows).read())  # a map, where the rows lie in this order
     chosen = maximize(here, budget, start=start, progress=True)
-    return recorded(here, chosen) if divisible(here) else chosen
+    return recorded(here, chosen) if isinstance(here, KNOWN) and here.divisible else chosen
 
 
 def unread(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray) -> GraphCut | LogDet | FacilityLocation | None:
     """The function of rows that are not read yet; None for one that may not know such rows."""
     made = make.func if isinstance(make, partial) else make
-    return make(LazyRows(X, rows)) if made in (GraphCut, LogDet, FacilityLocation) else None  # type: ignore[return-value]
+    return make(LazyRows(X, rows)) if made in KNOWN else None  # type: ignore[return-value]
 
 
 def name(make: Callable[[Any], Function]) -> str:
@@ -78,14 +80,14 @@ def recorded(function: Any, chosen: Selection) -> Selection:
     if not len(chosen) or not isinstance(function, (LogDet, GraphCut)):
         return chosen
     if isinstance(function, LogDet):
-        return Selection(chosen.index, subset(function, chosen.index).gains(np.arange(len(chosen))))
+        return Selection(chosen.index, function.subset(chosen.index).gains(np.arange(len(chosen))))
     step = 2.0 ** (np.ceil(np.log2(max(np.abs(chosen.gain).max(), np.finfo(float).tiny))) - 24)
     return Selection(chosen.index, np.round(chosen.gain / step) * step)
 
 
 def _over_shares(function: Any, parts: int, budget: int) -> Selection:
     while True:
-        makes = [partial(Share, subset(function, piece), piece.start) for piece in partitions.cut(len(function), parts)]
+        makes = [partial(Share, function.subset(piece), piece.start) for piece in partitions.pieces(len(function), parts)]
         try:
             with current().shares(makes) as ask:
                 return partitions.maximize(ask, budget, progress=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartdpp.functions import FacilityLocation
-from smartdpp.greedy.maximize import Function
+from smartdpp.functions.state import Function
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete
 from smartdpp.strategies.pool_order import by_id

@@ -15,9 +15,9 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FacilityLocation, LogDet
-from smartdpp.greedy.maximize import Function
-from smartdpp.greedy.partitions import divisible
+from smartdpp.functions.state import Function
 from smartdpp.greedy.two_rounds import two_rounds
+from smartdpp.runtime import current
 from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.complete import complete_pool
 from smartdpp.strategies.pool_order import by_id
@@ -62,12 +62,13 @@ class TwoRounds:
         check_budget(budget, len(pool))
         rows = by_id(pool)
         function = unread(self.function, pool.X, rows)
-        if not isinstance(function, (FacilityLocation, LogDet)) or divisible(function):
+        if not isinstance(function, (FacilityLocation, LogDet)) or function.divisible:
             raise InputError(
                 f"strategy=two_rounds is for facility location and log determinants on vmf or rbf, not for {name(self.function)}: "
                 "strategy=submodular maximises it exactly, also on a cluster."
             )
         witnesses = None if self.witnesses is None else min(self.witnesses, len(pool))
-        found = two_rounds(function, budget, min(self.parts, len(pool)), seed=int(rng.integers(2**32)), witnesses=witnesses)
+        parts, seed = min(self.parts, len(pool)), int(rng.integers(2**32))
+        found = two_rounds(function, budget, parts, seed=seed, witnesses=witnesses, map=current().map)
         chosen = complete_pool(found.selection, budget, np.zeros(len(pool)))
         return Selection(index=rows[chosen.index], gain=chosen.gain)

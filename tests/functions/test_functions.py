@@ -79,7 +79,7 @@ def test_a_small_gamma_keeps_its_residuals():
 def test_a_factor_larger_than_memory_lives_in_a_file(monkeypatch):
     f = LogDet(sphere(300, 8), kernel="vmf")
     expected = maximize(f, 40)
-    monkeypatch.setattr("smartdpp.functions.primal.FREE_SHARE", 0)
+    monkeypatch.setattr("smartdpp.functions.storage.FREE_SHARE", 0)
     np.testing.assert_array_equal(maximize(f, 40).index, expected.index)
 
 

@@ -35,7 +35,7 @@ class Gains:
         self.n = len(self.S)
         self.best = np.zeros(self.n, dtype=np.longdouble)
         if isinstance(function, LogDet):
-            self.C = self.S + function.rho * np.eye(self.n)
+            self.C = self.S + function.S.rho * np.eye(self.n)
             self.shares = np.zeros((self.n, 0), dtype=np.longdouble)  # how much of each pick an item's residual has been freed of
 
     def all(self) -> np.ndarray:
@@ -54,7 +54,7 @@ class Gains:
         most e moves d² by at most e ‖w‖₁². Cholesky's result is exact for entries so close to K's (Higham 2002, theorem 10.3)."""
         if not isinstance(self.f, LogDet):
             return np.zeros(self.n)
-        return NOISE * self.f.diagonal * (1 + np.abs(self.shares).sum(1)).astype(float) ** 2
+        return NOISE * self.f.S.diagonal * (1 + np.abs(self.shares).sum(1)).astype(float) ** 2
 
     def rounding(self, j: int) -> float:
         """What float64 makes of a gain."""

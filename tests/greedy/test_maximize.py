@@ -149,7 +149,7 @@ def test_costs_groups_and_start_sets(data):
 def test_facility_location_in_float32_and_on_devices(data):
     X = data.draw(pools())
     f = FacilityLocation(X)
-    single = narrow(Coverage(f, double=0), *(data.draw(st.integers(1, 6)) for _ in range(3)))
+    single = narrow(Coverage(f.features, double=0), *(data.draw(st.integers(1, 6)) for _ in range(3)))
     device = narrow(PointCoverage(f.features, f.features), *(data.draw(st.integers(1, 6)) for _ in range(3)))
     device.tile = 3
     for state in (single, device):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from smartdpp.errors import InputError
 from smartdpp.functions import GraphCut, LogDet
-from smartdpp.functions.subset import subset
 from smartdpp.greedy import maximize as in_one_piece
-from smartdpp.greedy.partitions import Share, cut, here, maximize
+from smartdpp.greedy.partitions import Share, maximize, pieces
+from smartdpp.runtime.local import here
 from tests.greedy.test_maximize import features, narrow, pools
 
 
@@ -25,7 +25,7 @@ def linear(draw, X: np.ndarray):
 
 
 def shares(function, ends) -> list[Share]:
-    return [Share(subset(function, slice(a, b)), a) for a, b in zip([0, *ends], [*ends, len(function)], strict=True)]
+    return [Share(function.subset(slice(a, b)), a) for a, b in zip([0, *ends], [*ends, len(function)], strict=True)]
 
 
 def forgetful(parts: list[Share], every: int):
@@ -93,5 +93,5 @@ def test_what_cannot_be_is_refused():
 
 
 def test_a_pool_is_cut_into_pieces_of_nearly_one_size():
-    assert [(s.start, s.stop) for s in cut(10, 3)] == [(0, 3), (3, 6), (6, 10)]
-    assert len(cut(2, 5)) == 2
+    assert [(s.start, s.stop) for s in pieces(10, 3)] == [(0, 3), (3, 6), (6, 10)]
+    assert len(pieces(2, 5)) == 2

@@ -65,7 +65,7 @@ def test_an_interrupt_keeps_the_picks(tmp_path, monkeypatch):
 
 
 def test_another_problems_checkpoint_is_refused(tmp_path):
-    picks = Picks(5, checkpoint=tmp_path / "picks.npz", identity="another")
+    picks = Picks(5, checkpoint=tmp_path / "picks.npz", problem="another")
     picks.append(1, 1.0)
     picks.save()
     with pytest.raises(InputError, match="another selection"):

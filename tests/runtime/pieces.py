@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
-from smartdpp.functions.subset import subset
 from smartdpp.greedy.partitions import Share
 
 
@@ -38,7 +37,7 @@ class Mortal:
 
 
 def share(function: Any, piece: slice) -> Share:
-    return Share(subset(function, piece), piece.start)
+    return Share(function.subset(piece), piece.start)
 
 
 def pid(_: Share) -> int:

@@ -81,7 +81,7 @@ def test_selection_over_shares_has_the_same_picks_also_after_a_worker_died(nodes
     X = features(0, 4000, 16, "clustered")
     for function in (GraphCut(X), LogDet(X)):
         whole = maximize(function, 300)
-        makes = [partial(share, function, piece) for piece in partitions.cut(len(X), 3)]
+        makes = [partial(share, function, piece) for piece in partitions.pieces(len(X), 3)]
         with nodes.shares(makes) as ask:
             pids, asked = ask(pid), [0]
 
@@ -127,7 +127,7 @@ def test_a_refusal_arrives_as_the_sentence_it_is_and_too_few_processors_too(node
 
 def test_a_run_waits_until_there_is_room_for_all_its_shares(nodes: Ray, caplog: pytest.LogCaptureFixture, impatient: None) -> None:
     function = GraphCut(features(0, 300, 8, "clustered"))
-    makes = [partial(share, function, piece) for piece in partitions.cut(300, 3)]
+    makes = [partial(share, function, piece) for piece in partitions.pieces(300, 3)]
     with caplog.at_level(logging.INFO), ThreadPoolExecutor() as pool:
         with nodes.shares(makes[:1]) as ask:
             ask(pid)

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import chisquare
 
 from smartdpp.errors import InputError
-from smartdpp.strategies.dpp_sample import DppSample, similarity
+from smartdpp.functions.kernels import Kernel
+from smartdpp.strategies.dpp_sample import DppSample
 from smartdpp.strategies.gamma import gamma_for
 from smartdpp.strategies.kdpp import choose_eigenvalues, log_elementary, sample, sample_dual, steps_enough, walk
 from smartdpp.types import Pool
@@ -35,7 +36,7 @@ def p_value(draws, L):
 
 
 def vmf(X, gamma=2.0):
-    return similarity(X, X, "vmf", gamma)
+    return Kernel("vmf", gamma).similarity(X, X)
 
 
 def test_exact_draws_have_the_enumerated_probabilities(X):
@@ -134,7 +135,7 @@ def test_chain_and_eigenvectors_agree_on_a_larger_pool(kernel):
 def test_gains_sum_to_the_log_determinant_of_the_draw():
     X = np.random.default_rng(0).normal(size=(30, 5))
     selection = DppSample(kernel="rbf").select(pool_of(X), 8, np.random.default_rng(0))
-    S = similarity(X, X, "rbf", 1.0)
+    S = Kernel("rbf").similarity(X, X)
     assert selection.gain.sum() == pytest.approx(np.linalg.slogdet(S[np.ix_(selection.index, selection.index)])[1])
 
 
@@ -144,7 +145,7 @@ def test_gamma_gives_the_effective_items_asked_for(kernel):
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     for items in (1.5, 10, 50):
         gamma = gamma_for(X, items, kernel, np.random.default_rng(0))
-        values = np.linalg.eigvalsh(similarity(unit if kernel == "vmf" else X, unit if kernel == "vmf" else X, kernel, gamma))
+        values = np.linalg.eigvalsh(Kernel(kernel, gamma).similarity(*[unit if kernel == "vmf" else X] * 2))
         assert values.sum() ** 2 / np.square(values).sum() == pytest.approx(items, rel=1e-6)
 
 

@@ -19,13 +19,13 @@ from smartdpp.functions import FacilityLocation, GraphCut, LogDet
 from smartdpp.functions.lazy import LazyRows
 from smartdpp.greedy import partitions
 from smartdpp.runtime import using
-from smartdpp.runtime.local import Local
+from smartdpp.runtime.local import Local, here
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.strategies.smart import Smart
 from smartdpp.strategies.spread import choose
 from smartdpp.strategies.submodular import Submodular
 from smartdpp.strategies.two_rounds import TwoRounds
-from smartdpp.types import Pool
+from smartdpp.types import Ask, Pool
 from tests.greedy.test_maximize import features
 
 
@@ -40,8 +40,8 @@ class Elsewhere(Local):
         return min(3, n)
 
     @contextmanager
-    def shares(self, makes: Sequence[Callable[[], partitions.Share]]) -> Iterator[partitions.Ask]:
-        yield partitions.here([pickle.loads(pickle.dumps(make))() for make in makes])
+    def shares(self, makes: Sequence[Callable[[], partitions.Share]]) -> Iterator[Ask[partitions.Share]]:
+        yield here([pickle.loads(pickle.dumps(make))() for make in makes])
 
 
 def stored(X: np.ndarray, folder: Path) -> np.ndarray:

@@ -1,0 +1,111 @@
+"""What greedy asks of a function, of what is kept while it is maximised, and of a window of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from smartdpp.functions.features import Features
+
+
+class Function(Protocol):
+    def __len__(self) -> int: ...
+    def state(self, budget: int) -> State:
+        """What a greedy run of at most ``budget`` picks keeps."""
+        ...
+
+    def identity(self) -> list[Any]:
+        """Parameters and arrays that tell this function from another one."""
+        ...
+
+
+class Divisible(Function, Protocol):
+    """A function of which shares, some rows of a pool each, are maximised together: see smartdpp.greedy.partitions."""
+
+    @property
+    def features(self) -> Features: ...
+    def subset(self, index: np.ndarray | slice) -> Self:
+        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone, numbered anew."""
+        ...
+
+    def union(self, others: Sequence[Self]) -> Self:
+        """Its rows, then those of the others in this order. All have the same parameters."""
+        ...
+
+    def state(self, budget: int) -> DivisibleState: ...
+
+
+class Window(Protocol):
+    """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
+
+    index: np.ndarray
+
+    @property
+    def gain(self) -> np.ndarray: ...
+    @property
+    def rise(self) -> float:
+        """By how much any gain outside may have risen since the window opened."""
+        ...
+
+    def resolve(self, at: np.ndarray) -> tuple[np.ndarray, float]:
+        """As the state's, for positions ``at`` in the window and after its own picks."""
+        ...
+
+    def add(self, at: int) -> None: ...
+    def close(self) -> None:
+        """Tells the state of the picks, if ``add`` has not."""
+        ...
+
+
+class State(Protocol):
+    """What a function keeps of the items chosen so far."""
+
+    rises: bool  # whether a gain can rise when items are added
+    chunk: int  # items evaluated at a time when bounds are in the way
+    active: int  # how many leaders are tracked between looks at the whole pool
+    width: int  # the window's size
+
+    def tolerance(self, j: int, gain: float) -> float:
+        """Gains this close to item j's are told apart by ``resolve``, or are a tie."""
+        ...
+
+    def gains(self, index: np.ndarray | None = None) -> np.ndarray:
+        """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
+        ...
+
+    def doubt(self, index: np.ndarray) -> np.ndarray | float:
+        """By how much at most the gains just given for ``index`` may exceed the truth; 0 where they are the truth, up to ``tolerance``."""
+        ...
+
+    def sharpen(self) -> bool:
+        """Leaves no doubt from now on; False where there was none."""
+        ...
+
+    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
+        """float64[k] gains as exact as can be, and below which difference two of them are a tie."""
+        ...
+
+    def add(self, index: np.ndarray) -> None: ...
+    def mark(self) -> Any: ...
+    def rise(self, mark: Any) -> float:
+        """By how much any gain may have risen since ``mark()``."""
+        ...
+
+    def window(self, index: np.ndarray) -> Window: ...
+
+
+class DivisibleState(State, Protocol):
+    """A state of which few numbers say all about the rows chosen, wherever they lie."""
+
+    common: Any  # what the shares of a pool have in common; it suffices to go on from
+
+    def since(self, count: int) -> Any:
+        """``common`` for those who know it as it was after ``count`` picks."""
+        ...
+
+    def pooled(self, commons: Sequence[Any]) -> Any:
+        """Of the ``common`` of shares that nothing is chosen from: that of the pool."""
+        ...
