@@ -17,11 +17,14 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import Diverged, NotFinite
+from smartdpp.finetune.lora import fuse
 from smartdpp.finetune.steps import loader, order
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import IGNORED
@@ -62,6 +65,8 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
         processing_class=tokenizer,
         peft_config=None if start else _adapter(recipe),
     )
+    if recipe.method == "lora":
+        fuse(trainer.model)
     if recipe.parallel == "fsdp":
         _in_float32(trainer)
     trainer.remove_callback(ProgressCallback)
@@ -145,8 +150,36 @@ def _trainer(recipe: Hyperparameters) -> Any:
     class Exact(SFTTrainer):
         """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats some to even them out.
 
-        And every step moves: transformers' own schedules begin their warm-up at a learning rate of 0.
+        And every step moves: transformers' own schedules begin their warm-up at a learning rate of 0. Logits are
+        made where a label needs them: TRL, where it has no Triton, makes those of the prompts too.
         """
+
+        where: Any = None  # bool[b, t - 1] of the batch at work: positions whose next token has a label
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            model = self.accelerator.unwrap_model(self.model)
+            inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+            inner.base_model.register_forward_hook(self._labelled_only)
+
+        def _labelled_only(self, module: Any, inputs: Any, output: Any) -> Any:
+            if self.where is not None:
+                output.last_hidden_state = output.last_hidden_state[:, :-1][self.where][None]
+            return output
+
+        @contextmanager
+        def labelled(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            """Inputs for which the fused head gives what it gives for the n labelled positions alone, [1, n]."""
+            labels = inputs["labels"][:, 1:]
+            self.where = labels != IGNORED
+            try:
+                yield inputs | {"shift_labels": labels[self.where][None]}
+            finally:
+                self.where = None
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            with self.labelled(inputs) as labelled:
+                return super().compute_loss(model, labelled, *args, **kwargs)
 
         def get_train_dataloader(self) -> Any:
             dataset, collate, seed = self.train_dataset, self.data_collator, self.args.data_seed
@@ -172,9 +205,10 @@ def _trainer(recipe: Hyperparameters) -> Any:
             return self.accelerator.gather(torch.as_tensor(examples, device=device)).sum()
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-            inputs["use_cache"] = False
-            outputs = model(**inputs, fused_lm_head=True)  # log_probs [b, t], zero where there is no label
-            means = -outputs.log_probs.sum(dim=1) / outputs.label_mask.sum(dim=1).clamp(min=1)
+            with self.labelled(inputs) as labelled:
+                outputs = model(**labelled, use_cache=False, fused_lm_head=True)  # log_probs [1, n]
+                counts, rows = self.where.sum(dim=1).clamp(min=1), self.where.nonzero()[:, 0]
+            means = outputs.log_probs.new_zeros(len(counts)).index_add(0, rows, -outputs.log_probs[0]) / counts
             loss = means.sum() / num_items_in_batch * self.accelerator.num_processes  # gradients are averaged over processes
             return (loss, outputs) if return_outputs else loss
 
