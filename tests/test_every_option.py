@@ -34,6 +34,11 @@ NEEDS = {
     "embedding=tfidf": ["embedding.dim=8"],
     "embedding=gradient": ["embedding.dim=64"],
     "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
+    "evaluation=combined": [
+        "evaluation.of.heldout.tasks=[parity]",
+        *(f"evaluation.of.heldout.{one}" for one in ("limit=2", "max_new_tokens=2")),
+        *(f"evaluation.of.indomain.{one}" for one in ("per_task=1", "max_new_tokens=2")),
+    ],
     "evaluation=indomain": ["evaluation.per_task=1", "evaluation.spare=1", "evaluation.max_new_tokens=2"],
     "evaluation=indomain_file": ["evaluation.path={of_pool}", "evaluation.limit=2", "evaluation.generate=false"],
     "evaluation=jsonl": ["evaluation.path={heldout}", "evaluation.limit=2", "evaluation.num_fewshot=1", "evaluation.generate=false"],

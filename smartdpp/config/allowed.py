@@ -83,6 +83,12 @@ def inside(owner: Any, name: str) -> tuple[list[str], list[type]]:
     return groups, [known[word] for word in sorted(words) if word in known and _is_component(known[word], "smartdpp")]
 
 
+def by_name(owner: Any, name: str) -> bool:
+    """Whether a parameter is a mapping of names to components."""
+    annotation = inspect.signature(owner).parameters[name].annotation
+    return str(annotation).startswith("dict[") and bool(inside(owner, name)[0])
+
+
 def nested(owner: Any, name: str, target: str) -> type:
     """The component that may stand as this parameter of ``owner``. InputError for anything else, of which nothing is imported."""
     groups, classes = inside(owner, name)

@@ -136,6 +136,9 @@ def _parameter_problems(where: str, component: Any, given: Any, *, partial: bool
             yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
         elif isinstance(value, dict) and "_target_" in value:
             yield from _signature_problems(f"{where}.{key}", value, functools.partial(allowed.nested, component, key))
+        elif allowed.by_name(component, key) and isinstance(value, dict):
+            kind = functools.partial(allowed.nested, component, key)
+            yield from (problem for name, node in value.items() for problem in _signature_problems(f"{where}.{key}.{name}", node, kind))
         elif named := next(_targets(value), None):
             yield f"{where}.{key}: {named} is no value; components stand where a parameter is one, and nothing else is run"
         else:

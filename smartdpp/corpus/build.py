@@ -123,6 +123,7 @@ def build(
         "examples": {"pool": losses.examples(set(seen) - heldout_tasks), "heldout": losses.examples(heldout_tasks)},
         "lost_tasks": lost,
         **({"tasks_too_small": [task for task, some in aside.items() if not some]} if ids else {}),
+        **({"tasks_emptied": [task for task, some in aside.items() if some and not pool[task]]} if ids else {}),
         "total_read": seen.total(),
         "reading": notes.record(),
         "reading_evaluation": of_evaluation.record(),
@@ -137,7 +138,7 @@ def build(
         "total_read": seen.total(),
         "dropped": {"pool": dropped["pool"], "heldout": dropped["heldout"]},
         "lost_tasks": lost,
-        **{name: dropped[name] for name in ("tasks_too_small",) if name in dropped},
+        **{name: dropped[name] for name in ("tasks_too_small", "tasks_emptied") if name in dropped},
         "reading": notes.facts(),
         "reading_evaluation": of_evaluation.facts(),
         "overlap": overlap,
@@ -382,10 +383,13 @@ def describe(facts: dict[str, Any]) -> str:
     some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
     lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
     heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
-    if small := facts.get("tasks_too_small"):
-        names = ", ".join(map(one_line, small[:3])) + (", ..." if len(small) > 3 else "")
-        have = "task has" if len(small) == 1 else "tasks have"
-        heldout += f"; {len(small)} {have} too few different prompts to be evaluated ({names}: see dropped.json)"
+    for name, what in (
+        ("tasks_too_small", "with too few different prompts to be evaluated"),
+        ("tasks_emptied", "left the pool as a whole, all their rows near copies of held-out ones"),
+    ):
+        if few := facts.get(name):
+            names = ", ".join(map(one_line, few[:3])) + (", ..." if len(few) > 3 else "")
+            heldout += f"; {len(few)} {'task' if len(few) == 1 else 'tasks'} {what} ({names}: see dropped.json)"
     overlap = facts["overlap"]["pool_rows"]
     turns = f"; {facts['conversations']} of all eligible rows are conversations" if facts.get("conversations") else ""
     reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""

@@ -72,20 +72,20 @@ class Heldout:
         return {}
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
-        return {task: unscored(rows, self.limit, self.seed) for task, rows in _by_task(heldout.to_pylist()).items()}
+        return {task: unscored(rows, self.limit, self.seed) for task, rows in self._own(heldout).items()}
 
     def documents(self) -> Iterator[Row]:
         return iter(())
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         how = {"limit": self.limit, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
-        return [] if heldout is None else row_problems(_by_task(heldout.to_pylist()), model, **how)  # type: ignore[arg-type]
+        return [] if heldout is None else row_problems(self._own(heldout), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         evaluate_rows(
             model,
             adapter,
-            _by_task(heldout.to_pylist()),
+            self._own(heldout),
             out,
             limit=self.limit,
             batch_size=self.batch_size,
@@ -95,9 +95,10 @@ class Heldout:
             seed=self.seed,
         )
 
-
-def _by_task(rows: list[Row]) -> dict[str, list[Row]]:
-    tasks: dict[str, list[Row]] = {}
-    for row in rows:
-        tasks.setdefault(row["task"], []).append(row)
-    return tasks
+    def _own(self, heldout: pa.Table) -> dict[str, list[Row]]:
+        """By task. Other rows are another evaluation's, beside which this one stands (see smartdpp.evaluation.combined)."""
+        tasks: dict[str, list[Row]] = {}
+        for row in heldout.to_pylist():
+            if not row.get("aside") and (self.tasks is None or row["task"] in self.tasks):
+                tasks.setdefault(row["task"], []).append(row)
+        return tasks

@@ -109,14 +109,16 @@ def evaluated(scores: dict[str, Any]) -> dict[str, Any]:
         for reason, n in reasons.items():
             passed_over[reason] = passed_over.get(reason, 0) + n
     missing = {"passed_over": passed_over, "truncated": sum(scores["truncated"].values()), "lost_tasks": scores["lost_tasks"]}
-    return scores["mean"] | missing
+    others = {name: evaluated(of_another) for name, of_another in scores.get("others", {}).items()}
+    return scores["mean"] | missing | ({"others": others} if others else {})
 
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
     numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float)) and name != "truncated"}
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if not name.endswith("_se"))
-    return "; ".join([told, *not_evaluated(facts)])
+    others = [f"{name}: {describe(of_another)}" for name, of_another in facts.get("others", {}).items()]
+    return "; ".join([told, *not_evaluated(facts), *others])
 
 
 def memory(sizes: Anatomy, batch: int, longest: int, response: int, wide: int) -> float:

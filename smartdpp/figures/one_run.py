@@ -32,7 +32,9 @@ def of_run(run: Path) -> list[Drawing]:
             if tasks["selected"].sum():
                 drawn.append(_task_shares(tasks))
         if base and tuned and base.is_file() and tuned.is_file():
-            drawn.append(_dumbbell(read_json(base), read_json(tuned)))
+            before, after = read_json(base), read_json(tuned)
+            drawn.append(_dumbbell(before, after))
+            drawn += [_dumbbell(before["others"][name], its, name) for name, its in after.get("others", {}).items()]
         if "diversity" in at and (written := file(at["diversity"] / "diversity.json")).is_file():
             measured = read_json(written)
             if measured.get("curve"):
@@ -64,8 +66,8 @@ def _task_shares(tasks: pd.DataFrame) -> Drawing:
     return Drawing("task_shares", f"{title}. Bars of each task's share; the largest: {largest}.", figure, hover.texts)
 
 
-def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
-    """Two scores.json: what finetuning did to every held-out task."""
+def _dumbbell(base: dict[str, Any], tuned: dict[str, Any], evaluation: str = "") -> Drawing:
+    """Two scores.json: what finetuning did to every held-out task; of the main evaluation, or of one beside it."""
     metric = main_metric(tuned["mean"])
     tasks = [task for task in tuned["tasks"] if metric in tuned["tasks"][task] and metric in base["tasks"][task]]
     tasks.sort(key=lambda task: base["tasks"][task][metric], reverse=True)
@@ -85,11 +87,12 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any]) -> Drawing:
     ax.invert_yaxis()
     ax.set_xlim(0, 1.05 * max(before.max(), after.max(), 1e-9))
     ax.set_xlabel(f"{METRICS[metric]}, {'lower' if METRICS[metric].lower else 'higher'} is better")
-    title = f"{len(tasks)} tasks, n = {sum(tuned['tasks'][task]['n'] for task in tasks)} held-out documents"
+    n = sum(tuned["tasks"][task]["n"] for task in tasks)
+    title = f"{evaluation}{': ' if evaluation else ''}{len(tasks)} tasks, n = {n} held-out documents"
     ax.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
     alt = f"{title}: {METRICS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, {after[-1]:.3f} after."
-    return Drawing("heldout", alt, figure, hover.texts)
+    return Drawing(f"heldout_{evaluation}" if evaluation else "heldout", alt, figure, hover.texts)
 
 
 def _diversity_curve(measured: dict[str, Any]) -> Drawing:

@@ -96,7 +96,7 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
     if pairs.empty:
         return f"No finished run shares its seed with one of {baseline} yet."
     by = columns(results)
-    documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)))
+    documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     lines = [
         {"baseline": against, "by": values, "group": group, "same": _same(group, results.context), "itself": _itself(group)}
         | {"panel": tuple(plain(group[name].iloc[0]) for name in ("budget", *shared))}
@@ -137,13 +137,13 @@ def _spreads(lines: list[dict[str, Any]], metric: str) -> dict[Any, Spread | Non
 class _Documents:
     """Each run's documents under a metric, read once: what each adds to the run's macro-average. Empty where the samples are gone."""
 
-    def __init__(self, folders: dict[str, Path]) -> None:
-        self.folders = folders
+    def __init__(self, folders: dict[str, Path], evaluation: str) -> None:
+        self.folders, self.evaluation = folders, evaluation
         self.kept: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
 
     def of(self, run: str, metric: str) -> dict[tuple[str, str], float]:
         if (run, metric) not in self.kept:
-            samples = file(artifacts(self.folders[run]).get("scores", self.folders[run]) / "samples.jsonl")
+            samples = file(artifacts(self.folders[run]).get("scores", self.folders[run]) / self.evaluation / "samples.jsonl")
             self.kept[run, metric] = read_influence(samples, metric) if samples.is_file() else {}
         return self.kept[run, metric]
 

@@ -96,7 +96,7 @@ def _of_run(results: Results, run: Path) -> list[Section]:
     pictures = tuple(Picture(drawing) for drawing in of_run(run))
     figures = [Section("Figures", pictures, brief=False)] if pictures else []
     return [
-        board, *by_task.change(results), *by_task.section(results), *figures,
+        board, *by_task.change(results), *by_task.section(results), *_beside(results), *figures,
         *chosen.section(results), *cost.section(results), *setup.section(results),
     ]  # fmt: skip
 
@@ -114,9 +114,21 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
     mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
     compared = against.section(trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique()))
     return [
-        board, *compared, *by_task.section(trained), *predicted, *mixtures,
+        board, *compared, *by_task.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
         *chosen.section(trained), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
+
+
+def _beside(results: Results, wanted: Wanted | None = None) -> list[Section]:
+    """The tables of each evaluation beside the main one, with its name; figures are of the main one."""
+    found = []
+    for other in results.others():
+        several = looks(other.table.loc[other.table["n"] > 0, "label"].unique())
+        compared = against.section(other, wanted.baselines, several) if wanted else by_task.change(other)
+        for section in (leaderboard.section(other), *compared, *by_task.section(other)):
+            blocks = tuple(block for block in section.blocks if not isinstance(block, Picture))
+            found.append(Section(f"{section.title} ({other.evaluation})", blocks, section.brief))
+    return found
 
 
 def _facts(results: Results) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,22 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
 
 
 def _scored(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every metric of the run, on the whole and by task, with its interval; and which of them is its score."""
+    """Every metric of the run, on the whole and by task, with its interval; and which of them is its score. Of each evaluation beside the
+    main one the same, with its name in front (``indomain/loss``), and ``evaluations`` names them."""
+    facts = run.scores.meta()["facts"]
+    row, score = _scored_by(run.base.here(), run.scores.here(), facts)
+    for name, of_another in facts.get("others", {}).items():
+        its, its_score = _scored_by(run.base.here() / name, run.scores.here() / name, of_another)
+        row |= {f"{name}/{column}": value for column, value in (its | its_score).items()}
+    return row | ({"evaluations": ",".join(facts["others"])} if "others" in facts else {}), score
+
+
+def _scored_by(before: Path, after: Path, evaluated: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of one evaluation, from its files on the base and the finetuned model."""
     from smartdpp.evaluation.compare import mean_interval, paired
     from smartdpp.evaluation.scores import read_samples
 
-    at = {"base": run.base.here(), "tuned": run.scores.here()}
+    at = {"base": before, "tuned": after}
     base, tuned = (read_json(folder / "scores.json") for folder in at.values())
     row: dict[str, Any] = {}
     samples = {which: read_samples(folder / "samples.jsonl") for which, folder in at.items()}
@@ -65,7 +77,6 @@ def _scored(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
     for task, scores in tuned["tasks"].items():
         row |= {f"{metric}/{task}": scores[metric] for metric in metrics if metric in scores}
-    evaluated = run.scores.meta()["facts"]
     row |= {"documents": tuned["mean"]["n"], "documents_passed_over": sum(evaluated["passed_over"].values())}
     row |= {"documents_truncated": evaluated["truncated"], "tasks_without_documents": len(evaluated["lost_tasks"])}
     return row, {"score": tuned["mean"][main], "score_metric": main}

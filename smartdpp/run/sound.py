@@ -66,8 +66,11 @@ def _row(row: dict[str, Any]) -> str | None:
                 return f"{name} is {_shown(row.get(name))}, not {right}"
     if row.get("budget") is not None and not number(row["budget"]):
         return f"budget is {_shown(row['budget'])}, not a number"
+    others = str(row.get("evaluations")).split(",")  # whose columns begin with their names
     for name, value in row.items():
         of_measure = name.startswith("diversity_") and isinstance(value, bool)  # a column of numbers takes it
+        if f"{name}/".partition("/")[0] in others:
+            name = name.partition("/")[2]
         if name.startswith(NUMBERS) and not name.endswith("_metric") and value is not None and not number(value) and not of_measure:
             return f"{name} is {_shown(value)}, not a number"
     return None if "score" in row else "score is missing"

@@ -293,7 +293,7 @@ def _scores(run: Run) -> Stage:
 def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
     sizes = known(run.parts.model)
     rows, longest, response = heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)  # other documents: as long as the pool's
-    return evaluation.memory(sizes, min(rows, run.cfg.evaluation.get("batch_size", 32)), longest, response, wide) if sizes else None
+    return evaluation.memory(sizes, min(rows, getattr(run.parts.evaluation, "batch_size", 32)), longest, response, wide) if sizes else None
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
@@ -306,7 +306,8 @@ def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
             f"training diverged: {error} after it, with recipe.learning_rate={run.cfg.recipe.get('learning_rate')}: try a lower one"
         ) from None
     if run.query and run.query.finished:
-        query.refuse_scored(run.query.here(), (sample["id"] for sample in read_samples(out / "samples.jsonl")))
+        samples = (sample for path in out.rglob("samples.jsonl") for sample in read_samples(path))
+        query.refuse_scored(run.query.here(), (sample["id"] for sample in samples))
     return evaluation.evaluated(read_json(out / "scores.json"))
 
 

@@ -29,8 +29,14 @@ def show(run: Path) -> None:
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
     if "base scores" in artifacts:
         console.print(_scores(row, artifacts))
-        for said in not_evaluated(read_json(file(artifacts["base scores"] / META))["facts"]):
+        facts = read_json(file(artifacts["base scores"] / META))["facts"]
+        for said in not_evaluated(facts):
             console.print(f"held-out documents: {said}")
+        for name, of_another in facts.get("others", {}).items():
+            its = {column.removeprefix(f"{name}/"): value for column, value in row.items() if column.startswith(f"{name}/")}
+            console.print(_scores(its, artifacts, name))
+            for said in not_evaluated(of_another):
+                console.print(f"{name}, held-out documents: {said}")
     else:
         console.print("nothing was evaluated (evaluation=none): there are no scores")
     if row["n"]:
@@ -43,15 +49,17 @@ def show(run: Path) -> None:
     console.print(_paths(run, read_json(run / "artifacts.json")), soft_wrap=True)
 
 
-def _scores(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
+def _scores(row: dict[str, Any], artifacts: dict[str, Path], other: str | None = None) -> Any:
+    """Of the main evaluation, or of one beside it."""
     from rich.table import Table
 
     base = read_json(file(artifacts["base scores"] / "scores.json"))
     tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
+    base, tuned = (base["others"][other], tuned["others"][other]) if other else (base, tuned)
     metrics = [m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])] or [row["score_metric"]]
     in_pool = set(read_tasks(file(artifacts["mixture"] / "tasks.csv"))["task"]) & set(tuned["tasks"])
     what = "held-out documents of the pool's tasks" if in_pool else "held-out tasks, never trained on"
-    table = Table(title=f"{what}: base → tuned", title_justify="left")
+    table = Table(title=f"{f'{other}: ' if other else ''}{what}: base → tuned", title_justify="left")
     table.add_column("task")
     table.add_column("n", justify="right")
     for metric in metrics:

@@ -43,6 +43,7 @@ class Results:
     documents: int | None  # held-out documents, where all runs share them
     folders: list[Path]  # one per line of the table
     configs: list[dict[str, Any]]  # flat: ``strategy.tasks.lam`` to 0.4; empty where the file is gone
+    evaluation: str = ""  # whose scores these are, where it is not a run's main one: see ``others``
 
     @property
     def context(self) -> list[str]:
@@ -61,6 +62,27 @@ class Results:
         shares = shares.assign(label=shares["run"].map(table.set_index("run")["label"]))
         folders, configs = [self.folders[i] for i in at], [self.configs[i] for i in at]
         return replace(self, table=table.reset_index(drop=True), settings=names, shares=shares, folders=folders, configs=configs)
+
+    def others(self) -> list[Results]:
+        """For each evaluation that runs have beside their main one, what it alone tells: its columns under the usual names."""
+        if "evaluations" not in self.table:
+            return []
+        listed = self.table["evaluations"].fillna("").map(lambda names: names.split(","))
+        return [self._other(name, listed.map(lambda names: name in names)) for name in dict.fromkeys(listed.explode()) if name]  # noqa: B023
+
+    def _other(self, name: str, has: pd.Series) -> Results:
+        at = self.table.index[has]
+        main = {*METRICS, *self.table["score_metric"].dropna()} if "score_metric" in self.table else set(METRICS)
+        scores = tuple(f"{metric}{after}" for metric in main for after in ("_base", "_low", "_high", "_change", "/"))
+        kept = [column for column in self.table if column not in main and not column.startswith(scores)]
+        its = {column: column.removeprefix(f"{name}/") for column in self.table if column.startswith(f"{name}/")}
+        kept = [column for column in kept if column not in its and column not in its.values()]
+        table = self.table.loc[at, [*kept, *its]].rename(columns=its).dropna(axis="columns", how="all").reset_index(drop=True)
+        shares = self.shares[self.shares["run"].isin(table["run"])]
+        folders = [self.folders[i] for i in at]
+        base = _base_tasks(folders, main_metric(table), name)
+        settings = [setting for setting in self.settings if setting in table]
+        return Results(table, settings, shares, *base, folders, [self.configs[i] for i in at], name)
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
@@ -174,10 +196,11 @@ def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
     return read_tasks(file).assign(run=row["run"], label=row["label"], budget=row["budget"])[SHARES]
 
 
-def _base_tasks(runs: list[Path], metric: str) -> tuple[dict[str, float], int | None]:
-    """The base model's scores, if all runs were compared with the same."""
+def _base_tasks(runs: list[Path], metric: str, evaluation: str = "") -> tuple[dict[str, float], int | None]:
+    """The base model's scores, if all runs were compared with the same; by the main evaluation, or one beside it."""
     files = {artifacts(run).get("base scores", run) / "scores.json" for run in runs}
     if len(files) > 1 or not (file := remote.file(next(iter(files)))).is_file():
         return {}, None
-    tasks = read_json(file)["tasks"]
+    found = read_json(file)
+    tasks = (found["others"][evaluation] if evaluation else found)["tasks"]
     return {task: scores[metric] for task, scores in tasks.items() if metric in scores}, sum(scores["n"] for scores in tasks.values())

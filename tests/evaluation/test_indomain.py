@@ -125,8 +125,24 @@ def test_small_tasks_are_said_and_stay_in_the_pool(small_run: Callable[..., Run]
     execute(run)
     assert run.corpus.meta()["facts"]["tasks_too_small"] == ["few"]
     said = describe(run.corpus.meta()["facts"])
-    assert "1 task has too few different prompts to be evaluated (few: see dropped.json)" in said
+    assert "1 task with too few different prompts to be evaluated (few: see dropped.json)" in said
     assert {one["task"] for one in read(run.corpus.path / "data.parquet").to_pylist()} == {"few", "many"}
+
+
+def test_a_task_whose_rows_are_all_near_copies_of_another_ones_leaves_the_pool_and_is_said(
+    small_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    stories = [" ".join(random.Random(i).choices("abcdefghijklmnopqrstuvwxyz", k=12)) for i in range(12)]
+    rows_of = [{"task": f"way{way}", "prompt": f"{story} {way}", "response": "r"} for way in range(10) for story in stories]
+    rows_of += [{"task": "other", "prompt": f"other {i}", "response": "r"} for i in range(30)]
+    path = tmp_path / "told.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows_of))
+    run = small_run(*OURS, f"corpus.path={path}", "evaluation.per_task=6", "until=corpus")
+    execute(run)
+    pool = read(run.corpus.path / "data.parquet").to_pylist()
+    assert {one["task"] for one in pool} == {"other"}, "every story is held out in some wording"
+    assert run.corpus.meta()["facts"]["tasks_emptied"] == [f"way{way}" for way in range(10)]
+    assert "10 tasks left the pool as a whole" in describe(run.corpus.meta()["facts"])
 
 
 def test_a_query_takes_the_spare_rows(small_run: Callable[..., Run]) -> None:
