@@ -18,7 +18,15 @@ from smartdpp.store.disk import digest
 from smartdpp.strategies.targeted import Targeted
 from smartdpp.types import Strategy
 
-READING = {"on_bad_row": "refuse", "max_line_mib": 4}  # of a corpus: no part of the identity at these defaults
+READING = {  # of a corpus: no part of the identity at these defaults
+    "on_bad_row": "refuse",
+    "max_line_mib": 4,
+    "max_bad_share": 0.01,
+    "media": "refuse",
+    "task": None,
+    "clusters": None,
+    "cluster_seed": 0,
+}
 
 
 def container(cfg: DictConfig) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     for group in ("embedding", "probe", "quality", "task_vector"):
         plain[group].pop("processes", None)  # they share the same work
     for name, usual in READING.items():
-        if plain["corpus"].get(name) == usual:
+        if name in plain["corpus"] and plain["corpus"][name] == usual:
             del plain["corpus"][name]  # what every corpus was read with before there was a choice
     if plain["pool"].get("turns") == "all":
         del plain["pool"]["turns"]  # single turns know no other

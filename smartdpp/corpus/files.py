@@ -25,8 +25,9 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from smartdpp.corpus import shapes
 from smartdpp.corpus.notes import OTHERWISE, UNREAD, note, note_passed_over, noted
-from smartdpp.corpus.rows import CONVERSATIONS, PROMPTS, RESPONSES, BadRow, too_long
+from smartdpp.corpus.rows import PROMPTS, RESPONSES, BadRow, too_long
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ CHUNK = 1 << 16  # bytes of a JSON array read at a time
 BATCH, AT_ONCE = 256, 1 << 25  # rows of a table decoded at a time, and bytes of them
 WHOLE = 64  # a JSON object is read whole, up to so many times the longest row
 WRAPPED = ("data", "rows", "examples", "instances", "train")  # the one field of an object that holds its rows
-OF_A_ROW = {"prompt", "response", "messages", "input", *CONVERSATIONS, *PROMPTS, *RESPONSES}  # an object with one of these is a row
+OF_A_ROW = {"prompt", "response", "input", "chosen", "replies", *shapes.CHATS, *PROMPTS, *RESPONSES}  # an object with one of these is a row
 LOOKED, NAMED = 5, 8  # rows of a folder's file looked at to tell whether it holds any, and their fields said
 FIELDS = 256  # an object of more is a vocabulary or an index, and no row
 NO_OBJECT = "not an object"
@@ -240,6 +241,25 @@ def _glance(path: Path, version: tuple[int, ...], longest: int) -> tuple[str, li
     return kind, found
 
 
+def was_pasted(path: Path, columns: Mapping[str, str | list[str]], longest: int) -> bool:
+    """`smartdpp.corpus.shapes.was_pasted` of a file's first record: another way of reading is another corpus."""
+    about = path.stat()
+    texts = tuple((field, theirs) for field, theirs in columns.items() if isinstance(theirs, str))
+    return _was_pasted(path, (about.st_ino, about.st_size, about.st_mtime_ns), longest, texts)
+
+
+@lru_cache(maxsize=4096)
+def _was_pasted(path: Path, version: tuple[int, ...], longest: int, columns: tuple[tuple[str, str], ...]) -> bool:
+    """Remembered while the file stays the same (``version``). A damaged one is told when it is read."""
+    try:
+        with noted():  # looking is not reading
+            found = (record for _, record in opened(path, longest)[1])
+            first = next((record for record in found if not isinstance(record, BadRow)), None)
+    except InputError:
+        return False
+    return first is not None and shapes.was_pasted(first, dict(columns))
+
+
 def _fields(record: Record | BadRow) -> Collection[str] | None:
     if isinstance(record, BadRow):
         return NO_OBJECT if record.reason == NO_OBJECT else None
@@ -294,6 +314,18 @@ def _about(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); it says which files save_to_disk has written.") from None
     return found if isinstance(found, dict) else {}
+
+
+def unnamed(paths: list[Path]) -> dict[Path, str]:
+    """What to call the task of each file's rows where they have none: the file's name, with its folder's where two have the same one.
+
+    The files of one split (``train-00000-of-00002``) have one name.
+    """
+    parts = {path: re.sub(r"[-_.]?\d+-of-\d+$", "", stem(path)) or path.parent.name for path in paths}
+    folders: dict[str, set[Path]] = {}
+    for path, name in parts.items():
+        folders.setdefault(name, set()).add(path.parent)
+    return {path: f"{path.parent.name}/{name}" if len(folders[name]) > 1 else name for path, name in parts.items()}
 
 
 def is_csv(path: Path, *kinds: str) -> bool:
@@ -725,14 +757,25 @@ def _rows_at_once(size: int, rows: int) -> int:
 
 
 def _batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Records:
+    import pyarrow as pa
+
     names = class_names(schema)
+    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     number = 0
     for batch in batches:
         size = _rows_at_once(batch.nbytes, batch.num_rows)
         for begin in range(0, batch.num_rows, size):
             for record in batch.slice(begin, size).to_pylist():
                 number += 1
+                record |= {name: _without_gaps(record[name]) for name in nested}
                 yield f"{path}, row {number}", named(record, names)
+
+
+def _without_gaps(value: Any) -> Any:
+    """Without the fields that are null inside of a table's column: there every object has the fields of all."""
+    if isinstance(value, dict):
+        return {name: _without_gaps(inside) for name, inside in value.items() if inside is not None}
+    return [_without_gaps(inside) for inside in value] if isinstance(value, list) else value
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

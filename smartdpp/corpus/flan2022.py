@@ -40,9 +40,10 @@ class Flan2022:
     streaming: bool = True
     on_bad_row: Literal["refuse", "drop"] = "refuse"
     max_line_mib: float = 4
+    max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check_reading(self.on_bad_row, self.max_line_mib)
+        check_reading(self.on_bad_row, self.max_line_mib, self.max_bad_share)
         names = list(self.submixtures)
         if not names or len(set(names)) < len(names) or not set(names) <= set(SUBMIXTURES):
             raise InputError(f"corpus.submixtures is {names}: give one or more of {', '.join(SUBMIXTURES)}, each once.")
@@ -76,6 +77,7 @@ class Flan2022:
                 streaming=self.streaming,
                 on_bad_row=self.on_bad_row,
                 max_line_mib=self.max_line_mib,
+                max_bad_share=self.max_bad_share,
             )
             for name in self.submixtures
         ]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file, noted
-from smartdpp.corpus.rows import IDENTITY, check_names, check_reading, content_hash, rows_of, with_ids
+from smartdpp.corpus.rows import IDENTITY, Tally, check_names, check_reading, content_hash, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.store.content import commit
 from smartdpp.types import Row
@@ -32,7 +32,8 @@ class Hub:
     """``columns`` maps our fields to the dataset's columns, and only those are read (``{prompt: inputs, response: targets}``); null means
     the columns already carry our names, or those of `smartdpp.corpus.rows.recognised`. ``constants`` gives the value of a field that rows
     lack: ``{task: alpaca}`` for a dataset that is one task. ``revision`` should be a commit: a branch can move, and cached artifacts would
-    not notice. ``split`` may be a slice (``train[:10%]``) or a sum. ``on_bad_row`` and ``max_line_mib`` as in `smartdpp.corpus.jsonl`.
+    not notice. ``split`` may be a slice (``train[:10%]``) or a sum. Rows without a task are one task, by
+    the dataset's name. ``on_bad_row``, ``max_bad_share``, ``media`` and ``max_line_mib`` as in `smartdpp.corpus.jsonl`.
     """
 
     path: str
@@ -44,10 +45,12 @@ class Hub:
     streaming: bool = True
     on_bad_row: Literal["refuse", "drop"] = "refuse"
     max_line_mib: float = 4
+    max_bad_share: float = 0.01
+    media: Literal["refuse", "drop"] = "refuse"
 
     def __post_init__(self) -> None:
         check_names(self.columns, self.constants)
-        check_reading(self.on_bad_row, self.max_line_mib)
+        check_reading(self.on_bad_row, self.max_line_mib, self.max_bad_share, self.media)
 
     def check(self) -> list[str]:
         local = self._local()
@@ -67,8 +70,19 @@ class Hub:
     def fingerprint(self) -> str:
         local = self._local()
         if local is None:
-            return f"{self.path}@{self._commit() or 'main'}"
-        return content_hash(local, sorted(_own(local))) if local.is_dir() else content_hash(local.parent, [local])
+            content = f"{self.path}@{self._commit() or 'main'}"
+        else:
+            content = content_hash(local, sorted(_own(local))) if local.is_dir() else content_hash(local.parent, [local])
+        return f"{content} as turns" if self._was_pasted(local) else content
+
+    def _was_pasted(self, local: Path | None) -> bool:
+        """Whether it may hold conversations, which were read as text once; of a dataset on the hub only its columns' names can tell."""
+        if self.columns and "messages" not in self.columns:
+            return False
+        if local is None:
+            return True
+        paths = _own(local) if local.is_dir() else [local]
+        return any(files.was_pasted(path, self.columns or {}, self._longest) for path in paths if files.is_known(path))
 
     def rows(self) -> Iterator[Row]:
         return with_ids(self.read)
@@ -77,16 +91,20 @@ class Hub:
         """Pairs (place, row), ids not yet made; for corpora composed of several datasets."""
         local = self._local()
         splits = self._splits(local) if local else None
-        return rows_of(
+        tally = Tally(self.on_bad_row == "drop", self.max_bad_share, self.media == "drop")
+        source = (local.name if local.is_dir() else local.parent.name or local.name) if local else self.path
+        yield from rows_of(
             self._told() if splits is None else self._sliced(*splits),
             self.columns or IDENTITY,
             self.constants,
-            source=(local.name if local.is_dir() else local.parent.name or local.name) if local else self.path,
+            source=source,
             mapped=None if self.columns else (),
-            drop=self.on_bad_row == "drop",
+            tally=tally,
+            unnamed=files.stem(Path(source)) if local else source,
             longest=self._longest,
             blank_cells=splits is not None and any(files.is_csv(path) for paths in splits[0].values() for path in paths),
         )
+        tally.end(source)
 
     @property
     def _longest(self) -> int:

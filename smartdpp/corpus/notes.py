@@ -13,8 +13,8 @@ from typing import Any
 
 from smartdpp.logs.visible import one_line
 
-PLACES = 5  # kept of each
 LEFT_OUT, UNREAD, OTHERWISE = "rows_left_out", "fields_not_read", "read_otherwise"
+PLACES = {LEFT_OUT: 10, UNREAD: 5, OTHERWISE: 5}  # kept of each
 KINDS = (LEFT_OUT, UNREAD, OTHERWISE)
 
 
@@ -64,7 +64,7 @@ def note(kind: str, what: str, place: str) -> None:
     if (notes := _collecting.get()) is None:
         return
     notes.counts[kind][what] = notes.counts[kind].get(what, 0) + 1
-    if len(places := notes.first.setdefault((kind, what), [])) < PLACES:
+    if len(places := notes.first.setdefault((kind, what), [])) < PLACES[kind]:
         places.append(place)
 
 

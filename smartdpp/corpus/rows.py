@@ -1,6 +1,7 @@
-"""From a stored record to a row: field names, chat messages, stable ids.
+"""From a stored record to a row: field names, conversations, stable ids.
 
-A record is whatever a file or a dataset holds; a row has exactly the fields below. Text is taken byte for byte and never rendered.
+A record is whatever a file or a dataset holds; a row has exactly the fields below, and a conversation's ``messages`` and ``tools`` beside
+them: see `smartdpp.corpus.chat`. Text is taken byte for byte and never rendered.
 A row's id is the one it came with, else a hash of task, prompt and response with a counter for repeats, so that ids neither depend on
 the position in the file nor merge two equal rows.
 """
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from smartdpp.corpus import chat, shapes, trees
 from smartdpp.corpus.notes import LEFT_OUT, OTHERWISE, UNREAD, note
+from smartdpp.corpus.shapes import CONVERSATIONS
 from smartdpp.errors import InputError
 from smartdpp.store.content import file_hashes
 from smartdpp.types import Row
@@ -23,16 +27,14 @@ from smartdpp.types import Row
 FIELDS = ("id", "task", "dataset", "prompt", "response", "source", "license", "template", "choices", "answer")
 REQUIRED = ("task", "prompt", "response")
 SCORE = "score"  # a number that came with the row, read only where a mapping says which field it is: see smartdpp.quality.counts.Column
-IDENTITY = {field: field for field in (*FIELDS, "messages")}
+CHAT = ("messages", "tools", "system")  # of a conversation
+IDENTITY = {field: field for field in (*FIELDS, *CHAT)}
 WAY_OUT = " corpus.on_bad_row=drop leaves such rows out and counts them."
 Columns = Mapping[str, str | list[str]]
 
 # what other datasets call them
-CONVERSATIONS = ("conversations", "conversation")
 PROMPTS = ("instruction", "question", "inputs")
 RESPONSES = ("output", "completion", "answer", "targets", "target")
-ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
-TURN = ("role", "content", "from", "value")
 
 
 def check_names(columns: Mapping[str, str | list[str]] | None, constants: Mapping[str, str] | None) -> None:
@@ -43,8 +45,13 @@ def check_names(columns: Mapping[str, str | list[str]] | None, constants: Mappin
             raise InputError(f"corpus.{parameter} names {', '.join(unknown)}, which rows do not have; the fields are {', '.join(known)}.")
 
 
-def check_reading(on_bad_row: str, max_line_mib: float) -> None:
+def check_reading(on_bad_row: str, max_line_mib: float, max_bad_share: float = 0, media: str = "refuse") -> None:
     """Raises InputError for a way of reading that does not exist."""
+    if not 0 <= max_bad_share <= 1:
+        raise InputError(f"corpus.max_bad_share is {max_bad_share}: choose 0 to 1 (0.01 is the default, one row in a hundred).")
+    if media not in ("refuse", "drop"):
+        said = "choose refuse (a row with images or audio ends the run) or drop (it is left out and counted)"
+        raise InputError(f"corpus.media is {media!r}: {said}.")
     if on_bad_row not in ("refuse", "drop"):
         raise InputError(
             f"corpus.on_bad_row is {on_bad_row!r}: choose refuse (a row that cannot be read ends the run) or drop (it is counted)."
@@ -79,12 +86,15 @@ class ClassName(str):
 def recognised(names: Collection[str], columns: Columns, mapped: Collection[str], constants: Collection[str], place: str) -> Columns:
     """``columns`` for a record with these fields: without a prompt or response under our names, the names that common datasets use.
 
-    ShareGPT's conversations are messages; Alpaca's instruction and input, Dolly's instruction and context, a question, inputs are a prompt;
-    output, completion, answer, targets are a response. A field that ``mapped`` or ``constants`` gives is left alone. BadRow where two fit.
+    ShareGPT's conversations are messages, functions their tools; Alpaca's instruction and input, Dolly's instruction and
+    context, a question, inputs are a prompt; output, completion, answer, targets are a response. A field that ``mapped`` or
+    ``constants`` gives is left alone. BadRow where two fit.
     """
     ours = dict(columns)
     if "messages" in ours and "messages" not in {*mapped, *names}:
         ours["messages"] = next((name for name in CONVERSATIONS if name in names), "messages")
+    if "tools" in ours and "tools" not in {*mapped, *names} and "functions" in names:
+        ours["tools"] = "functions"
     if any(name in names for name in _several(ours.get("messages", []))) and "response" not in names:
         return ours
     for field, usual in (("prompt", PROMPTS), ("response", RESPONSES)):
@@ -107,6 +117,43 @@ def recognised(names: Collection[str], columns: Columns, mapped: Collection[str]
     return ours
 
 
+class Tally:
+    """What becomes of rows that cannot be read, over all files of a reading: raised, or with ``drop`` noted, up to a ``share`` of all.
+
+    Rows with images or audio have a way of their own, ``drop_media``, and no limit.
+    """
+
+    def __init__(self, drop: bool, share: float, drop_media: bool) -> None:
+        self.drop, self.share, self.drop_media = drop, share, drop_media
+        self.taken, self.media, self.bad, self.first = 0, 0, Counter[str](), ""
+
+    def problem(self, row: BadRow) -> None:
+        media = row.reason == chat.HOLDS_MEDIA
+        if media and not self.drop_media:
+            raise InputError(f"{row} corpus.media=drop leaves such rows out and counts them.") from None
+        if not media and not self.drop:
+            raise InputError(f"{row}{WAY_OUT}") from None
+        note(LEFT_OUT, row.reason, row.place)
+        self.first = self.first or str(row)
+        if media:
+            self.media += 1
+        else:
+            self.bad[row.reason] += 1
+
+    def end(self, source: str) -> None:
+        """To be called when everything has been read. InputError where nothing is left, or too much was left out."""
+        bad = self.bad.total()
+        if bad + self.media and not self.taken:
+            way = "corpus.on_bad_row" if bad else "corpus.media"
+            raise InputError(f"{source}: none of its rows can be read, so {way}=drop leaves nothing. The first: {self.first}")
+        if bad > self.share * (read := bad + self.media + self.taken):
+            reasons = ", ".join(f"{n} {reason}" for reason, n in self.bad.most_common())
+            raise InputError(
+                f"{source}: {bad} of {read} rows ({bad / read:.1%}) cannot be read ({reasons}), more than corpus.max_bad_share="
+                f"{self.share:g} lets corpus.on_bad_row=drop leave out. The first: {self.first} Mend them, or raise corpus.max_bad_share."
+            )
+
+
 def rows_of(
     records: Iterable[tuple[str, Mapping[str, Any] | BadRow]],
     columns: Columns,
@@ -114,23 +161,28 @@ def rows_of(
     *,
     source: str,
     mapped: Collection[str] | None,
-    drop: bool,
+    tally: Tally,
     longest: int,
+    unnamed: str,
     blank_cells: bool = False,
 ) -> Iterator[tuple[str, Row]]:
     """Pairs (place, row) of these records; a row without a source has ``source``, its id may still be None.
 
     ``mapped`` are the fields that the user maps, the others are `recognised`; None: only what ``columns`` says is read, and no field counts
-    as unread. A bad row is raised, or with ``drop`` noted. ``longest``: bytes of a row's texts. ``blank_cells``: an empty text is nothing,
-    but for prompt and response.
+    as unread. A bad row goes to ``tally``. ``longest``: bytes of a row's texts. ``unnamed``: the task of records of which the first has
+    none. ``blank_cells``: an empty text is nothing, but for prompt and response.
     """
     known: dict[tuple[str, ...], tuple[Columns, str]] = {}
-    taken, first = 0, None
-    for place, record in records:
+    shaped = mapped is not None and _is_shaped(mapped)
+    named = "task" in (columns if mapped is None else mapped) or "task" in (constants or {})
+    first = True
+    for place, record in records if mapped is None else whole(records, mapped):
         try:
             if isinstance(record, BadRow):
                 raise record
             _bounded(record, longest, place)
+            if shaped and (record := shapes.plain(record, place)) is None:  # type: ignore[assignment]
+                continue
             ours, said = columns, ""
             if mapped is not None:
                 names = tuple(name for name, value in record.items() if value is not None)
@@ -141,21 +193,33 @@ def rows_of(
             if blank_cells:
                 kept = {name for field in ("prompt", "response") for name in _several(ours.get(field, []))}
                 record = {name: value if value or name in kept else None for name, value in record.items()}
+            if first:
+                first, named = False, named or record.get("task") is not None
+            if not named and record.get("task") is None:
+                note(OTHERWISE, f"without a task: one task, called {unnamed}", place)
+                record = {**record, "task": unnamed}
+                ours = {**ours, "task": "task"} if "task" not in ours else ours
             row = to_row(record, ours, constants, place, all_fields=mapped is not None)
-            _bounded(row, longest, place)  # turns and choices are texts inside of lists until here
+            # turns and choices are texts inside of lists until here
+            _bounded(row, longest, place, _checked_turns(row, place) if "messages" in row else 0)
         except BadRow as problem:
-            if not drop:
-                raise InputError(f"{problem}{WAY_OUT}") from None
-            note(LEFT_OUT, problem.reason, place)
-            first = first or problem
+            tally.problem(problem)
             continue
         if said:
             note(OTHERWISE, said, place)
-        taken += 1
+        tally.taken += 1
         row["source"] = row["source"] or source
         yield place, row
-    if first and not taken:
-        raise InputError(f"{source}: none of its rows can be read, so corpus.on_bad_row=drop leaves nothing. The first: {first}")
+
+
+def whole(records: Iterable[tuple[str, Any]], mapped: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """The records of which one row each can be made: see `smartdpp.corpus.trees.grown`."""
+    return trees.grown(records) if _is_shaped(mapped) else iter(records)
+
+
+def _is_shaped(mapped: Collection[str]) -> bool:
+    """Whether records are looked at as a whole, as the user says of no field what is asked and answered there."""
+    return not {"prompt", "response", "messages"} & set(mapped)
 
 
 def _said(columns: Columns, ours: Columns) -> str:
@@ -164,8 +228,8 @@ def _said(columns: Columns, ours: Columns) -> str:
     return ", ".join(f"{field} from {' and '.join(_several(ours[field]))}" for field in other)
 
 
-def _bounded(record: Mapping[str, Any], longest: int, place: str) -> None:
-    length = sum(len(value) for value in record.values() if isinstance(value, str))
+def _bounded(record: Mapping[str, Any], longest: int, place: str, length: int = 0) -> None:
+    length += sum(len(value) for value in record.values() if isinstance(value, str))
     choices = record.get("choices")
     length += sum(len(text) for text in choices if isinstance(text, str)) if isinstance(choices, list) else 0
     if length > longest:
@@ -182,13 +246,13 @@ def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, 
 
     ``columns`` maps our field to the record's (fields not in it are not read, and counted if ``all_fields``), or to several whose texts are
     joined by a blank line where they are not empty (``{prompt: [instruction, input]}``), ``constants`` gives the value of a field the
-    record lacks, ``place`` says where the record is ("data.jsonl, line 3"). A record without a response may hold chat ``messages``
+    record lacks, ``place`` says where the record is ("data.jsonl, line 3"). A record without a response may hold ``messages``
     instead. A number is its digits, and a list of one text that text. BadRow naming the place.
     """
     row: Row = {field: _value(record, columns[field]) if field in columns else None for field in FIELDS}
     from_chat = row["response"] is None and "messages" in columns and _value(record, columns["messages"]) is not None
     if from_chat:
-        row["prompt"], row["response"] = from_messages(_value(record, columns["messages"]), place)
+        _read_conversation(row, record, columns, place)
     row |= {field: value for field, value in (constants or {}).items() if row[field] is None}
     if all_fields:
         _note_unread(record, columns, from_chat, place)
@@ -206,9 +270,9 @@ def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, 
             f"the row has no {' and no '.join(missing)}; its fields are {', '.join(map(str, record)) or 'none'}. "
             "Map other names with corpus.columns='{prompt: their_name}', or give a constant with corpus.constants='{task: name}'.",
         )
-    for field, value in row.items():
-        if value is not None:
-            _check_text(field, value, place)
+    for field in FIELDS:
+        if row[field] is not None:
+            _check_text(field, row[field], place)
     row[SCORE] = _value(record, columns[SCORE]) if SCORE in columns else None
     if row[SCORE] is not None and not (type(row[SCORE]) in (int, float) and math.isfinite(row[SCORE])):
         said = f"{columns[SCORE]}, mapped to score, must be a finite number, found {str(row[SCORE])[:40]!r}."
@@ -216,8 +280,36 @@ def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, 
     return row
 
 
+def _read_conversation(row: Row, record: Mapping[str, Any], columns: Columns, place: str) -> None:
+    messages, tools, system = (_value(record, columns[field]) if field in columns else None for field in CHAT)
+    if beside := [name for name in chat.BESIDE if record.get(name)]:
+        said = f"its turns refer to {', '.join(beside)}, which cannot be read."
+        raise BadRow(place, chat.HOLDS_MEDIA, said)
+    found = chat.read(messages, tools, system, place, partial(BadRow, place))
+    row["prompt"], row["response"] = found.prompt, found.response
+    if found.messages is not None:
+        row |= {"messages": found.messages, "tools": found.tools}
+        note(OTHERWISE, "conversations of several turns, a system turn or tools: kept as turns", place)
+
+
+def _checked_turns(row: Row, place: str) -> int:
+    """How long a conversation's turns and tools are, beside prompt and response.
+
+    BadRow where they cannot be written as JSON.
+    """
+    others = [turn for turn in row["messages"] if turn["role"] in ("system", "tool") or len(turn) > 2]
+    if not others and not row["tools"]:
+        return 0
+    try:
+        text = json.dumps([others, row["tools"]], ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise BadRow(place, "with turns that are no JSON", f"messages or tools are no JSON ({error}).") from None
+    _check_text("messages", text, place)
+    return len(text)
+
+
 def _note_unread(record: Mapping[str, Any], columns: Columns, from_chat: bool, place: str) -> None:
-    read = {name for field, theirs in columns.items() if field != "messages" or from_chat for name in _several(theirs)}
+    read = {name for field, theirs in columns.items() if field not in CHAT or from_chat for name in _several(theirs)}
     if from_chat:
         read -= {name for field in ("prompt", "response") for name in _several(columns.get(field, []))}
     for name, value in record.items():
@@ -253,7 +345,7 @@ def _text(field: str, value: Any, place: str) -> str | None:
     if isinstance(value, list):
         hint = " Give one row for each."
         if value and isinstance(value[0], dict):
-            hint = " A tree of replies (as OASST's) cannot be read: write one row for each exchange, with prompt and response or messages."
+            hint = " A tree of replies (as OASST's) is read as a conversation where corpus.columns maps neither prompt nor response."
     raise BadRow(place, f"whose {field} is no text", f"{field} must be text, found {type(value).__name__} {str(value)[:40]!r}.{hint}")
 
 
@@ -283,84 +375,6 @@ def _by_number(answer: ClassName, choices: list[Any]) -> str | int:
         return str(answer)
     number = answer.number
     return choices[number] if number < len(choices) else number  # its text, as a number could be the text of another choice
-
-
-def from_messages(messages: Any, place: str) -> tuple[str, str]:
-    """Prompt and response of a chat: the response is the last assistant message, the prompt everything before it.
-
-    A single user turn is its content alone. Several turns (or a system message) are joined as
-    ``System: …\\n\\nUser: …\\n\\nAssistant: …\\n\\nUser: …``. Turns after the last assistant message are not part of the example.
-    A turn is {role, content} or ShareGPT's {from, value}; messages may also be a JSON text of them. BadRow where a turn holds more than
-    text, or where the response has weight 0, which says that it is not to be trained on.
-    """
-    if isinstance(messages, str):
-        with suppress(ValueError, RecursionError):
-            messages = json.loads(messages)
-    if isinstance(messages, dict) and messages and all(isinstance(values, list) for values in messages.values()):
-        messages = [
-            dict(zip(messages, turn, strict=False)) for turn in zip(*messages.values(), strict=False)
-        ]  # columns, as datasets had it
-    if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
-        raise BadRow(place, "whose messages are no turns", "messages must be a list of {role, content} with both of them text.")
-    turns = [_turn(turn, number, place) for number, turn in enumerate(messages, start=1)]
-    if not any(role == "assistant" for role, _ in turns):
-        turns = [(ROLES.get(role.lower(), role.lower()), content) for role, content in turns]
-    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=None)
-    if last is None:
-        raise BadRow(place, "without an assistant turn", "messages hold no assistant turn, so the row has no response.")
-    _note_turns(messages[: last + 1], place)
-    before, response = turns[:last], turns[last][1]
-    if last + 1 < len(turns):
-        note(OTHERWISE, "turns after the last answer are left out", place)
-    if sum(role != "system" for role, _ in before) > 1:
-        note(
-            OTHERWISE,
-            "conversations of several turns: earlier ones are pasted into the prompt as text, the last answer is trained on",
-            place,
-        )
-    if [role for role, _ in before] == ["user"]:
-        return before[0][1], response
-    return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in before), response
-
-
-def _turn(turn: Mapping[str, Any], number: int, place: str) -> tuple[str, str]:
-    """Role and content."""
-    role = turn["role"] if "role" in turn else turn.get("from")
-    content = turn["content"] if "content" in turn else turn.get("value")
-    if isinstance(content, list) and content:
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part for part in content]
-        if not all(isinstance(part, str) for part in parts):
-            kinds = sorted({str(part.get("type")) for part in parts if isinstance(part, dict)} - {"text"})
-            raise BadRow(
-                place,
-                "with a turn that holds more than text",
-                f"turn {number} ({role}) holds {', '.join(kinds) or 'parts'} beside text, which cannot be read.",
-            )
-        content = "".join(map(str, parts))
-    if isinstance(role, str) and isinstance(content, str):
-        return role, content
-    if isinstance(role, str) and content is None:
-        calls = next((f"but {name}, which cannot be written as text yet" for name in ("tool_calls", "function_call") if turn.get(name)), "")
-        why = "with tool calls" if calls else "with a turn without content"
-        said = f"turn {number} ({role}) has no content{', ' if calls else ''}{calls}; messages must be a list of {{role, content}} with "
-        raise BadRow(place, why, f"{said}both of them text.")
-    raise BadRow(place, "whose messages are no turns", "messages must be a list of {role, content} with both of them text.")
-
-
-def _note_turns(turns: Sequence[Mapping[str, Any]], place: str) -> None:
-    """What turns say beside their text is counted; a weight of 0 on the response is refused."""
-    weight = turns[-1].get("weight")
-    if type(weight) in (int, float, bool) and weight == 0:
-        raise BadRow(
-            place, "whose answer has weight 0", "its last assistant turn has weight 0, which says that it is not to be trained on."
-        )
-    names = {name for turn in turns for name, value in turn.items() if name not in TURN and value not in (None, "", [], {})}
-    if "weight" in names and all(
-        turn.get("weight") in (None, 1) for turn in turns if turn.get("role", turn.get("from")) in ("assistant", "gpt")
-    ):
-        names.remove("weight")  # the response counts whole, which is what happens
-    for name in names:
-        note(UNREAD, f"{name} of turns", place)
 
 
 def with_ids(read: Callable[[], Iterable[tuple[str, Row]]]) -> Iterator[Row]:

@@ -42,10 +42,7 @@ def test_a_dataset_in_the_hubs_layout_with_its_columns_mapped(folder, streaming)
 
 def test_a_dataset_that_is_one_task_gets_its_name(folder):
     assert {row["task"] for row in Hub(str(folder), columns=COLUMNS, constants={"task": "alpaca"}).rows()} == {"alpaca"}
-    with pytest.raises(
-        InputError, match=r"train-00000-of-00002.parquet, row 1: the row has no task; its fields are instruction, output, kind"
-    ):
-        next(Hub(str(folder), columns=COLUMNS).rows())
+    assert {row["task"] for row in Hub(str(folder), columns=COLUMNS).rows()} == {"my-dataset"}
 
 
 def test_several_columns_are_joined_where_they_are_not_empty(folder):
@@ -85,7 +82,19 @@ def test_the_fingerprint_is_the_content_of_a_folder_and_the_revision_of_a_name(f
     assert Hub(str(folder)).fingerprint() == before
     next((folder / "data").glob("test-*")).unlink()
     assert Hub(str(folder)).fingerprint() != before
-    assert Hub("a/b", revision="123").fingerprint() == "a/b@123"
+    assert Hub("a/b", revision="123", columns=COLUMNS).fingerprint() == "a/b@123"
+
+
+def test_what_may_hold_conversations_is_another_corpus_than_when_they_were_pasted(folder):
+    shard = next((folder / "data").glob("train-*"))
+    before = Hub(str(folder), columns={"messages": "chat", "task": "kind"}).fingerprint()
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    pq.write_table(pa.table({"chat": [turns], "kind": ["t"]}), shard)
+    assert "as turns" not in before
+    assert Hub(str(folder), columns={"messages": "chat", "task": "kind"}).fingerprint().endswith("as turns")
+    assert "as turns" not in Hub(str(folder), columns=COLUMNS).fingerprint()
+    assert Hub("a/b", revision="1", columns={"messages": "chat"}).fingerprint() == "a/b@1 as turns"
+    assert Hub("a/b", revision="1").fingerprint() == "a/b@1 as turns"
 
 
 def test_a_folders_loading_script_is_not_run(folder, tmp_path):

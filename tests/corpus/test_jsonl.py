@@ -57,20 +57,6 @@ def test_a_number_is_read_where_a_mapping_says_so(tmp_path):
             rows(path, columns={"score": "rating"})
 
 
-@pytest.mark.parametrize(
-    ("turns", "prompt"),
-    [
-        ([("user", "hi")], "hi"),
-        ([("system", "be brief"), ("user", "hi")], "System: be brief\n\nUser: hi"),
-        ([("user", "hi"), ("assistant", "what?"), ("user", "bye")], "User: hi\n\nAssistant: what?\n\nUser: bye"),
-    ],
-)
-def test_chat_messages_become_prompt_and_last_assistant_response(tmp_path, turns, prompt):
-    messages = [{"role": role, "content": content} for role, content in [*turns, ("assistant", "last"), ("user", "unanswered")]]
-    [row] = rows(write(tmp_path / "x.jsonl", {"task": "t", "messages": messages}))
-    assert (row["prompt"], row["response"]) == (prompt, "last")
-
-
 def test_ids_follow_content_not_position(tmp_path):
     lines = [GOOD, GOOD | {"prompt": "q"}, GOOD, GOOD]
     forward, backward = rows(write(tmp_path / "x.jsonl", *lines)), rows(write(tmp_path / "y.jsonl", *lines[::-1]))
