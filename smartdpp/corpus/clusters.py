@@ -45,6 +45,8 @@ def _clusters(prompts: Iterator[str], k: int | None, seed: int) -> tuple[np.ndar
     words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, max_features=WORDS, dtype=np.float32)
     try:
         counts = words.fit_transform(prompts)
+    except InputError:  # of a row
+        raise
     except ValueError:  # an empty vocabulary
         raise InputError("corpus.task=cluster: the prompts hold no words to cluster them by; name their tasks instead.") from None
     n = counts.shape[0]

@@ -30,6 +30,7 @@ SCORE = "score"  # a number that came with the row, read only where a mapping sa
 CHAT = ("messages", "tools", "system")  # of a conversation
 IDENTITY = {field: field for field in (*FIELDS, *CHAT)}
 WAY_OUT = " corpus.on_bad_row=drop leaves such rows out and counts them."
+MEDIA_OUT = " corpus.media=drop leaves such rows out and counts them."
 Columns = Mapping[str, str | list[str]]
 
 # what other datasets call them
@@ -130,7 +131,7 @@ class Tally:
     def problem(self, row: BadRow) -> None:
         media = row.reason == chat.HOLDS_MEDIA
         if media and not self.drop_media:
-            raise InputError(f"{row} corpus.media=drop leaves such rows out and counts them.") from None
+            raise InputError(f"{row}{MEDIA_OUT}") from None
         if not media and not self.drop:
             raise InputError(f"{row}{WAY_OUT}") from None
         note(LEFT_OUT, row.reason, row.place)

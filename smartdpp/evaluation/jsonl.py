@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartdpp.corpus.jsonl import Jsonl as Rows
-from smartdpp.corpus.rows import WAY_OUT, with_ids
+from smartdpp.corpus.rows import MEDIA_OUT, WAY_OUT, with_ids
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known, names_of, some_left
 from smartdpp.evaluation.rows import evaluate_rows, row_problems
@@ -161,7 +161,7 @@ def _as_evaluation() -> Iterator[None]:
 
 
 def _renamed(message: str) -> str:
-    message = message.replace(WAY_OUT, "")  # what is scored is never left out
+    message = message.replace(WAY_OUT, "").replace(MEDIA_OUT, "")  # what is scored is never left out
     for parameter in ("path", "columns", "constants"):
         message = message.replace(f"corpus.{parameter}", f"evaluation.{parameter}")
     return message

@@ -22,7 +22,7 @@ from smartdpp.corpus import classes, files
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.originals import KIND, RECORD
-from smartdpp.corpus.rows import IDENTITY, WAY_OUT, check_names, rows_of, with_ids
+from smartdpp.corpus.rows import IDENTITY, MEDIA_OUT, WAY_OUT, Tally, check_names, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.types import Row
 
@@ -115,11 +115,18 @@ def _in_memory(records: Callable[[], files.Records], part: Part, columns: dict[s
             constants if named else {"task": "all", **constants},
             source="memory",
             mapped=set(columns),
-            drop=False,
+            tally=Tally(drop=False, share=0, drop_media=False),
             longest=LONGEST,
+            unnamed="all",
         )
 
-    return list(with_ids(rows)), part, named
+    found, total = list(with_ids(rows)), sum(1 for _ in records())
+    if len(found) < total:  # which of them a row is, is its number
+        raise InputError(
+            f"{total - len(found)} of {total} records are no rows of their own (answers labelled false, trees without an answer, or "
+            "messages of trees): leave them out, or give a file."
+        )
+    return found, part, named
 
 
 def _names_task(columns: Mapping[str, Any], constants: Mapping[str, str], fields: Iterable[Mapping[str, Any]]) -> bool:
@@ -192,5 +199,5 @@ def _in_our_words() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        said = str(error).replace(WAY_OUT, "").replace("corpus.", "")
+        said = str(error).replace(WAY_OUT, "").replace(MEDIA_OUT, "").replace("corpus.", "")
         raise InputError(re.sub(r"(columns|constants)='\{(\w+): (\w+)\}'", r"\1={'\2': '\3'}", said)) from None

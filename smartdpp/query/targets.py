@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted
 from smartdpp.corpus.overlap import plain
-from smartdpp.corpus.rows import WAY_OUT
+from smartdpp.corpus.rows import MEDIA_OUT, WAY_OUT
 from smartdpp.errors import InputError
 from smartdpp.types import Evaluation, Row
 
@@ -82,7 +82,8 @@ class File:
         try:
             rows = list(self._file().rows())
         except InputError as error:
-            raise InputError(str(error).replace(WAY_OUT, "").replace("corpus.", "strategy.query.")) from None
+            said = str(error).replace(WAY_OUT, "").replace(MEDIA_OUT, "")
+            raise InputError(said.replace("corpus.", "strategy.query.")) from None
         leaks = [row for row in rows if plain(row["prompt"]) in prompts]
         if leaks:
             raise InputError(
