@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments" / "results" / "benchmarks"
-FORMATS = ("rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.parquet")
+FORMATS = ("rows.jsonl", "rows.json", "rows.parquet")
 MEASURE = """
 import json, re, sys, time
 from pathlib import Path
@@ -52,8 +52,6 @@ def rows(n: int, conversations: bool) -> Iterator[dict[str, Any]]:
 
 
 def write(folder: Path, n: int, conversations: bool) -> None:
-    import gzip
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -61,7 +59,6 @@ def write(folder: Path, n: int, conversations: bool) -> None:
     made = list(rows(n, conversations))
     lines = "".join(json.dumps(row) + "\n" for row in made)
     (folder / "rows.jsonl").write_text(lines)
-    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode(), 1))
     (folder / "rows.json").write_text(json.dumps(made))
     pq.write_table(pa.Table.from_pylist(made), folder / "rows.parquet", row_group_size=10_000)
 
