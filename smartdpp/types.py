@@ -82,6 +82,14 @@ class Embedding(Protocol):
         """How many rows are longer than the encoder reads, and how many of their tokens it leaves out."""
         ...
 
+    def columns(self, n: int) -> int | None:
+        """d of n rows; None where it is not known before the work."""
+        ...
+
+    def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
+        """Bytes for n rows of so many bytes of text, the longest of so many tokens, ``wide`` bytes a number; None: not known."""
+        ...
+
 
 class Quality(Protocol):
     """A score of each example; one that reads ``passes`` is a `ModelQuality`."""
@@ -150,7 +158,30 @@ class Query(Protocol):
 
 
 class Strategy(Protocol):
+    @property
+    def rounds(self) -> int:
+        """In how many it chooses, between which the model trains; 1, unless it says more."""
+        ...
+
+    @property
+    def renew(self) -> bool:
+        """Whether the pool is embedded anew for every round, by the model as trained so far."""
+        ...
+
+    @property
+    def query(self) -> Query | None:
+        """What is chosen towards; None where there is no target."""
+        ...
+
     def check(self) -> list[str]: ...
+    def misfits(self, embedding: Embedding, budget: int, *, trained: bool) -> list[str]:
+        """What is wrong beside other components. ``trained``: whether the embedding's model is the one that is finetuned."""
+        ...
+
+    def memory(self, n: int, d: int, budget: int, largest: int) -> float | None:
+        """Bytes of a selection from n rows of d numbers, the largest task of so many; None where it only reads the features."""
+        ...
+
     def size(self, n: int, budget: int) -> int:
         """How many of n rows a selection under this budget holds: ``budget``, except for `full` (n) and `none` (0)."""
         ...
@@ -187,6 +218,10 @@ class Recipe(Protocol):
         ...
 
     def check(self) -> list[str]: ...
+    def memory(self, sizes: Any, longest: int, wide: int) -> float | None:
+        """Bytes of one process, of a model's ``sizes`` (its anatomy), the tokens of the longest row, and the bytes of a number."""
+        ...
+
     def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
         """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
 

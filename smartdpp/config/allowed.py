@@ -35,14 +35,22 @@ GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and
 }
 
 
-def _nothing_wrong(self: Any) -> list[str]:
+def _nothing_wrong(self: Any, *asked: Any, **also: Any) -> list[str]:
     return []
+
+
+def _unknown(self: Any, *numbers: Any) -> None:
+    return None
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which then is so
     "quality": {"text": True},
-    "strategy": {"check": _nothing_wrong},
-    "recipe": {"parallel": "ddp", "processes": 1},
+    **{group: {"columns": _unknown, "memory": _unknown} for group in ("embedding", "probe")},
+    "strategy": {
+        **dict.fromkeys(("check", "misfits"), _nothing_wrong),
+        **{"rounds": 1, "renew": False, "query": None, "memory": _unknown},
+    },
+    "recipe": {"parallel": "ddp", "processes": 1, "memory": _unknown},
     "diversity": {"check": _nothing_wrong},
 }
 

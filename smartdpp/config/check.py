@@ -24,7 +24,6 @@ from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.runtime.processes import too_many
 from smartdpp.store import place, remote
-from smartdpp.strategies.reselect import Reselect
 
 RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys that hydra.utils.instantiate reads
 
@@ -56,9 +55,9 @@ def check(cfg: DictConfig) -> Parts:
         if (group in ("embedding", "probe", "quality", "task_vector") and shards_here) or (group == "recipe" and part.parallel != "fsdp"):
             problems += too_many(group, plain[group].get("processes", 1))  # sharded training has its own, stricter check
     problems += misfits(parts, plain)
-    if isinstance(strategy := parts.get("strategy"), Reselect) and "embedding" in parts:
+    if "strategy" in parts and "embedding" in parts:
         same = plain["embedding"].get("model") == plain["model"]
-        problems += strategy.misfits(parts["embedding"], plain["budget"], trained=same)
+        problems += parts["strategy"].misfits(parts["embedding"], plain["budget"], trained=same)
     problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
     problems += place.problems()
     if problems:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from smartdpp.config.schema import GROUPS, HOW, PATHS, Parts
 from smartdpp.store.disk import digest
-from smartdpp.strategies.targeted import Targeted
 from smartdpp.types import Strategy
 
 READING = {  # of a corpus: no part of the identity at these defaults
@@ -58,7 +57,7 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     for group in GROUPS:
         if group not in ("corpus", "evaluation", "tracker"):
             plain[group] = with_content(plain[group], getattr(parts, group))
-    if isinstance(parts.strategy, Targeted):
+    if parts.strategy.query:
         plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
     return without_paths(plain)
 

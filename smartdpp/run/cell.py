@@ -15,8 +15,6 @@ from smartdpp.config.schema import Parts
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.store import remote
 from smartdpp.store.artifact import Artifact
-from smartdpp.strategies.reselect import Reselect
-from smartdpp.strategies.targeted import Targeted
 
 # raised by hand when a stage's code changes what it writes
 VERSION = {
@@ -34,7 +32,7 @@ VERSION = {
 
 @dataclass(frozen=True)
 class Round:
-    """A round of choosing and training. There is one, unless the strategy is `Reselect`; each goes on from the one before."""
+    """A round of choosing and training. There is one, unless the strategy asks for more; each goes on from the one before."""
 
     number: int  # from 1
     before: Round | None
@@ -113,15 +111,14 @@ class Run:
     @cached_property
     def query(self) -> Artifact | None:
         """None where the selection has no target."""
-        if not isinstance(self.parts.strategy, Targeted):
+        if self.parts.strategy.query is None:
             return None
         params = {name: self.what[name] for name in ("embedding", "evaluation")} | {"query": self.what["strategy"]["query"]}
         return self.artifact("query", params, corpus=self.corpus)
 
     @cached_property
     def rounds(self) -> list[Round]:
-        strategy = self.parts.strategy
-        count, renew = (strategy.rounds, strategy.renew) if isinstance(strategy, Reselect) else (1, False)
+        count, renew = self.parts.strategy.rounds, self.parts.strategy.renew
         chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
         training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
         shared = {"corpus": self.corpus, **self.signals}

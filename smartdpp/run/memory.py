@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from smartdpp.corpus.build import read
 from smartdpp.run.cell import Run
 from smartdpp.runtime.memory import LIBRARIES, Need
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.remote import file
+from smartdpp.types import Embedding
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ def need(run: Run, above: Callable[[Rows, int], float | None], *, on_device: boo
     return None if stated is None else Need(LIBRARIES + stated, f"{'GPU memory' if gpu else 'memory'}{each}")
 
 
-def columns(artifact: Artifact, embedding: Any, n: int) -> int | None:
+def columns(artifact: Artifact, embedding: Embedding, n: int) -> int | None:
     """Of n rows of an embedding; None where only its model tells, and that is not here."""
     if artifact.finished:
         return int(artifact.meta()["facts"]["d"])
-    return embedding.columns(n) if hasattr(embedding, "columns") else None
+    return embedding.columns(n)
 
 
 @cache

@@ -31,7 +31,6 @@ from smartdpp.runtime import using
 from smartdpp.store import remote
 from smartdpp.store.disk import disk_errors, read_json, write_json, write_text
 from smartdpp.store.locks import lock
-from smartdpp.strategies.targeted import Targeted
 
 log = logging.getLogger(__name__)
 
@@ -151,9 +150,9 @@ def _check_pool(run: Run) -> None:
     size = run.parts.strategy.size(n, run.cfg.budget)
     problems = [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"] if size > n else []
     problems += [*_measure_problems(run, size), *_document_problems(run)]
-    if isinstance(run.parts.strategy, Targeted):
+    if query := run.parts.strategy.query:
         try:
-            rows = run.parts.strategy.query.rows(run.parts.evaluation, run_rows(run, "heldout"))
+            rows = query.rows(run.parts.evaluation, run_rows(run, "heldout"))
             problems += unplaced(run.parts.embedding, rows, run_rows(run, columns=["prompt"]))
         except InputError as error:
             problems.append(str(error))

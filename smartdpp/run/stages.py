@@ -38,12 +38,13 @@ from smartdpp.run.cost import estimate
 from smartdpp.run.memory import Rows, columns, heldout, need
 from smartdpp.run.price import training
 from smartdpp.run.stage import Facts, Same, Stage
-from smartdpp.runtime.memory import Need, selection, stated
+from smartdpp.runtime.memory import Need, selection
 from smartdpp.signals import stage as signals
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest, read_json, write_json
 from smartdpp.strategies import mixture
 from smartdpp.task_vectors import task2vec
+from smartdpp.types import Query
 
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
 
@@ -59,8 +60,8 @@ def stages(run: Run) -> list[Stage]:
     found += [_signals(run, name) for name in run.signals]
     if run.task_vectors:
         found.append(_task_vectors(run, run.task_vectors))
-    if run.query:
-        found.append(_query(run, run.query))
+    if (target := run.parts.strategy.query) and run.query:
+        found.append(_query(run, target, run.query))
     for this, following in zip(run.rounds, run.rounds[1:], strict=False):
         found += [_mixture(run, this), _adapter(run, this)]
         if following.embedding.key != this.embedding.key:
@@ -123,7 +124,7 @@ def _embedding_as_trained(run: Run, this: Round) -> Stage:
 def _embedding_need(run: Run, artifact: Artifact, encoder: Any) -> Need | None:
     def above(pool: Rows, wide: int) -> float | None:
         d = columns(artifact, encoder, pool.n)
-        return stated(encoder, pool.n, d, pool.text, pool.longest, wide) if d else None
+        return encoder.memory(pool.n, d, pool.text, pool.longest, wide) if d else None
 
     return need(run, above)
 
@@ -158,11 +159,10 @@ def _task_vectors(run: Run, artifact: Artifact) -> Stage:
     return Stage("task vectors", "mixture", artifact, build, task2vec.describe, plan)
 
 
-def _query(run: Run, artifact: Artifact) -> Stage:
+def _query(run: Run, target: Query, artifact: Artifact) -> Stage:
     def build(out: Path) -> Facts:
-        strategy: Any = run.parts.strategy
-        found = (run_rows(run), run_rows(run, "heldout"))
-        return query.build(strategy.query, run.parts.evaluation, run.parts.embedding, *found, out)
+        pool, documents = run_rows(run), run_rows(run, "heldout")
+        return query.build(target, run.parts.evaluation, run.parts.embedding, pool, documents, out)
 
     def plan() -> str:
         return f"choose examples of the target and encode them with {run.names['embedding']}"
@@ -205,7 +205,7 @@ def _mixture(run: Run, this: Round) -> Stage:
         if not d:
             return None
         read = 3 * text if reads_text else 500 * n + text / n * (6 * count + corpus.ROW_GROUP)
-        return read + (stated(strategy, n, d, count, pool.largest) or selection(n, d))
+        return read + (strategy.memory(n, d, count, pool.largest) or selection(n, d))
 
     name, memory = "mixture" if last else f"mixture round {this.number}", partial(need, run, above, on_device=False)
     return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, memory)
@@ -247,7 +247,7 @@ def _adapter(run: Run, this: Round) -> Stage:
 
     def above(pool: Rows, wide: int) -> float | None:
         sizes = known(run.parts.model)
-        return stated(run.parts.recipe, sizes, pool.longest, wide) if sizes else None
+        return run.parts.recipe.memory(sizes, pool.longest, wide) if sizes else None
 
     def content() -> str:
         """All that decides the weights, the rows by what they hold."""
@@ -261,7 +261,7 @@ def _adapter(run: Run, this: Round) -> Stage:
         build,
         trainer.describe,
         plan,
-        partial(need, run, above, each=" in each process" if run.cfg.recipe.get("processes", 1) > 1 else ""),
+        partial(need, run, above, each=" in each process" if run.parts.recipe.processes > 1 else ""),
         Same(content, "a training on the same rows in the same order"),
     )
 

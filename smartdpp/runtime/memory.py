@@ -8,7 +8,6 @@ exceeded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 LIBRARIES = 2**29  # torch, transformers, numba, scikit-learn: whatever of them was not imported before
 BLOCKS = 2**27  # of temporary rows, in several threads
@@ -39,11 +38,6 @@ class Need:
         if self.bytes <= there:
             return None
         return f"needs {self} above what it starts with, and this machine has {there / 2**30:,.1f} GiB of {what}: the system may end it"
-
-
-def stated(component: Any, *numbers: Any) -> float | None:
-    """The bytes that a component states for these numbers; None where it states nothing."""
-    return component.memory(*numbers) if hasattr(component, "memory") else None
 
 
 def features(n: int, d: int) -> float:

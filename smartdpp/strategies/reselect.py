@@ -16,7 +16,6 @@ import numpy as np
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.errors import InputError
-from smartdpp.runtime.memory import stated
 from smartdpp.strategies.baselines import Random
 from smartdpp.strategies.dpp import Dpp
 from smartdpp.types import Embedding, Pool, Selection
@@ -60,7 +59,7 @@ class Reselect:
         return budget
 
     def memory(self, n: int, d: int, budget: int, largest: int) -> float | None:
-        return stated(self.strategy, n, d, budget, largest)
+        return self.strategy.memory(n, d, budget, largest) if isinstance(self.strategy, Dpp) else None
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         """One round; the whole of it where there is one embedding."""
