@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
@@ -206,6 +206,22 @@ class Model(Protocol):
         ...
 
 
+class TrainingFacts(TypedDict):
+    """What is recorded of a training: of all of it, where it went on from an earlier one."""
+
+    method: str
+    rows: int
+    steps: int
+    tokens: int  # of the rows, each once
+    response_tokens: int
+    trainable_parameters: int
+    train_loss: float  # the mean over its steps
+    dtype: str
+    device: str
+    processes: int
+    seed: int
+
+
 class Recipe(Protocol):
     @property
     def processes(self) -> int:
@@ -222,7 +238,7 @@ class Recipe(Protocol):
         """Bytes of one process, of a model's ``sizes`` (its anatomy), the tokens of the longest row, and the bytes of a number."""
         ...
 
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
         """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
 
         ``start`` holds the weights that an earlier training left, to go on from.

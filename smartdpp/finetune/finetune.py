@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smartdpp.finetune.recipe import Hyperparameters
 from smartdpp.finetune.trainer import train
 from smartdpp.finetune.worker import launched
-from smartdpp.types import Model
+from smartdpp.types import Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Finetune(Hyperparameters):
     """Trains by LoRA, QLoRA or all weights, see smartdpp.finetune.trainer; its parameters are those of `Hyperparameters`."""
 
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
+    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
         """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step). Returns facts.
 
         ``start`` is a folder that an earlier training left: its weights are where this one begins, the optimiser begins anew.

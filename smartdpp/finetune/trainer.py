@@ -32,7 +32,7 @@ from smartdpp.models.turns import encode_row
 from smartdpp.runtime import threads
 from smartdpp.store import disk
 from smartdpp.store.disk import write_text
-from smartdpp.types import Model
+from smartdpp.types import Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}  # for a process whose share of a step is no row: adds zero to the loss
 
 
-def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> dict[str, Any]:
+def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
     """The training itself, in this process (one of several under `accelerate launch`)."""
     import transformers
     from transformers.trainer_callback import ProgressCallback
@@ -82,7 +82,7 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]  # of the whole training, also before an interruption
     if recipe.parallel != "fsdp":
         _refuse_nan(recipe, trainer, steps[-1]["learning_rate"])
-    facts = {
+    facts: TrainingFacts = {
         "method": recipe.method,
         "rows": len(rows),
         "steps": trainer.state.global_step,
@@ -119,11 +119,16 @@ def peak_share(scheduler: str, warmup: float, steps: int, t: int) -> float:
     return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[scheduler]
 
 
-def together(before: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+def together(before: TrainingFacts, last: TrainingFacts) -> TrainingFacts:
     """The facts of two trainings, the second of which began where the first had ended, as those of one."""
-    counts = {name: before[name] + last[name] for name in ("rows", "steps", "tokens", "response_tokens")}
-    loss = (before["train_loss"] * before["steps"] + last["train_loss"] * last["steps"]) / counts["steps"]
-    return last | counts | {"train_loss": loss}
+    steps = before["steps"] + last["steps"]
+    return last | {
+        "rows": before["rows"] + last["rows"],
+        "steps": steps,
+        "tokens": before["tokens"] + last["tokens"],
+        "response_tokens": before["response_tokens"] + last["response_tokens"],
+        "train_loss": (before["train_loss"] * before["steps"] + last["train_loss"] * last["steps"]) / steps,
+    }
 
 
 def describe(facts: dict[str, Any]) -> str:

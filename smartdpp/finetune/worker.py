@@ -6,11 +6,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smartdpp.runtime.processes import as_config, launch, refusals
 from smartdpp.store.disk import write_json
-from smartdpp.types import Model
+from smartdpp.types import Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,13 +18,13 @@ from smartdpp.finetune.recipe import Hyperparameters
 from smartdpp.finetune.trainer import train
 
 
-def launched(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None) -> dict[str, Any]:
+def launched(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None) -> TrainingFacts:
     import pyarrow.parquet as pq
 
     pq.write_table(rows, out / "rows.parquet")
     write_json(out / "job.json", {"recipe": asdict(recipe), "model": as_config(model), "seed": seed, "start": start and str(start)})
     launch("smartdpp.finetune.worker", out, recipe.processes)
-    facts = json.loads((out / "facts.json").read_text())
+    facts: TrainingFacts = json.loads((out / "facts.json").read_text())
     for name in ("rows.parquet", "job.json", "facts.json"):
         (out / name).unlink()
     return facts

@@ -236,9 +236,9 @@ def _adapter(run: Run, this: Round) -> Stage:
     def build(out: Path) -> Facts:
         model, recipe, rows, seed = run.parts.model, run.parts.recipe, _new_rows(this), run.cfg.train_seed
         if this.before is None:
-            return recipe.train(model, rows, out, seed)
+            return {**recipe.train(model, rows, out, seed)}
         facts = recipe.train(model, rows, out, seed, this.before.adapter.here())
-        return trainer.together(this.before.adapter.meta()["facts"], facts)
+        return {**trainer.together(this.before.adapter.meta()["facts"], facts)}
 
     def plan() -> str:
         if last:
