@@ -1,4 +1,4 @@
-"""What tests.test_launch launches: leaves its process's number and does not end by itself."""
+"""What tests.runtime.test_launch launches: leaves its process's number and does not end by itself."""
 
 from __future__ import annotations
 

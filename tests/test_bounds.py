@@ -17,7 +17,7 @@ from smartdpp.bounds import LARGEST_WHOLE
 from smartdpp.config import allowed
 from smartdpp.config.check import component
 from smartdpp.errors import InputError
-from tests.test_conf import NEEDS, OPTIONS, composed
+from tests.config.test_conf import NEEDS, OPTIONS, composed
 
 NEVER = (math.nan, math.inf, -math.inf, 1e308, 2**32, 10**30, True, "3", [3])
 MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused

@@ -11,7 +11,7 @@ from pathlib import Path
 from smartdpp.store.disk import file_hash, read_json
 from tests.conftest import small
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Each stage is killed by its own process at a point that a real kill could hit, so that nothing here depends on timing.
 BEGIN = f"""

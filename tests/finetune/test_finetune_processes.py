@@ -41,7 +41,7 @@ def trained(
             recipe.train(Tiny(), ROWS, out, seed=0)
         seen: list[Any] = [here]
     else:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
         patch.setattr(worker, "launch", lambda _, out, processes: launch("tests.recorded_training", out, processes))
         if killed_at is not None:
             (out / STOP).write_text(str(killed_at))

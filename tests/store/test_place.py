@@ -15,7 +15,7 @@ from smartdpp.errors import InputError
 from smartdpp.run.pipeline import prepare
 from smartdpp.store import place
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOWHERE = "/dev/null/nowhere"  # not even root can make this
 NO_NAME = "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
 

@@ -19,7 +19,7 @@ from smartdpp.run.price import total, training
 from smartdpp.study.cells import cells, wanted
 from tests.conftest import small
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SIZED = sorted(path for path in EXPERIMENTS.glob("*.yaml") if "\nsizes:\n" in path.read_text())
 SIZES = {path: list(yaml.safe_load(path.read_text())["sizes"]) for path in SIZED}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}

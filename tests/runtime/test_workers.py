@@ -12,7 +12,7 @@ import pytest
 from smartdpp.store.disk import read_json
 from tests.conftest import small
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORKER = """
 import os, sys
 from smartdpp import workers

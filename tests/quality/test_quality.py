@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from smartdpp.errors import InputError
 from smartdpp.quality import Column, Constant, PromptTokens, ResponseTokens, TotalTokens
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 ROWS = pa.table({"id": ["a", "b", "c"], "n_tokens": [10, 7, 30], "n_prompt_tokens": [4, 6, 1]})
 
 

@@ -208,7 +208,7 @@ def test_verify_sees_results_of_runs(made: Artifact, tmp_path: Path, capsys: pyt
 def test_verify_from_the_command_line(made: Artifact, tmp_path: Path) -> None:
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "smartdpp.store", *argv]
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
     flip(made.path / "X.npy")
     found = run("verify", str(tmp_path))

@@ -12,7 +12,7 @@ from smartdpp.diversity.references import greedy_gains
 from smartdpp.diversity.rows import copies
 from smartdpp.errors import InputError
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 CLAMPED = np.log(1e-20)
 
 

@@ -85,7 +85,7 @@ def test_what_stands_in_an_environment_without_a_launcher_is_harmless(environmen
 
 
 def test_launched_processes_end_with_the_one_that_launched_them(tmp_path: Path) -> None:
-    first = subprocess.Popen([sys.executable, "-m", "tests.lingering", str(tmp_path)], cwd=Path(__file__).parents[1])
+    first = subprocess.Popen([sys.executable, "-m", "tests.lingering", str(tmp_path)], cwd=Path(__file__).parents[2])
     until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
     launched = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert all(map(psutil.pid_exists, launched))
