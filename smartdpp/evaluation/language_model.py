@@ -4,6 +4,8 @@ lm-eval asks a model separately for the likelihood of a response and for a gener
 ``answer``, does both: a prompt's tokens are read once, then the response, every choice and the generation continue from the same
 key-value cache. lm-eval's own requests (`loglikelihood`, `generate_until`) work too, for its own tasks.
 
+Of a conversation every trained turn is scored, each after the conversation as it was until then; what is generated is the last of them.
+
 All text is literal: ``<|im_end|>`` inside a prompt becomes the tokens of those ten characters. Special tokens enter only where
 `smartdpp.models.tokens` puts them.
 """
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smartdpp.models.finetuned import load_finetuned
-from smartdpp.models.tokens import encode, encode_prompt
+from smartdpp.models.tokens import IGNORED, encode, encode_prompt
+from smartdpp.models.turns import Conversation, encode_row, is_trained, messages_of, render_prompt, tools_of
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
 
@@ -40,6 +43,31 @@ class Answer(NamedTuple):
     n_tokens: list[int]  # one per continuation
     n_prompt: int
     generation: str | None
+    n_bytes: int | None = None  # of a conversation's scored text
+    target: str | None = None  # of a conversation, what the generation is compared with
+
+
+class Continuation(NamedTuple):
+    ids: list[int]
+    labels: list[int]  # the ids that are scored, IGNORED where one is only read
+
+
+class Asked(NamedTuple):
+    """One document's work, or a part of it."""
+
+    row: int
+    prompt: list[int]
+    continuations: list[Continuation]
+    generation: dict[str, Any] | None
+
+
+class Spoken(NamedTuple):
+    """A conversation, as it is scored."""
+
+    prompt: list[int]  # up to the first trained turn
+    rest: Continuation
+    opened: list[int]  # up to the last trained turn, opened for it
+    target: str  # that turn
 
 
 def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
@@ -74,21 +102,21 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         @torch.inference_mode()
         def answer(self, requests: list[Instance]) -> list[Answer]:
             """Requests carry (prompt, continuations, generation), the last None or {"max_new_tokens": int, "stop": str | None}."""
-            prompts = [encode_prompt(tokenizer, fmt, request.args[0]) for request in requests]
+            parts = [part for i, request in enumerate(requests) for part in _asked(tokenizer, fmt, i, request)]
             answers: dict[int, Answer] = {}
-            order = sorted(range(len(requests)), key=lambda i: -len(prompts[i]))  # neighbours in length share a batch: less padding
-            for start in range(0, len(order), batch_size):
-                threads.settle()
-                rows = order[start : start + batch_size]
-                continuations = [
-                    [encode(tokenizer, fmt, requests[i].args[0], text).ids[len(prompts[i]) : -1] for text in requests[i].args[1]]
-                    for i in rows
-                ]
-                batch = _batch(self.model, tokenizer, [prompts[i] for i in rows], continuations, requests[rows[0]].args[2])
-                answers.update(zip(rows, batch, strict=True))
-                if self.progress is not None:
-                    self.progress.update(len(rows))
-            return [answers[i] for i in range(len(requests))]
+            for generates in (False, True):
+                order = [part for part in parts if (part.generation is not None) is generates]
+                order.sort(key=lambda part: -len(part.prompt))  # neighbours in length share a batch: less padding
+                for start in range(0, len(order), batch_size):
+                    threads.settle()
+                    batch = order[start : start + batch_size]
+                    found = _batch(self.model, tokenizer, batch, batch[0].generation)
+                    for part, answer in zip(batch, found, strict=True):
+                        scored = answers.get(part.row)  # a conversation's turns, before its last is generated
+                        answers[part.row] = scored._replace(generation=answer.generation) if scored else answer
+                    if self.progress is not None:
+                        self.progress.update(sum(bool(part.continuations) for part in batch))
+            return [_told(tokenizer, fmt, request, answers[i]) for i, request in enumerate(requests)]
 
         # lm-eval's own requests, for its own tasks: the same literal text and the same chat frame
 
@@ -123,16 +151,61 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         return LanguageModel(pretrained=weights, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
 
 
+def _asked(tokenizer: PreTrainedTokenizerBase, fmt: str, i: int, request: Instance) -> Iterator[Asked]:
+    """A request's work: all at once, or of a conversation its scores and its generation, which go on from different tokens."""
+    text, continuations, generation = request.args
+    if (conversation := spoken(tokenizer, fmt, request.doc)) is None:
+        prompt = encode_prompt(tokenizer, fmt, text)
+        after = [encode(tokenizer, fmt, text, one).ids[len(prompt) : -1] for one in continuations]
+        yield Asked(i, prompt, [Continuation(ids, ids) for ids in after], generation)
+        return
+    yield Asked(i, conversation.prompt, [conversation.rest], None)
+    if generation is not None:
+        yield Asked(i, conversation.opened, [], generation)
+
+
+def _told(tokenizer: PreTrainedTokenizerBase, fmt: str, request: Instance, answer: Answer) -> Answer:
+    """The answer, with what of a conversation its tokens alone tell."""
+    if (conversation := spoken(tokenizer, fmt, request.doc)) is None:
+        return answer
+    ids, labels = conversation.rest
+    scored = tokenizer.decode([token for token, label in zip(ids, labels, strict=True) if label != IGNORED])
+    n_read = answer.n_prompt + len(ids) - answer.n_tokens[0]
+    return answer._replace(n_prompt=n_read, n_bytes=len(scored.encode()), target=conversation.target)
+
+
+def spoken(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Any) -> Spoken | None:
+    """A document that is a conversation; None for a single turn. The end of a turn is not scored, as a single response's is not."""
+    messages = messages_of(row) if isinstance(row, dict) else None
+    if messages is None:
+        return None
+    example = encode_row(tokenizer, fmt, row)
+    assert isinstance(example, Conversation)
+    ends = set(tokenizer.all_special_ids)
+    spans = [(a, next((i for i in range(b, a, -1) if example.ids[i - 1] not in ends), a)) for a, b in example.trained]
+    labels = Conversation(example.ids, spans).labels
+    first = spans[0][0] if spans else len(labels)
+    last = max((i for i, message in enumerate(messages) if is_trained(message)), default=0)
+    opened = render_prompt(tokenizer, fmt, messages[:last], tools_of(row))
+    target = _text(tokenizer, example.ids[slice(*spans[-1])]) if spans else ""
+    end = spans[-1][1] if spans else first
+    return Spoken(example.ids[:first], Continuation(example.ids[first:end], labels[first:end]), opened, target)
+
+
+def _scored(continuation: Continuation) -> int:
+    return sum(label != IGNORED for label in continuation.labels)
+
+
 def _batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    continuations: list[list[list[int]]],
+    asked: list[Asked],
     generation: dict | None,
 ) -> list[Answer]:
     """Reads B prompts once, up to their last token, and continues from there: once per continuation, once to generate."""
     import torch
 
+    prompts, continuations = [part.prompt for part in asked], [part.continuations for part in asked]
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     ids, mask = padded["input_ids"], padded["attention_mask"]  # (B, P)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -143,26 +216,34 @@ def _batch(
     last = ids[:, -1:]
 
     most = max(len(many) for many in continuations)
-    columns = [[many[k] if k < len(many) else [] for many in continuations] for k in range(most)]
+    columns = [[many[k] if k < len(many) else Continuation([], []) for many in continuations] for k in range(most)]
     logprobs = [_logprob(model, copy.deepcopy(cache), mask, last, column) for column in columns]
     written = [None] * len(prompts) if generation is None else _greedy(model, tokenizer, cache, mask, last, **generation)
-    per_row = torch.stack(logprobs, dim=1).tolist()
+    per_row = torch.stack(logprobs, dim=1).tolist() if logprobs else [[] for _ in prompts]
     return [
-        Answer(row[: len(many)], [len(continuation) for continuation in many], len(prompt), text)
+        Answer(row[: len(many)], [_scored(continuation) for continuation in many], len(prompt), text)
         for row, many, prompt, text in zip(per_row, continuations, prompts, written, strict=True)
     ]
 
 
 def _logprob(
-    model: PreTrainedModel, cache: Cache | None, mask: torch.Tensor, last: torch.Tensor, continuations: list[list[int]]
+    model: PreTrainedModel, cache: Cache | None, mask: torch.Tensor, last: torch.Tensor, continuations: list[Continuation]
 ) -> torch.Tensor:
-    """log p(continuation | prompt), float64 (B,). ``cache`` holds the prompts without their last token, and is used up."""
+    """log p of what is scored of each continuation, given all before it, float64 (B,).
+
+    ``cache`` holds the prompts without their last token, and is used up.
+    """
     import torch
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
 
-    target = pad_sequence([torch.tensor(c, dtype=torch.long) for c in continuations], batch_first=True, padding_value=-100).to(mask.device)
-    read = torch.cat([last, target[:, :-1].clamp(min=0)], dim=1)[:, : target.shape[1]]  # each position predicts the next token
+    def padded(sequences: list[list[int]], filling: int) -> torch.Tensor:
+        tensors = [torch.tensor(one, dtype=torch.long) for one in sequences]
+        return pad_sequence(tensors, batch_first=True, padding_value=filling).to(mask.device)
+
+    target = padded([c.labels for c in continuations], IGNORED)
+    ids = padded([c.ids for c in continuations], 0)
+    read = torch.cat([last, ids[:, :-1]], dim=1)[:, : ids.shape[1]]  # each position predicts the next token
     position = mask.sum(-1, keepdim=True) - 1 + torch.arange(read.shape[1], device=mask.device)
     full = torch.cat([mask, mask.new_ones(read.shape[0], max(read.shape[1] - 1, 0))], dim=1)  # right padding is never attended to: causal
     total = torch.zeros(len(continuations), dtype=torch.float64, device=mask.device)
@@ -173,7 +254,7 @@ def _logprob(
             input_ids=read[:, part], attention_mask=full[:, :seen], position_ids=position[:, part], past_key_values=cache, use_cache=True
         )
         cache = out.past_key_values
-        nll = cross_entropy(out.logits.float().flatten(0, 1), target[:, part].flatten(), ignore_index=-100, reduction="none")
+        nll = cross_entropy(out.logits.float().flatten(0, 1), target[:, part].flatten(), ignore_index=IGNORED, reduction="none")
         total -= nll.double().view(len(continuations), -1).sum(1)
     return total.cpu()
 

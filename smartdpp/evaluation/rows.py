@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.language_model import WINDOW, context, load, quiet
+from smartdpp.evaluation.language_model import WINDOW, context, load, quiet, spoken
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
 from smartdpp.logs.visible import one_line
@@ -167,6 +167,13 @@ def fitting(
 
     def problem(row: Row) -> str | None:
         right_choice(row)  # an answer that is no choice shows before any model work
+        if (conversation := spoken(tokenizer, model.format, row)) is not None:
+            prompt, (rest, _), opened, _ = conversation
+            if not prompt or not rest:
+                return "empty_response" if prompt else "empty_prompt"
+            n_tokens = max(len(prompt) + len(rest) + 1, len(opened) + room)  # with the last turn's end
+            too_long = context is not None and n_tokens > context
+            return "too_long" if too_long or (max_tokens is not None and len(prompt) + len(rest) + 1 > max_tokens) else None
         encoded = [encode(tokenizer, model.format, row["prompt"], text) for text in (row["response"], *(row.get("choices") or []))]
         n_prompt = encoded[0].n_prompt
         if n_prompt == 0 or not row["response"]:

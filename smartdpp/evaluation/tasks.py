@@ -27,6 +27,11 @@ def documents(rows: list[Row], num_fewshot: int, seed: int) -> Iterator[Row]:
     rows = sorted(rows, key=lambda row: row["id"])
     rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     for row in rows:
+        if num_fewshot and row.get("messages") is not None:
+            raise InputError(
+                f"evaluation.num_fewshot={num_fewshot}: row {row['id']!r} of task {row['task']!r} is a conversation, which has a history "
+                "of its own; set it to 0"
+            )
         others = (other for other in reversed(rows) if other["prompt"] != row["prompt"])
         shots = [shot for shot, _ in zip(others, range(num_fewshot), strict=False)]
         if len(shots) < num_fewshot:
@@ -49,6 +54,11 @@ def right_choice(row: Row) -> int | None:
     choices, answer = row.get("choices"), row.get("answer")
     if not choices:
         return None
+    if row.get("messages") is not None:
+        raise InputError(
+            f"row {row['id']!r} of task {row['task']!r}: a conversation with choices cannot be scored; leave the choices out, or give it "
+            "as prompt and response"
+        )
     if answer is None:
         answer = row["response"]
     if isinstance(answer, str) and answer in choices:
@@ -116,13 +126,13 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
 
 def _sample(row: Row, answer: Answer) -> Sample:
     right = right_choice(row)
-    text, target = answer.generation, row["response"]
+    text, target = answer.generation, row["response"] if answer.target is None else answer.target
     return {
         "task": row["task"],
         "id": row["id"],
         "nll": -answer.logprobs[0],
         "tokens": answer.n_tokens[0],
-        "bytes": len(target.encode()),
+        "bytes": len(target.encode()) if answer.n_bytes is None else answer.n_bytes,
         "prompt_tokens": answer.n_prompt,
         "generation": text,
         "target": target,

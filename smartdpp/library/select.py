@@ -19,7 +19,7 @@ from smartdpp.embedding import shards
 from smartdpp.errors import InputError
 from smartdpp.library import data as given
 from smartdpp.library.components import Options, made, node
-from smartdpp.models.tokens import encode
+from smartdpp.models.turns import alike, encode_row
 from smartdpp.quality.counts import PromptTokens, ResponseTokens, TotalTokens
 from smartdpp.query.stage import unplaced
 from smartdpp.run.cell import VERSION
@@ -154,14 +154,14 @@ def _tokens(rows: list[Row], model: Any) -> np.ndarray:
     from tqdm import tqdm
 
     tokenizer = model.tokenizer()
-    found = (encode(tokenizer, model.format, row["prompt"], row["response"]) for row in tqdm(rows, desc="tokens", unit=" rows", delay=2))
-    return np.array([(n_prompt, len(ids)) for ids, n_prompt in found], dtype=np.int32)
+    found = (encode_row(tokenizer, model.format, row) for row in tqdm(rows, desc="tokens", unit=" rows", delay=2))
+    return np.array([(len(one.ids) - one.n_trained, len(one.ids)) for one in found], dtype=np.int32)
 
 
 def _table(rows: list[Row], tokens: np.ndarray | None) -> pa.Table:
     import pyarrow as pa
 
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(alike(rows))
     for column, name in enumerate(("n_prompt_tokens", "n_tokens") if tokens is not None else ()):
         table = table.append_column(name, pa.array(tokens[:, column]))  # type: ignore[index]
     return table
@@ -233,7 +233,7 @@ def _embedded_query(embedding: Any, table: pa.Table, rows: list[Row]) -> np.ndar
 
     if problems := unplaced(embedding, rows, table):
         raise InputError("\n".join(problems).replace("strategy.query", "query"))
-    return np.asarray(embedding.prepare(table)(pa.Table.from_pylist(rows)))
+    return np.asarray(embedding.prepare(table)(pa.Table.from_pylist(alike(rows))))
 
 
 def _quality(quality: Any, settings: dict[str, Any], table: pa.Table, content: str) -> np.ndarray:

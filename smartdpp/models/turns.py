@@ -22,15 +22,19 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from smartdpp.errors import InputError
 from smartdpp.models.tokens import IGNORED, Encoded, adds_bos, encode, literal
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
+Text = Literal["user", "prompt", "all"]
+"""Of a row as text: what the user says (a single turn's prompt) | all before the last trained turn, with roles where that is more than one
+user turn (a single turn's prompt) | the whole."""
 Spans = list[tuple[int, int]]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PRIVATE = range(0xE000, 0xF900)
@@ -76,6 +80,12 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **{name: _json(value) if isinstance(value, list) else value for name, value in given.items()}}
 
 
+def alike(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a table: all with the same fields, turns and tools as JSON."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [dict.fromkeys(names) | flat(row) for row in rows]
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -101,6 +111,21 @@ def said(message: Message) -> str:
     """A turn as text: its content, and each of its tool calls as a line of JSON."""
     calls = [_json(call.get("function", call) if isinstance(call, dict) else call) for call in message.get("tool_calls") or []]
     return "\n".join(filter(None, [message["content"], *calls]))
+
+
+def texts_of(rows: pa.Table, text: Text) -> list[str]:
+    """What an encoder of texts reads of each row: see Text."""
+    if text == "user":
+        return list(rows["prompt"].to_pylist())
+    return [_text_of(row, text) for row in rows.to_pylist()]
+
+
+def _text_of(row: Mapping[str, Any], text: Text) -> str:
+    messages = messages_of(row)
+    if messages is None:
+        return "\n\n".join(filter(None, [row["prompt"], row["response"]])) if text == "all" else str(row["prompt"])
+    last = max((i for i, message in enumerate(messages) if is_trained(message)), default=len(messages))
+    return written_out(messages if text == "all" else messages[:last])
 
 
 def written_out(messages: Sequence[Message]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from smartdpp.corpus.notes import noted, said
 from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
-from smartdpp.models.turns import flat
+from smartdpp.models.turns import alike, texts_of
 from smartdpp.store.disk import write_text
 from smartdpp.types import Embedding, Evaluation, Query, Row
 
@@ -29,20 +29,18 @@ def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.T
     with noted() as notes:
         rows = query.rows(evaluation, heldout)
     write_text(out / ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    X = np.asarray(embedding.prepare(pool)(pa.Table.from_pylist(_alike(rows))))
+    X = np.asarray(embedding.prepare(pool)(pa.Table.from_pylist(alike(rows))))
     np.save(out / "X.npy", X, allow_pickle=False)
     return {"n": len(rows), "d": X.shape[1], "tasks": len({row["task"] for row in rows}), "reading": notes.facts()}
 
 
-def _alike(rows: list[Row]) -> list[Row]:
-    """Rows with the same fields, turns and tools as a table holds them."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [dict.fromkeys(names) | flat(row) for row in rows]
-
-
 def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
     """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts alone."""
-    unknown = embedding.unknown(pool, [row["prompt"] for row in rows]) if isinstance(embedding, Tfidf) else []
+    import pyarrow as pa
+
+    if not isinstance(embedding, Tfidf):
+        return []
+    unknown = embedding.unknown(pool, texts_of(pa.Table.from_pylist(alike(rows)), embedding.text))
     if not unknown:
         return []
     first = rows[unknown[0]]

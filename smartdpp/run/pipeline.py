@@ -153,10 +153,15 @@ def _check_pool(run: Run) -> None:
     if query := run.parts.strategy.query:
         try:
             rows = query.rows(run.parts.evaluation, run_rows(run, "heldout"))
-            problems += unplaced(run.parts.embedding, rows, run_rows(run, columns=["prompt"]))
+            problems += unplaced(run.parts.embedding, rows, run_rows(run, columns=_read_by(run.parts.embedding)))
         except InputError as error:
             problems.append(str(error))
     _refuse(problems)
+
+
+def _read_by(embedding: object) -> list[str] | None:
+    """The columns that an encoder of texts reads; None: as many as there are."""
+    return ["prompt"] if getattr(embedding, "text", "user") == "user" else None
 
 
 _documents: dict[tuple[Path, bool], list[str]] = {}  # by base scores, before and after the corpus: cells of a sweep share them

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.dtypes import StringDType
 
 from smartdpp.logs.visible import one_line
-from smartdpp.models.turns import flat
+from smartdpp.models.turns import alike
 from smartdpp.store.disk import write_text
 from smartdpp.types import Pool, Selection
 
@@ -97,9 +97,7 @@ def read(directory: Path) -> pa.Table:
     import pyarrow as pa
 
     with (directory / "mixture.jsonl").open(encoding="utf-8") as file:
-        rows = [flat(json.loads(line)) for line in file]
-    names = dict.fromkeys(name for row in rows for name in row)  # some rows are conversations, or have tools, where others have not
-    return pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
+        return pa.Table.from_pylist(alike([json.loads(line) for line in file]))
 
 
 def content(rows: pa.Table) -> str:
