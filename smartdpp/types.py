@@ -24,7 +24,11 @@ S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
 Row = dict[str, Any]
-"""One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None."""
+"""One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None.
+
+A conversation has ``messages`` too, and ``tools`` or None (see smartdpp.models.turns): lists, or in a table JSON. Its prompt is then
+what the user says, its response what is trained.
+"""
 
 
 @dataclass(frozen=True)

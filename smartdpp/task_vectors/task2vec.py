@@ -75,7 +75,7 @@ class Task2Vec:
         tokenizer, fmt = self.model.tokenizer(), self.model.format
 
         def examples_of(task: Mapping[str, Any]) -> pa.Table:
-            return pa.table({name: task[several] for name, several in SEVERAL.items() if several in task})
+            return pa.table({name: pa.array(task[several], pa.string()) for name, several in SEVERAL.items() if several in task})
 
         refuse_blank(tokenizer, fmt, pa.concat_tables([examples_of(task) for task in rows.to_pylist()]))
         weights = placed(self.model.load(dtype=compute_dtype()))
