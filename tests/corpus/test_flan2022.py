@@ -50,3 +50,12 @@ def test_on_the_hub_by_default_with_pinned_revisions():
     flan = Flan2022(["t0", "cot"], revisions={"cot": "abc"})
     assert flan.check() == []
     assert flan.fingerprint() == "kowndinya23/t0-submix-4096@main kowndinya23/cot-submix-4096@abc"
+
+
+def test_of_each_submixture_a_share_may_be_left_out(copies):
+    path = copies / "cot-submix-4096" / "data" / "train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "targets", pa.array(["answer", None])), path)
+    with pytest.raises(InputError, match=r"1 of 2 rows \(50.0%\) cannot be read \(1 without response\)"):
+        list(Flan2022(path=str(copies), on_bad_row="drop").rows())
+    assert len(list(Flan2022(path=str(copies), on_bad_row="drop", max_bad_share=0.5).rows())) == 9

@@ -148,3 +148,21 @@ def test_slices_and_sums_of_splits(tmp_path):
     assert prompts("test+train[:1]") == ["test 0", "test 1", "test 2", "train 0"]
     with pytest.raises(InputError, match=r"corpus.split=train\[:x\]"):
         prompts("train[:x]")
+
+
+def test_a_dataset_without_tasks_some_rows_of_which_cannot_be_read_is_a_corpus(small_run, tmp_path):
+    from smartdpp.run.pipeline import execute
+
+    def turns(content):
+        return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a"}]}
+
+    records = [turns(f"q{i}") for i in range(20)] + [{"messages": []}, turns([{"type": "image_url"}])]
+    path = tmp_path / "chats" / "train.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    options = ["corpus=hub", f"corpus.path={path.parent}", "corpus.on_bad_row=drop", "corpus.max_bad_share=0.05", "corpus.media=drop"]
+    run = small_run(*options, "evaluation.tasks=null", "evaluation.num_tasks=1", "until=corpus")
+    with pytest.raises(InputError, match="holds out every task of the corpus"):
+        execute(run)
+    with pytest.raises(InputError, match=r"1 of 22 rows \(4.5%\) cannot be read \(1 without an assistant turn\)"):
+        execute(small_run(*options, "corpus.max_bad_share=0.01", "until=corpus"))
