@@ -15,11 +15,11 @@ from tests.conftest import small
 ROOT = Path(__file__).parents[2]
 WORKER = """
 import os, sys
-from smartdpp import workers
+from smartdpp.runtime import gpus
 from smartdpp.errors import InputError
-workers._uuids = dict  # as on a machine without a driver: devices by the names they were given
+gpus._uuids = dict  # as on a machine without a driver: devices by the names they were given
 try:
-    workers.claim(int(sys.argv[1]))
+    gpus.claim(int(sys.argv[1]))
     print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 except InputError as error:
     print(error, flush=True)
