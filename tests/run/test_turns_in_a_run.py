@@ -8,20 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from smartdpp.corpus.build import describe
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.errors import InputError
+from smartdpp.evaluation.scores import read_samples
 from smartdpp.gradient import gradients, reduction
 from smartdpp.models import Tiny
 from smartdpp.models.batches import encoded
 from smartdpp.models.tokens import IGNORED
 from smartdpp.models.turns import flat, render
+from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
-from smartdpp.strategies.mixture import content
+from smartdpp.store.disk import read_json
+from smartdpp.strategies.mixture import content, read
 
 TOOLS = [{"type": "function", "function": {"name": "count", "parameters": {}}}]
 WORDS = ("apple", "bread", "cloud", "delta", "ember", "flint")
@@ -72,6 +76,29 @@ def test_conversations_go_through_every_stage(talks: str, small_run: Callable[..
     score = execute(run)
     assert score is not None
     assert "of all eligible rows are conversations" in describe(run.corpus.meta()["facts"])
+
+    mixture = read(run.mixture.here())
+    lines = [json.loads(line) for line in (run.mixture.here() / "mixture.jsonl").read_text().splitlines()]
+    assert all(line["messages"][0]["role"] == "system" for line in lines if line["task"] != "single")
+    assert all("messages" not in line for line in lines if line["task"] == "single")
+    tokenizer, fmt = run.parts.model.tokenizer(), run.parts.model.format
+    examples = encoded(tokenizer, fmt, mixture)
+    facts = run.adapter.meta()["facts"]
+    assert facts["tokens"] == sum(len(example.ids) for example in examples)
+    assert facts["response_tokens"] == sum(example.n_trained for example in examples)
+    turns = {len(example.trained) for example in examples if hasattr(example, "trained")}
+    assert turns == ({1} if "pool.turns=last" in more else {3})
+
+    samples = read_samples(run.scores.here() / "samples.jsonl")
+    stored = {row["id"]: row for row in pq.read_table(run.corpus.file("heldout.parquet")).to_pylist()}
+    for sample in samples:
+        found = render(tokenizer, fmt, json.loads(stored[sample["id"]]["messages"]), TOOLS)
+        assert sample["tokens"] == sum(b - a - 1 for a, b in found.trained)  # without each turn's end
+        assert sample["target"] in ("Yes.", "No.", "Quite.")
+
+    assert execute(small_run(talks, *COMMON, *more)) == score
+    assert report([str(run.path), "--out", str(tmp_path / "report")]) == 0
+    assert read_json(run.path / "result.json")["n"] == 12
 
 
 def test_the_choice_of_turns_is_part_of_what_a_run_is_and_its_default_is_not(small_run: Callable[..., Run]) -> None:
