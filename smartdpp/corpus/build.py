@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from smartdpp.corpus import originals
 from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.overlap import HeldoutIndex, NearCopies
 from smartdpp.errors import InputError
@@ -78,6 +79,7 @@ def build(
     data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text).
                       Where a row is a conversation there are columns messages and tools (JSON, or null); its prompt is what the user
                       says, its response what is trained, its n_prompt_tokens all tokens that are not trained
+    records.parquet   row for row with data.parquet, the records as they came, where the corpus has any: see smartdpp.corpus.originals
     heldout.parquet   rows of the held-out tasks, same columns and same filters on length; and, with ``aside`` true, rows that were set
                       aside of tasks that stay in the pool
     dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
@@ -211,10 +213,11 @@ def _filter(
     seen: Counter[str] = Counter()
     distinct: set[int] = set()
     conversations = 0
-    with _writer(eligible, **TURNS) as write:
-        for row in tqdm(corpus.rows(), desc="corpus", unit=" rows"):
+    rows = getattr(corpus, "originals", corpus.rows)()  # with the records they came from, where a corpus has any
+    with _writer(eligible, **TURNS, **originals.COLUMNS) as write:
+        for row in tqdm(rows, desc="corpus", unit=" rows"):
             seen[row["task"]] += 1
-            row = _of_turns(row, limits)
+            row = originals.packed(of_turns(row, limits))
             reason = None
             if not row["prompt"].strip():
                 reason = EMPTY_PROMPT
@@ -241,7 +244,7 @@ def _filter(
     return seen, conversations
 
 
-def _of_turns(row: Row, limits: Limits) -> Row:
+def of_turns(row: Row, limits: Limits) -> Row:
     """A conversation as it is stored, with those turns trained that ``limits`` says; a single turn as it is."""
     if (messages := messages_of(row)) is None:
         return row
@@ -273,7 +276,11 @@ def _write_pool(
     written: Counter[str] = Counter()
     overlap: Counter[str] = Counter()
     boilerplate: dict[tuple[str, str, str], dict[str, Any]] = {}
-    with _writer(out / "data.parquet", **turns) as write, (out / "overlap.jsonl").open("w", encoding="utf-8") as lines:
+    with (
+        _writer(out / "data.parquet", **turns) as write,
+        originals.keeping(out / originals.FILE) as keep,
+        (out / "overlap.jsonl").open("w", encoding="utf-8") as lines,
+    ):
 
         def list_match(**match: Any) -> None:
             lines.write(json.dumps(match, ensure_ascii=False) + "\n")
@@ -302,6 +309,7 @@ def _write_pool(
                 losses.add(row, OVERLAP)
             else:
                 write(row)
+                keep(row)
                 written[row["task"]] += 1
         for entry in boilerplate.values():
             list_match(**entry)

@@ -26,7 +26,7 @@ TEXT = ("text", "input_text", "output_text")
 MEDIA = ("image", "image_url", "input_image", "audio", "audio_url", "input_audio", "video", "video_url", "file")
 WEIGHTS = ("weight", "loss_weight")
 TURN = ("role", "content", "from", "value", "tool_calls", "function_call", "name", "tool_call_id", *WEIGHTS)
-BESIDE = frozenset(("images", "image", "audios", "audio", "videos", "video"))  # fields of a record that hold what its turns refer to
+BESIDE = ("images", "image", "audios", "audio", "videos", "video")  # fields of a record that hold what its turns refer to
 HOLDS_MEDIA = "with images, audio or files beside text"
 
 Refuse = Callable[[str, str], Exception]

@@ -201,6 +201,8 @@ def _no_rows(path: Path, usable: Callable[[Collection[str]], bool], longest: int
     ending = _ending(path)
     if path.name.startswith("."):
         return "hidden"
+    if path.name.startswith("original.") and (path.parent / "mixture.jsonl").is_file():
+        return "the rows of mixture.jsonl as they came"
     if ending not in ENDINGS:
         return f"its ending is none of {READABLE}"
     about = path.stat()

@@ -12,12 +12,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file, noted
+from smartdpp.corpus.originals import Kept
 from smartdpp.corpus.rows import IDENTITY, Tally, check_names, check_reading, content_hash, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.store.content import commit
@@ -87,14 +89,19 @@ class Hub:
     def rows(self) -> Iterator[Row]:
         return with_ids(self.read)
 
-    def read(self) -> Iterator[tuple[str, Row]]:
+    def originals(self) -> Iterator[Row]:
+        """As ``rows``, each with the record that it came from: see `smartdpp.corpus.originals`."""
+        return with_ids(partial(self.read, keep=True))
+
+    def read(self, keep: bool = False) -> Iterator[tuple[str, Row]]:
         """Pairs (place, row), ids not yet made; for corpora composed of several datasets."""
         local = self._local()
         splits = self._splits(local) if local else None
         tally = Tally(self.on_bad_row == "drop", self.max_bad_share, self.media == "drop")
         source = (local.name if local.is_dir() else local.parent.name or local.name) if local else self.path
-        yield from rows_of(
-            self._told() if splits is None else self._sliced(*splits),
+        kept = Kept(self._told() if splits is None else self._sliced(*splits), files.PARQUET)
+        rows = rows_of(
+            kept,
             self.columns or IDENTITY,
             self.constants,
             source=source,
@@ -104,6 +111,7 @@ class Hub:
             longest=self._longest,
             blank_cells=splits is not None and any(files.is_csv(path) for paths in splits[0].values() for path in paths),
         )
+        yield from kept.beside(rows) if keep else rows
         tally.end(source)
 
     @property

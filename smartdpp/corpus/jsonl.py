@@ -142,7 +142,7 @@ class Jsonl:
             kind, records = files.opened(path, self._longest)
             note_file(kind, path.name)
             names = classes.of_file(path, kind)
-            kept = Kept(whole(classes.all_numbered(records, names), self._mapped()), kind)
+            kept = Kept(whole(classes.all_numbered(records, names), self._mapped()), kind, path)
             rows = read(
                 kept,
                 source=path.name,

@@ -6,7 +6,8 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ from smartdpp.types import Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RECORD, KIND = "record", "kind"  # of a row: the record it came from, and what its file was taken for
+RECORD, KIND, TYPES = "record", "kind", "types"  # of a row: the record it came from, what its file was taken for, a table's schema
+COLUMNS = dict.fromkeys((RECORD, KIND, TYPES), "string")
+FILE = "records.parquet"  # beside the corpus's data.parquet, row for row
+NAME = "original"  # of the file beside the mixture
 RANK, GAIN = "smartdpp_rank", "smartdpp_gain"  # beside a chosen record's own fields
 WRITTEN = {
     ".json": files.ARRAY,
@@ -29,14 +33,24 @@ WRITTEN = {
     ".tsv": files.TSV,
     ".parquet": files.PARQUET,
 }
+ENDING = {
+    files.ARRAY: ".json",
+    files.CSV: ".csv",
+    files.TSV: ".tsv",
+    files.PARQUET: ".parquet",
+    files.ARROW: ".parquet",
+}
+ROW_GROUP = 1024  # records in memory at a time
 LONGEST = 2**22  # bytes of a row that are looked at where only its columns are asked for
 
 
 class Kept:
     """Records on their way to become rows, which come one by one: the latest record is that of the row at hand."""
 
-    def __init__(self, records: files.Records, kind: str) -> None:
+    def __init__(self, records: files.Records, kind: str, path: Path | None = None) -> None:
         self.records, self.kind = records, kind
+        types = _schema(path) if path and kind in (files.PARQUET, files.ARROW) else None
+        self.types = types and base64.b64encode(types.serialize()).decode()
 
     def __iter__(self) -> files.Records:
         for place, record in self.records:
@@ -44,14 +58,67 @@ class Kept:
             yield place, record
 
     def beside(self, rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
-        """The rows with RECORD and KIND."""
+        """The rows with RECORD, KIND and TYPES."""
         for place, row in rows:
             assert not isinstance(self.latest, BadRow)
-            yield place, {**row, RECORD: {name: _stored(value) for name, value in self.latest.items()}, KIND: self.kind}
+            yield place, {**row, RECORD: {name: _stored(value) for name, value in self.latest.items()}, KIND: self.kind, TYPES: self.types}
 
 
 def _stored(value: Any) -> Any:
     return value.number if isinstance(value, ClassName) else value
+
+
+def packed(row: Row) -> Row:
+    """The row with its record as text, for a file of rows."""
+    return row | {RECORD: _json(row[RECORD], escaped=True)} if row.get(RECORD) is not None else row
+
+
+@contextmanager
+def keeping(path: Path) -> Iterator[Callable[[Row], None]]:
+    """A function that appends a packed row's record to FILE, which is not there in the end where no row had one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema, waiting, some = pa.schema(dict.fromkeys(COLUMNS, pa.string())), list[Row](), False
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+
+        def keep(row: Row) -> None:
+            nonlocal some
+            some = some or row.get(RECORD) is not None
+            waiting.append({name: row.get(name) for name in schema.names})
+            if len(waiting) == ROW_GROUP:
+                file.write_table(pa.Table.from_pylist(waiting, schema=schema))
+                waiting.clear()
+
+        yield keep
+        file.write_table(pa.Table.from_pylist(waiting, schema=schema))
+    if not some:
+        path.unlink()
+
+
+def put(table: pa.Table, out: Path) -> Path:
+    """The records of FILE's rows, in their order, as NAME with the ending of the format they came in; JSON lines where they came in
+    several, or in one that cannot be told from a row of it."""
+    records = [json.loads(text) for text in table[RECORD].to_pylist()]
+    kinds, types = set(table[KIND].to_pylist()), set(table[TYPES].to_pylist())
+    ending = ENDING.get(kinds.pop(), ".jsonl") if len(kinds) == 1 and len(types) == 1 else ".jsonl"
+    try:
+        write(records, out / f"{NAME}{ending}", _deserialized(types.pop()) if ending == ".parquet" else None)
+    except InputError:
+        ending = ".jsonl"
+        write(records, out / f"{NAME}{ending}")
+    return out / f"{NAME}{ending}"
+
+
+def found(folder: Path) -> Path | None:
+    """What `put` left in a mixture's folder."""
+    return next((path for path in sorted(folder.glob(f"{NAME}.*")) if path.suffix in WRITTEN), None)
+
+
+def _deserialized(types: str | None) -> pa.Schema | None:
+    import pyarrow as pa
+
+    return types and pa.ipc.read_schema(pa.py_buffer(base64.b64decode(types)))
 
 
 def check(path: Path) -> None:
@@ -80,9 +147,9 @@ def write(records: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema | 
         csv.writer(text, delimiter="," if kind == files.CSV else "\t", lineterminator="\n").writerows([names, *cells])
         disk.write_bytes(path, text.getvalue().encode())
     elif kind == files.ARRAY:
-        disk.write_bytes(path, ("[\n" + ",\n".join(map(_json, records)) + "\n]\n").encode("utf-8", "surrogatepass"))
+        disk.write_bytes(path, ("[\n" + ",\n".join(map(_json, records)) + "\n]\n").encode())
     else:
-        disk.write_bytes(path, "".join(_json(record) + "\n" for record in records).encode("utf-8", "surrogatepass"))
+        disk.write_bytes(path, "".join(_json(record) + "\n" for record in records).encode())
 
 
 def schema(path: str) -> pa.Schema | None:
@@ -124,6 +191,9 @@ def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     """Of this type; what JSON has no word for (times, decimals) may come as text."""
     import pyarrow as pa
 
+    binary = kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if binary and any(isinstance(value, str) for value in values):
+        values = [base64.b64decode(value) if isinstance(value, str) else value for value in values]
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -150,10 +220,15 @@ def _cell(value: Any, name: str) -> str:
     return "" if value is None else str(value)
 
 
-def _json(record: Mapping[str, Any]) -> str:
+def _json(record: Mapping[str, Any], *, escaped: bool = False) -> str:
     """What JSON has no word for (times, decimals) as text, bytes in base64."""
 
     def plain(value: Any) -> str:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
-    return json.dumps(record, ensure_ascii=False, default=plain)
+    text = json.dumps(record, ensure_ascii=escaped, default=plain)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and no file hold
+        return json.dumps(record, default=plain)
+    return text

@@ -32,8 +32,6 @@ IDENTITY = {field: field for field in (*FIELDS, *CHAT)}
 WAY_OUT = " corpus.on_bad_row=drop leaves such rows out and counts them."
 MEDIA_OUT = " corpus.media=drop leaves such rows out and counts them."
 Columns = Mapping[str, str | list[str]]
-Looked = tuple[frozenset[str], frozenset[str]]
-"""The fields of a record that are read where it is a prompt and a response, and where it is a conversation."""
 
 # what other datasets call them
 PROMPTS = ("instruction", "question", "inputs")
@@ -175,7 +173,7 @@ def rows_of(
     as unread. A bad row goes to ``tally``. ``longest``: bytes of a row's texts. ``unnamed``: the task of records of which the first has
     none. ``blank_cells``: an empty text is nothing, but for prompt and response.
     """
-    known: dict[tuple[str, ...], tuple[Columns, str, Looked]] = {}
+    known: dict[tuple[str, ...], tuple[Columns, str]] = {}
     shaped = mapped is not None and _is_shaped(mapped)
     named = "task" in (columns if mapped is None else mapped) or "task" in (constants or {})
     first = True
@@ -186,13 +184,13 @@ def rows_of(
             _bounded(record, longest, place)
             if shaped and (record := shapes.plain(record, place)) is None:  # type: ignore[assignment]
                 continue
-            ours, said, looked = columns, "", None
+            ours, said = columns, ""
             if mapped is not None:
                 names = tuple(name for name, value in record.items() if value is not None)
                 if names not in known:
                     found = recognised(names, columns, mapped, constants or {}, place)
-                    known[names] = found, _said(columns, found), _looked_at(found)
-                ours, said, looked = known[names]
+                    known[names] = found, _said(columns, found)
+                ours, said = known[names]
             if blank_cells:
                 kept = {name for field in ("prompt", "response") for name in _several(ours.get(field, []))}
                 record = {name: value if value or name in kept else None for name, value in record.items()}
@@ -202,7 +200,7 @@ def rows_of(
                 note(OTHERWISE, f"without a task: one task, called {unnamed}", place)
                 record = {**record, "task": unnamed}
                 ours = {**ours, "task": "task"} if "task" not in ours else ours
-            row = to_row(record, ours, constants, place, looked)
+            row = to_row(record, ours, constants, place, all_fields=mapped is not None)
             # turns and choices are texts inside of lists until here
             _bounded(row, longest, place, _checked_turns(row, place) if "messages" in row else 0)
         except BadRow as problem:
@@ -244,16 +242,10 @@ def too_long(place: str, what: str, longest: int) -> BadRow:
     return BadRow(place, "longer than corpus.max_line_mib", f"{said}needs about 270 times that in memory) or cut the text.")
 
 
-def to_row(
-    record: Mapping[str, Any],
-    columns: Columns,
-    constants: Mapping[str, str] | None,
-    place: str,
-    looked: Looked | None,
-) -> Row:
+def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, str] | None, place: str, *, all_fields: bool = True) -> Row:
     """The row behind one record; its id may still be None.
 
-    ``columns`` maps our field to the record's (fields that are not ``looked`` at are counted), or to several whose texts are
+    ``columns`` maps our field to the record's (fields not in it are not read, and counted if ``all_fields``), or to several whose texts are
     joined by a blank line where they are not empty (``{prompt: [instruction, input]}``), ``constants`` gives the value of a field the
     record lacks, ``place`` says where the record is ("data.jsonl, line 3"). A record without a response may hold ``messages``
     instead. A number is its digits, and a list of one text that text. BadRow naming the place.
@@ -263,8 +255,8 @@ def to_row(
     if from_chat:
         _read_conversation(row, record, columns, place)
     row |= {field: value for field, value in (constants or {}).items() if row[field] is None}
-    if looked:
-        _note_unread(record, looked[from_chat], place)
+    if all_fields:
+        _note_unread(record, columns, from_chat, place)
     if row["choices"] is not None:
         row["choices"], row["answer"] = _choices(row["choices"], row["answer"], place)
     for field in FIELDS:
@@ -291,7 +283,7 @@ def to_row(
 
 def _read_conversation(row: Row, record: Mapping[str, Any], columns: Columns, place: str) -> None:
     messages, tools, system = (_value(record, columns[field]) if field in columns else None for field in CHAT)
-    if not chat.BESIDE.isdisjoint(record) and (beside := sorted(name for name in chat.BESIDE if record.get(name))):
+    if beside := [name for name in chat.BESIDE if record.get(name)]:
         said = f"its turns refer to {', '.join(beside)}, which cannot be read."
         raise BadRow(place, chat.HOLDS_MEDIA, said)
     found = chat.read(messages, tools, system, place, partial(BadRow, place))
@@ -307,10 +299,8 @@ def _checked_turns(row: Row, place: str) -> int:
     BadRow where they cannot be written as JSON.
     """
     others = [turn for turn in row["messages"] if turn["role"] in ("system", "tool") or len(turn) > 2]
-    if not row["tools"] and not any("tool_calls" in turn for turn in others):
-        for turn in others:
-            _check_text("messages", turn["content"], place)
-        return sum(len(turn["content"]) for turn in others)
+    if not others and not row["tools"]:
+        return 0
     try:
         text = json.dumps([others, row["tools"]], ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -319,16 +309,12 @@ def _checked_turns(row: Row, place: str) -> int:
     return len(text)
 
 
-def _looked_at(columns: Columns) -> Looked:
-    of = {field: frozenset(_several(theirs)) for field, theirs in columns.items()}
-    plain = frozenset[str]().union(*(names for field, names in of.items() if field not in CHAT))
-    theirs = frozenset[str]().union(*(names for field, names in of.items() if field in ("prompt", "response")))
-    return plain, plain.union(*(of[field] for field in CHAT if field in of)) - theirs
-
-
-def _note_unread(record: Mapping[str, Any], looked: frozenset[str], place: str) -> None:
+def _note_unread(record: Mapping[str, Any], columns: Columns, from_chat: bool, place: str) -> None:
+    read = {name for field, theirs in columns.items() if field not in CHAT or from_chat for name in _several(theirs)}
+    if from_chat:
+        read -= {name for field in ("prompt", "response") for name in _several(columns.get(field, []))}
     for name, value in record.items():
-        if name not in looked and value is not None:
+        if name not in read and value is not None:
             note(UNREAD, str(name), place)
 
 

@@ -19,9 +19,10 @@ import numpy as np
 from smartdpp.comparison.sets import draw
 from smartdpp.config.overrides import nearest
 from smartdpp.corpus import classes, files
+from smartdpp.corpus.build import Limits, of_turns
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
-from smartdpp.corpus.originals import KIND, RECORD
+from smartdpp.corpus.originals import KIND, RECORD, TYPES
 from smartdpp.corpus.rows import IDENTITY, MEDIA_OUT, WAY_OUT, Tally, check_names, rows_of, with_ids
 from smartdpp.errors import InputError
 from smartdpp.types import Row
@@ -66,6 +67,7 @@ def read(
             rows, part, named = _in_memory(*_opened(data), columns, dict(constants or {}))
     for sentence in said(notes.facts()):
         log.info("%s", sentence)
+    rows = [of_turns(row, Limits()) for row in rows]
     whole = [bool(row["prompt"].strip() and (row["response"].strip() or not responses)) for row in rows]
     at = np.flatnonzero(whole)
     if not len(at):
@@ -97,7 +99,9 @@ def _of_path(path: str, columns: dict[str, Any], constants: dict[str, str]) -> R
     named = _names_task(columns, constants, fields)
     corpus = Jsonl(path, columns or None, constants if named else {"task": files.stem(Path(path)), **constants})
     rows = list(corpus.originals())
-    records = [row.pop(RECORD) for row in rows if row.pop(KIND)]
+    records = [row.pop(RECORD) for row in rows]
+    for row in rows:
+        del row[KIND], row[TYPES]
     return rows, partial(_of_list, records), named
 
 

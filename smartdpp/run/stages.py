@@ -22,6 +22,7 @@ import numpy as np
 
 from smartdpp.config.identity import container
 from smartdpp.corpus import build as corpus
+from smartdpp.corpus import originals
 from smartdpp.diversity import components as diversity
 from smartdpp.embedding import shards as embedding
 from smartdpp.errors import Diverged, NotFinite
@@ -192,6 +193,8 @@ def _mixture(run: Run, this: Round) -> Stage:
         if len(selection) != expected or distinct != expected:
             raise AssertionError(f"the strategy returned {len(selection)} rows, {distinct} distinct, for a budget of {expected}")
         chosen = corpus.take(run.corpus.file("data.parquet"), selection.index)
+        if originals.FILE in (run.corpus.meta().get("files") or {}):  # of files and datasets, read since they are kept
+            originals.put(corpus.take(run.corpus.file(originals.FILE), selection.index), out)
         return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
 
     def plan() -> str:

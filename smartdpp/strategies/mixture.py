@@ -4,6 +4,7 @@ mixture.jsonl   one line per example: rank, gain, id, task, dataset, prompt, res
 tasks.csv       one line per task of the corpus: pool, selected, share
 rows.npy        int64[k], the examples' rows in the corpus's data.parquet
 README.md       dataset card
+original.*      the same examples as they came, all fields, in the format they came in, where the corpus has any; see smartdpp.export
 """
 
 from __future__ import annotations
