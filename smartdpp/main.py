@@ -39,7 +39,7 @@ BASIC = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 )
-COMMANDS = {"select": "smartdpp.library.command"}  # without a run, so Hydra does not see their words
+COMMANDS = {"select": "smartdpp.library.command", "export": "smartdpp.export.command"}  # no runs: Hydra does not see their words
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[Run] = []
