@@ -100,7 +100,7 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
         words, said = ["budget=9"], "one file or folder is chosen from, and 0 are given"
     assert main(words) == 1
     printed = capsys.readouterr().err
-    assert printed.startswith("error: ")
+    assert printed.splitlines()[-1].startswith("error: ")  # below the progress
     assert said in printed
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     assert (tmp_path / "in.jsonl").read_text() == text
