@@ -1,7 +1,7 @@
 """Choose instruction-tuning data, finetune on it and see what it was worth.
 
-As a library: ``smartdpp.select(data, budget=1000)`` chooses, ``smartdpp.measure(data)`` says how diverse it is, ``smartdpp.compare(a, b)``
-lays two side by side. They are imported when they are asked for.
+As a library: ``smartdpp.select(data, budget=1000)`` chooses, ``smartdpp.measure(data)`` says how diverse it
+is, ``smartdpp.compare(a, b)`` lays two side by side. They are imported when they are asked for.
 """
 
 from importlib import import_module
@@ -9,7 +9,11 @@ from typing import Any
 
 from smartdpp.store import place
 
-LIBRARY = {"select": "smartdpp.library.select", "measure": "smartdpp.library.compare", "compare": "smartdpp.library.compare"}
+LIBRARY = {
+    "select": "smartdpp.library.select",
+    "measure": "smartdpp.library.compare",
+    "compare": "smartdpp.library.compare",
+}
 
 place.settle()
 

@@ -1,4 +1,5 @@
-"""The numbers that a parameter may have, as its annotation: the check of the configuration holds every component to them before any work.
+"""The numbers that a parameter may have, as its annotation: the check of the configuration holds every
+component to them before any work.
 
 NaN, infinities and what no library takes are refused for every parameter, whatever its annotation.
 """
@@ -11,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-LARGEST_WHOLE = 2**32 - 1  # the largest seed that numpy, scikit-learn and transformers take; no count needs more
+# the largest seed that numpy, scikit-learn and transformers take; no count needs more
+LARGEST_WHOLE = 2**32 - 1
 LARGEST = 1e100  # of a float: the powers and products of larger ones are no numbers
 
 Count = Annotated[int, Field(ge=1)]

@@ -4,7 +4,8 @@
 class InputError(ValueError):
     """Something the user can mend: what was wrong, where, and what would be right.
 
-    Raised before any work that the mistake would waste. The command line prints the message alone, without a traceback.
+    Raised before any work that the mistake would waste. The command line prints the message alone, without a
+    traceback.
     """
 
 
@@ -13,8 +14,10 @@ class NotFinite(InputError):
 
 
 class Diverged(InputError):
-    """A training after which the model's numbers are NaN or infinite. Its cell is `diverged` in a report, by this name in error.txt."""
+    """A training after which the model's numbers are NaN or infinite. Its cell is `diverged` in a report, by
+    this name in error.txt."""
 
 
 class Shrunk(RuntimeError):
-    """A cluster has lost a machine for good and with it the room for what was spread over it; fewer pieces may fit."""
+    """A cluster has lost a machine for good and with it the room for what was spread over it; fewer pieces
+    may fit."""

@@ -1,7 +1,9 @@
-"""The command line: ``python run.py`` in a checkout, ``smartdpp`` once installed. Hydra composes, the pipeline runs.
+"""The command line: ``python run.py`` in a checkout, ``smartdpp`` once installed. Hydra composes, the
+pipeline runs.
 
-In a sweep a cell that another process is working on is left for the end, so that several terminals given the same sweep share it. Under
-another launcher or sweeper than Hydra's basic ones it waits instead: a worker has no end to come back to, and a sweeper wants a score.
+In a sweep a cell that another process is working on is left for the end, so that several terminals given the
+same sweep share it. Under another launcher or sweeper than Hydra's basic ones it waits instead: a worker has
+no end to come back to, and a sweeper wants a score.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ from smartdpp.runtime.processes import refuse_other_launchers
 from smartdpp.store.locks import Busy
 
 log = logging.getLogger(__name__)
-WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user's wish, read before main() sets it for its own use
+# the user's wish, read before main() sets it for its own use
+WANTS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 BASIC = (
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 )
-COMMANDS = {"select": "smartdpp.library.command", "export": "smartdpp.export.command"}  # no runs: Hydra does not see their words
+# no runs: Hydra does not see their words
+COMMANDS = {"select": "smartdpp.library.command", "export": "smartdpp.export.command"}
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[Run] = []
@@ -60,7 +64,12 @@ def cell(cfg: DictConfig) -> float | None:
         refuse_other_launchers()  # here too: a worker of another launcher has an environment of its own
         OmegaConf.resolve(cfg)
         if sweeping and cfg.until != "plan":
-            gpus.claim(max(cfg[group].get("processes", 1) for group in ("recipe", "embedding", "probe", "quality", "task_vector")))
+            gpus.claim(
+                max(
+                    cfg[group].get("processes", 1)
+                    for group in ("recipe", "embedding", "probe", "quality", "task_vector")
+                )
+            )
         run = prepare(cfg, hydra_config.runtime.choices)
         if cfg.until == "plan":
             planned.append(run)
@@ -85,7 +94,8 @@ def cell(cfg: DictConfig) -> float | None:
 
 
 def _come_back(failed: list[Exception]) -> None:
-    """What was left for later, each cell whatever became of the others; raises the first failure of the sweep, if there was one."""
+    """What was left for later, each cell whatever became of the others; raises the first failure of the
+    sweep, if there was one."""
     for run in left_for_later:
         try:
             execute(run)
@@ -100,20 +110,36 @@ def _come_back(failed: list[Exception]) -> None:
 
 
 def said(error: Exception) -> str:
-    """What a person needs of an error: the message, with its kind where the message alone would be cryptic."""
+    """What a person needs of an error: the message, with its kind where the message alone would be
+    cryptic."""
     if isinstance(error, InterpolationKeyError) and (size := re.search(r"'sizes\.(.*?)'", str(error))):
-        return f"size={size[1]} is none of this study's sizes: its YAML lists them under sizes (as laptop, gpu and paper)"
+        return (
+            f"size={size[1]} is none of this study's sizes: its YAML lists them under sizes (as laptop, "
+            "gpu and paper)"
+        )
     if isinstance(error, ConfigCompositionException):
         if key := re.match(r"Could not override '(.+?)'\.", str(error)):
             return no_such_key(key[1], conf_dir(), KEYS)
         if error.__cause__ is not None:  # "Error merging override budget=abc", and why
-            return redact(f"{str(error).removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}")
-    if isinstance(error, MissingConfigException) and (option := re.search(r"Could not find '(\w+)/(.+?)'", str(error))):
-        return f"{option[1]}={option[2]}: there is no such option; {nearest(option[2], options(conf_dir()).get(option[1], []))}"
+            return redact(
+                f"{str(error).removeprefix('Error merging override ')}: "
+                f"{str(error.__cause__).splitlines()[0]}"
+            )
+    if isinstance(error, MissingConfigException) and (
+        option := re.search(r"Could not find '(\w+)/(.+?)'", str(error))
+    ):
+        return (
+            f"{option[1]}={option[2]}: there is no such option; "
+            f"{nearest(option[2], options(conf_dir()).get(option[1], []))}"
+        )
     if ambiguous := re.match(r"Ambiguous value for argument '((.+?)=(.+))'", str(error)):
         text, name, values = ambiguous.groups()
         return f"{text}: several values are a sweep, which takes -m too; a list is '{name}=[{values}]'"
-    kind = "" if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException)) else f"{type(error).__name__}: "
+    kind = (
+        ""
+        if isinstance(error, (InputError, Failure, HydraException, OmegaConfBaseException))
+        else f"{type(error).__name__}: "
+    )
     return redact(f"{kind}{error}")
 
 

@@ -1,8 +1,9 @@
 """The whole contract on one screen: what flows between stages, and what a component must offer.
 
-Components are frozen dataclasses: parameters in, no work in ``__init__``. They satisfy these protocols by shape; nothing is
-subclassed or registered. A component's ``check`` returns every problem that can be seen without doing the work (a missing
-file, no CUDA device), each as one sentence; an empty list means it may start. What may be left out stands in smartdpp.config.allowed.
+Components are frozen dataclasses: parameters in, no work in ``__init__``. They satisfy these protocols by
+shape; nothing is subclassed or registered. A component's ``check`` returns every problem that can be seen
+without doing the work (a missing file, no CUDA device), each as one sentence; an empty list means it may
+start. What may be left out stands in smartdpp.config.allowed.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
 Row = dict[str, Any]
-"""One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and score may be None.
+"""One example: id, task, prompt and response always; dataset, source, license, template, choices, answer and
+score may be None.
 
-A conversation has ``messages`` too, and ``tools`` or None (see smartdpp.models.turns): lists, or in a table JSON. Its prompt is then
-what the user says, its response what is trained.
+A conversation has ``messages`` too, and ``tools`` or None (see smartdpp.models.turns): lists, or in a table
+JSON. Its prompt is then what the user says, its response what is trained.
 """
 
 
@@ -42,9 +44,12 @@ class Pool:
     cost: np.ndarray  # int64[n], tokens of prompt and response
     quality: np.ndarray | None = None  # float64[n], > 0
     template: np.ndarray | None = None  # str[n], FLAN's template type ("zs_opt", "fs_noopt", ...)
-    task_vectors: np.ndarray | None = None  # float32[M, p], one a task in the order of names; None: the means of X
-    query: np.ndarray | None = None  # float32[m, d], examples of the target in X's space, none of which is scored
-    start: np.ndarray | None = None  # int64[s], rows chosen in earlier rounds: they count as chosen, and are not chosen again
+    # float32[M, p], one a task in the order of names; None: the means of X
+    task_vectors: np.ndarray | None = None
+    # float32[m, d], examples of the target in X's space, none of which is scored
+    query: np.ndarray | None = None
+    # int64[s], rows chosen in earlier rounds: they count as chosen, and are not chosen again
+    start: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,18 +69,21 @@ class Selection:
 class Corpus(Protocol):
     def check(self) -> list[str]: ...
     def fingerprint(self) -> str:
-        """Identifies the content behind the parameters (a file's hash); goes into the corpus artifact's key."""
+        """Identifies the content behind the parameters (a file's hash); goes into the corpus artifact's
+        key."""
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Streams the examples in a fixed order. Raises InputError naming file and line for a row that cannot be read."""
+        """Streams the examples in a fixed order. Raises InputError naming file and line for a row that cannot
+        be read."""
         ...
 
 
 class Embedding(Protocol):
     def check(self) -> list[str]: ...
     def fingerprint(self) -> str:
-        """The content of the files it reads itself (an encoder's), empty where its parameters say it all; see smartdpp.store.content."""
+        """The content of the files it reads itself (an encoder's), empty where its parameters say it all; see
+        smartdpp.store.content."""
         ...
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
@@ -91,7 +99,8 @@ class Embedding(Protocol):
         ...
 
     def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
-        """Bytes for n rows of so many bytes of text, the longest of so many tokens, ``wide`` bytes a number; None: not known."""
+        """Bytes for n rows of so many bytes of text, the longest of so many tokens, ``wide`` bytes a number;
+        None: not known."""
         ...
 
 
@@ -129,7 +138,8 @@ class ModelQuality(Quality, Protocol):
 
 
 class TaskVector(Protocol):
-    """How SMART's first stage sees a task; one that is not made of the embedding is a `MeasuredTaskVector`."""
+    """How SMART's first stage sees a task; one that is not made of the embedding is a
+    `MeasuredTaskVector`."""
 
     @property
     def from_embedding(self) -> bool:
@@ -138,7 +148,8 @@ class TaskVector(Protocol):
 
     def check(self) -> list[str]: ...
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
-        """Leaves a vector for every task of the corpus in ``out``, for task_vectors.task2vec.load; returns facts for the record."""
+        """Leaves a vector for every task of the corpus in ``out``, for task_vectors.task2vec.load; returns
+        facts for the record."""
         ...
 
 
@@ -179,22 +190,26 @@ class Strategy(Protocol):
 
     def check(self) -> list[str]: ...
     def misfits(self, embedding: Embedding, budget: int, *, trained: bool) -> list[str]:
-        """What is wrong beside other components. ``trained``: whether the embedding's model is the one that is finetuned."""
+        """What is wrong beside other components. ``trained``: whether the embedding's model is the one that
+        is finetuned."""
         ...
 
     def memory(self, n: int, d: int, budget: int, largest: int) -> float | None:
-        """Bytes of a selection from n rows of d numbers, the largest task of so many; None where it only reads the features."""
+        """Bytes of a selection from n rows of d numbers, the largest task of so many; None where it only
+        reads the features."""
         ...
 
     def size(self, n: int, budget: int) -> int:
-        """How many of n rows a selection under this budget holds: ``budget``, except for `full` (n) and `none` (0)."""
+        """How many of n rows a selection under this budget holds: ``budget``, except for `full` (n) and
+        `none` (0)."""
         ...
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection: ...
 
 
 class Model(Protocol):
-    """A causal language model and its tokenizer. ``format`` says how a row becomes text: see smartdpp.models.tokens."""
+    """A causal language model and its tokenizer. ``format`` says how a row becomes text: see
+    smartdpp.models.tokens."""
 
     name: str
     format: str
@@ -239,10 +254,13 @@ class Recipe(Protocol):
 
     def check(self) -> list[str]: ...
     def memory(self, sizes: Any, longest: int, wide: int) -> float | None:
-        """Bytes of one process, of a model's ``sizes`` (its anatomy), the tokens of the longest row, and the bytes of a number."""
+        """Bytes of one process, of a model's ``sizes`` (its anatomy), the tokens of the longest row, and the
+        bytes of a number."""
         ...
 
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
+    def train(
+        self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+    ) -> TrainingFacts:
         """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
 
         ``start`` holds the weights that an earlier training left, to go on from.
@@ -257,44 +275,54 @@ class Evaluation(Protocol):
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """Every problem that the documents tell without a model's weights, each as one sentence.
 
-        ``heldout`` is None where the corpus has not been made yet: nothing that takes a tokenizer is looked at then. ``model`` is None
-        where it is not on this machine: the plan may be one for another, so nothing that is on the hub has to be here.
+        ``heldout`` is None where the corpus has not been made yet: nothing that takes a tokenizer is looked
+        at then. ``model`` is None where it is not on this machine: the plan may be one for another, so
+        nothing that is on the hub has to be here.
         """
         ...
 
     def fingerprint(self) -> str: ...
     def split(self) -> dict[str, Any]:
-        """The parameters that decide what is held out; with the fingerprint they go into the corpus artifact's key, the rest does not."""
+        """The parameters that decide what is held out; with the fingerprint they go into the corpus
+        artifact's key, the rest does not."""
         ...
 
     def heldout(self, tasks: list[str]) -> list[str]:
-        """Which of the corpus's tasks are evaluated on, and so leave the pool. InputError if one is not in the corpus."""
+        """Which of the corpus's tasks are evaluated on, and so leave the pool. InputError if one is not in
+        the corpus."""
         ...
 
     def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
-        """By task that stays in the pool, the ids of those of its ``rows`` that are held out; none of a task with too few; {} by default.
+        """By task that stays in the pool, the ids of those of its ``rows`` that are held out; none of a task
+        with too few; {} by default.
 
         ``rows`` are those that passed the filters. The near copies of what is held out leave the pool.
         """
         ...
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
-        """By held-out task, rows that ``evaluate`` does not score and that share no prompt with one it does; {} where it has none."""
+        """By held-out task, rows that ``evaluate`` does not score and that share no prompt with one it does;
+        {} where it has none."""
         ...
 
     def documents(self) -> Iterator[Row]:
-        """Evaluation rows that do not come from the corpus (a file's), for the overlap list; none by default."""
+        """Evaluation rows that do not come from the corpus (a file's), for the overlap list; none by
+        default."""
         ...
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        """Writes ``scores.json`` and ``samples.jsonl`` into ``out``. ``adapter`` None means the base model."""
+        """Writes ``scores.json`` and ``samples.jsonl`` into ``out``. ``adapter`` None means the base
+        model."""
         ...
 
 
 class Measure(Protocol):
     def check(self) -> list[str]: ...
-    def measure(self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None) -> dict[str, Any]:
-        """X float32[n, d] in the probe embedding, in selection order, with the pool (m, d) it was chosen from and each row's task (n).
+    def measure(
+        self, X: np.ndarray, pool: np.ndarray | None = None, task: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """X float32[n, d] in the probe embedding, in selection order, with the pool (m, d) it was chosen from
+        and each row's task (n).
 
         Returns named numbers and curves.
         """
@@ -302,7 +330,8 @@ class Measure(Protocol):
 
 
 class Ask(Protocol[S_co]):
-    """Puts a question to some of the shares (all by default) at the same time; answers come in the order of the shares."""
+    """Puts a question to some of the shares (all by default) at the same time; answers come in the order of
+    the shares."""
 
     def __call__(self, question: Callable[[S_co], T], which: Sequence[int] | None = None) -> list[T]: ...
 
@@ -310,19 +339,28 @@ class Ask(Protocol[S_co]):
 class Runtime(Protocol):
     @property
     def rows_per_task(self) -> int | None:
-        """How many rows another process embeds or measures at a time; None: all of them are done in this one."""
+        """How many rows another process embeds or measures at a time; None: all of them are done in this
+        one."""
         ...
 
     def check(self) -> list[str]: ...
-    def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
-        """``work(*arguments(i))`` for every i, in order: independent pieces of these ``sizes`` (rows), the largest begun first.
+    def map(
+        self,
+        work: Callable[..., T],
+        arguments: Callable[[int], tuple[Any, ...]],
+        sizes: Sequence[int],
+        what: str,
+    ) -> list[T]:
+        """``work(*arguments(i))`` for every i, in order: independent pieces of these ``sizes`` (rows), the
+        largest begun first.
 
         An InputError of one of them is raised here. ``what`` names the work beside the progress bar.
         """
         ...
 
     def parts(self, n: int) -> int:
-        """Into how many shares a pool of n rows is best cut to choose from; 1: it stays in one piece, in this process."""
+        """Into how many shares a pool of n rows is best cut to choose from; 1: it stays in one piece, in this
+        process."""
         ...
 
     def shares(self, makes: Sequence[Callable[[], S]]) -> AbstractContextManager[Ask[S]]:
@@ -333,9 +371,11 @@ class Runtime(Protocol):
 class Tracker(Protocol):
     def check(self) -> list[str]: ...
     def place(self) -> dict[str, Any] | None:
-        """Where runs are mirrored to, named for people in the order of the values; a run is mirrored once to each. None: nowhere."""
+        """Where runs are mirrored to, named for people in the order of the values; a run is mirrored once to
+        each. None: nowhere."""
         ...
 
     def log(self, run: Path) -> bool:
-        """Mirrors a finished run's directory; returns whether it is there now. Local files are the truth: a failure loses nothing."""
+        """Mirrors a finished run's directory; returns whether it is there now. Local files are the truth: a
+        failure loses nothing."""
         ...

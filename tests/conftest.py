@@ -1,4 +1,5 @@
-"""What the tests share: a private model cache, a small corpus on disk, and the real command line composed in this process."""
+"""What the tests share: a private model cache, a small corpus on disk, and the real command line composed in
+this process."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ from smartdpp.run.pipeline import prepare
 TASKS = {
     "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
     "copy": lambda r: (f"Repeat the word {r.choice(WORDS)}{r.randint(0, 999)}.", r.choice(WORDS)),
-    "first": lambda r: (f"Name the first of {r.choice(WORDS)}, {r.choice(WORDS)} and {r.randint(0, 999)}.", r.choice(WORDS)),
+    "first": lambda r: (
+        f"Name the first of {r.choice(WORDS)}, {r.choice(WORDS)} and {r.randint(0, 999)}.",
+        r.choice(WORDS),
+    ),
     "length": lambda r: (f"How long is {r.choice(WORDS) * r.randint(1, 4)}?", str(r.randint(3, 30))),
     "parity": lambda r: (f"Is {r.randint(0, 99999)} even or odd?", r.choice(["even", "odd"])),
 }
@@ -30,7 +34,8 @@ WORDS = ("apple", "bread", "cloud", "delta", "ember", "flint", "grape", "house")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models made by tests stay out of the user's cache; the real model is looked up there by the tests that want it."""
+    """Models made by tests stay out of the user's cache; the real model is looked up there by the tests that
+    want it."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMARTDPP_CACHE", str(folder))
@@ -46,7 +51,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five tasks of 24 rows as JSON lines."""
     path = tmp_path_factory.mktemp("corpus") / "train.jsonl"
     draw = random.Random(0)
-    rows = [{"task": task, **dict(zip(("prompt", "response"), make(draw), strict=True))} for task, make in TASKS.items() for _ in range(24)]
+    rows = [
+        {"task": task, **dict(zip(("prompt", "response"), make(draw), strict=True))}
+        for task, make in TASKS.items()
+        for _ in range(24)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -97,7 +106,8 @@ def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
 
 @pytest.fixture
 def interrupted_after() -> Callable[[int], AbstractContextManager[None]]:
-    """``with interrupted_after(2): work()``: a KeyboardInterrupt when work is about to save its third shard."""
+    """``with interrupted_after(2): work()``: a KeyboardInterrupt when work is about to save its third
+    shard."""
     from smartdpp.runtime import shards
 
     @contextmanager

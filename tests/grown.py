@@ -1,4 +1,5 @@
-"""How far this process rises above its start while it does one thing: `python -m tests.grown WHAT` prints bytes, stated and measured."""
+"""How far this process rises above its start while it does one thing: `python -m tests.grown WHAT` prints
+bytes, stated and measured."""
 
 from __future__ import annotations
 
@@ -62,8 +63,12 @@ def measured(what: str, folder: Path) -> tuple[float, float]:
             "log determinant": Submodular(LogDet),
             "dpp": Dpp(),
         }[what]
-        stated, work = strategy.memory(N, D, BUDGET, N // 2), partial(strategy.select, pool(folder), BUDGET, rng)
-    if what != "tfidf":  # what is compiled or set up once; no more, as memory that is freed is used again and would hide growth
+        stated, work = (
+            strategy.memory(N, D, BUDGET, N // 2),
+            partial(strategy.select, pool(folder), BUDGET, rng),
+        )
+    # what is compiled or set up once; no more, as memory that is freed is used again and would hide growth
+    if what != "tfidf":
         for make in (FacilityLocation, LogDet):
             maximize(make(rng.normal(size=(200, 8))), 5)
     if what == "diversity":

@@ -1,4 +1,5 @@
-"""A launched training that writes down the rows of every step: `python -m tests.recorded_training FOLDER`, in each of the processes."""
+"""A launched training that writes down the rows of every step: `python -m tests.recorded_training FOLDER`, in
+each of the processes."""
 
 from __future__ import annotations
 
@@ -18,12 +19,15 @@ STOP = "stop"  # a file in the folder: the step at which the training ends as if
 
 
 def recorded(rows: dict[int, list[list[int]]], stop: int | None = None) -> Any:
-    """``Trainer.training_step`` that adds the rows it sees, without their padding and without rows that have no labels, by step."""
+    """``Trainer.training_step`` that adds the rows it sees, without their padding and without rows that have
+    no labels, by step."""
 
     def step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
         if self.state.global_step == stop:
             os._exit(1)
-        for ids, mask, labels in zip(inputs["input_ids"], inputs["attention_mask"], inputs["labels"], strict=True):
+        for ids, mask, labels in zip(
+            inputs["input_ids"], inputs["attention_mask"], inputs["labels"], strict=True
+        ):
             if (labels != trainer.IGNORED).any():
                 rows[self.state.global_step].append(ids[mask.bool()].tolist())
         return STEP(self, model, inputs, *rest)
@@ -32,7 +36,8 @@ def recorded(rows: dict[int, list[list[int]]], stop: int | None = None) -> Any:
 
 
 def shard_on_processors() -> None:
-    """accelerate shards over accelerators alone, so it is told that processors are some: the way a model is spread is the same."""
+    """accelerate shards over accelerators alone, so it is told that processors are some: the way a model is
+    spread is the same."""
     from accelerate import DistributedType
     from accelerate.state import AcceleratorState, PartialState
 

@@ -32,36 +32,82 @@ def finished_run(
     prompts: str = "What is {} + {}?",
     **more: Any,
 ) -> Path:
-    """A finished run of ``root`` with its artifacts, whose paths are written as a run started inside ``root`` writes them."""
-    run, selected = root / "runs" / name, {"chain_sum": 30, "maze": 10, "dice": 0} if selected is None else selected
+    """A finished run of ``root`` with its artifacts, whose paths are written as a run started inside ``root``
+    writes them."""
+    run, selected = (
+        root / "runs" / name,
+        {"chain_sum": 30, "maze": 10, "dice": 0} if selected is None else selected,
+    )
     n = sum(selected.values())
     store = root / "store"
     lines = [f"{_quoted(task)},50,{count},{count / max(n, 1)}" for task, count in selected.items()]
     put(store / "mixture" / name / "tasks.csv", "\n".join(["task,pool,selected,share", *lines]) + "\n")
     chosen = [task for task, count in selected.items() for _ in range(count)]
     rows = [
-        {"rank": i, "gain": 1.0, "id": f"{task}/{i}", "task": task, "prompt": prompts.replace("{}", str(i)), "response": str(2 * i)}
+        {
+            "rank": i,
+            "gain": 1.0,
+            "id": f"{task}/{i}",
+            "task": task,
+            "prompt": prompts.replace("{}", str(i)),
+            "response": str(2 * i),
+        }
         for i, task in enumerate(chosen)
     ]
     put(store / "mixture" / name / "mixture.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     np.save(store / "mixture" / name / "rows.npy", np.arange(n))
     _embedding(store / "embedding" / "all", max(n, 200))
-    measured = {"ldd": curve[-1], "ldd_n": len(curve), "kept": n, "size": n, "kept_share": 1.0, "duplicate_share": 0.0} if curve else {}
+    measured = (
+        {
+            "ldd": curve[-1],
+            "ldd_n": len(curve),
+            "kept": n,
+            "size": n,
+            "kept_share": 1.0,
+            "duplicate_share": 0.0,
+        }
+        if curve
+        else {}
+    )
     put(store / "diversity" / name / "diversity.json", measured | ({"curve": list(curve)} if curve else {}))
     for folder, mean in ((name, loss), ("base", loss_base)):
-        tasks = {task: {"n": DOCUMENTS, "loss": mean + sign * 0.5, "loss_se": 0.1} for task, sign in zip(TASKS, (1, -1), strict=True)}
-        put(store / "scores" / folder / "scores.json", {"mean": {"n": len(TASKS) * DOCUMENTS, "loss": mean}, "tasks": tasks})
+        tasks = {
+            task: {"n": DOCUMENTS, "loss": mean + sign * 0.5, "loss_se": 0.1}
+            for task, sign in zip(TASKS, (1, -1), strict=True)
+        }
+        put(
+            store / "scores" / folder / "scores.json",
+            {"mean": {"n": len(TASKS) * DOCUMENTS, "loss": mean}, "tasks": tasks},
+        )
         put(store / "scores" / folder / "samples.jsonl", _samples(mean, seed))
-    stages = {"embedding": ("embedding", "all"), "mixture": ("mixture", name), "diversity": ("diversity", name)}
+    stages = {
+        "embedding": ("embedding", "all"),
+        "mixture": ("mixture", name),
+        "diversity": ("diversity", name),
+    }
     stages |= {"base scores": ("scores", "base"), "scores": ("scores", name)}
     put(run / "artifacts.json", {stage: f"store/{folder}/{key}" for stage, (folder, key) in stages.items()})
     put(
         run / ".hydra" / "config.yaml",
-        yaml.safe_dump({"budget": budget, "seed": seed, "strategy": {"_target_": f"x.{strategy}"}, **(config or {})}),
+        yaml.safe_dump(
+            {"budget": budget, "seed": seed, "strategy": {"_target_": f"x.{strategy}"}, **(config or {})}
+        ),
     )
-    row: dict[str, Any] = {"run": name, "strategy": strategy, "model": "tiny", "embedding": "minilm", **(names or {})}
+    row: dict[str, Any] = {
+        "run": name,
+        "strategy": strategy,
+        "model": "tiny",
+        "embedding": "minilm",
+        **(names or {}),
+    }
     row |= {"budget": budget, "seed": seed, "select_seed": seed, "train_seed": seed}
-    row |= {"n": n, "n_pool": 150, "tasks": sum(count > 0 for count in selected.values()), "tasks_in_pool": 3, "tokens": 60 * n}
+    row |= {
+        "n": n,
+        "n_pool": 150,
+        "tasks": sum(count > 0 for count in selected.values()),
+        "tasks_in_pool": 3,
+        "tokens": 60 * n,
+    }
     row |= {"loss_base": loss_base, "loss": loss, **{f"loss/{task}": loss for task in TASKS}}
     row |= {f"diversity_{key}": value for key, value in measured.items()}
     row |= {
@@ -88,7 +134,10 @@ def _samples(mean: float, seed: int) -> str:
     lines = []
     for task, sign, hardness in zip(TASKS, (1, -1), hard + own, strict=True):
         nll = mean + sign * 0.5 + hardness - hardness.mean()
-        lines += [{"task": task, "id": f"{task}/{i}", "nll": 3 * v, "tokens": 3, "bytes": 9, "target": "x"} for i, v in enumerate(nll)]
+        lines += [
+            {"task": task, "id": f"{task}/{i}", "nll": 3 * v, "tokens": 3, "bytes": 9, "target": "x"}
+            for i, v in enumerate(nll)
+        ]
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
@@ -111,7 +160,14 @@ def crossed_study(root: Path, seeds: int = 3, prompts: str = "What is {} + {}?")
             for i, f1 in enumerate(functions):
                 for j, f2 in enumerate(functions):
                     for num_tasks in (8, 16, 32, 64) if (i, j) == (1, 0) else (16,):
-                        loss = 2.0 - gain + 0.02 * (i - 1) ** 2 + 0.015 * j + 0.01 * abs(np.log2(num_tasks / 24)) + noise
+                        loss = (
+                            2.0
+                            - gain
+                            + 0.02 * (i - 1) ** 2
+                            + 0.015 * j
+                            + 0.01 * abs(np.log2(num_tasks / 24))
+                            + noise
+                        )
                         finished_run(
                             root,
                             f"smart-{f1}-{f2}-m{num_tasks}-b{budget}-s{seed}",
@@ -120,7 +176,12 @@ def crossed_study(root: Path, seeds: int = 3, prompts: str = "What is {} + {}?")
                             loss=loss + rng.normal(0, 0.003),
                             curve=tuple(np.linspace(0.1, 0.25 + 0.03 * i + rng.normal(0, 0.01), 20)),
                             selected={"chain_sum": 30 + 10 * i, "maze": 20, "dice": 10 - 5 * j},
-                            config={"strategy": {"_target_": "smartdpp.strategies.smart.Smart", "num_tasks": num_tasks}},
+                            config={
+                                "strategy": {
+                                    "_target_": "smartdpp.strategies.smart.Smart",
+                                    "num_tasks": num_tasks,
+                                }
+                            },
                             names={"function@strategy.tasks": f1, "function@strategy.instances": f2},
                             prompts=prompts,
                         )
@@ -134,4 +195,6 @@ def crossed_study(root: Path, seeds: int = 3, prompts: str = "What is {} + {}?")
                 curve=tuple(np.linspace(0.1, 0.4, 20)),
                 prompts=prompts,
             )
-        finished_run(root, f"full-s{seed}", strategy="full", budget=None, seed=seed, loss=1.78 + noise, prompts=prompts)
+        finished_run(
+            root, f"full-s{seed}", strategy="full", budget=None, seed=seed, loss=1.78 + noise, prompts=prompts
+        )

@@ -48,7 +48,9 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
 }
 
 
-def components(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def components(
+    node: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     yield path, node
     for key, inside in node.items():
         if isinstance(inside, dict) and "_target_" in inside:
@@ -58,9 +60,13 @@ def components(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 def numbers(target: str) -> Iterator[tuple[str, str]]:
     module_name, _, name = target.rpartition(".")
     kind = getattr(__import__(module_name, fromlist=[name]), name)
-    hints = typing.get_type_hints(kind.__init__, vars(inspect.getmodule(kind)) | {"Model": Any, "Query": Any, "Literal": typing.Literal})
+    hints = typing.get_type_hints(
+        kind.__init__, vars(inspect.getmodule(kind)) | {"Model": Any, "Query": Any, "Literal": typing.Literal}
+    )
     for parameter, hint in hints.items():
-        if typing.get_origin(hint) is not tuple and any(part in (int, float) for part in (hint, *typing.get_args(hint))):
+        if typing.get_origin(hint) is not tuple and any(
+            part in (int, float) for part in (hint, *typing.get_args(hint))
+        ):
             yield kind.__name__, parameter
 
 
@@ -80,7 +86,11 @@ def accepted(group: str, plain: dict[str, Any], path: tuple[str, ...], parameter
     return False
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.parts[0] not in ("model",) or option.stem == "tiny"], ids=str)
+@pytest.mark.parametrize(
+    "option",
+    [option for option in OPTIONS if option.parts[0] not in ("model",) or option.stem == "tiny"],
+    ids=str,
+)
 def test_a_number_out_of_bounds_is_refused(option: Path, corpus: Path) -> None:
     group, name = str(option.parent), option.stem
     choices = {
@@ -97,7 +107,9 @@ def test_a_number_out_of_bounds_is_refused(option: Path, corpus: Path) -> None:
             found = {value for value in (-1, 0) if accepted(group, plain, path, parameter, value)}
             assert found == meant, f"{kind}.{parameter} may be {found}, meant are {meant}"
             for value in NEVER:
-                assert not accepted(group, plain, path, parameter, value), f"{kind}.{parameter} may be {value}"
+                assert not accepted(group, plain, path, parameter, value), (
+                    f"{kind}.{parameter} may be {value}"
+                )
 
 
 @pytest.mark.parametrize("value", ["-1", str(LARGEST_WHOLE + 1), "1.5", "null", "true", "abc"])
@@ -120,5 +132,8 @@ def test_functions_are_made_when_their_features_are_there() -> None:
     with pytest.raises(InputError, match="functions have _partial_: true"):
         component("strategy", node | {"function": {"_target_": "smartdpp.functions.GraphCut"}})
     with pytest.raises(InputError, match=r"strategy.function.lam=-1.*greater than or equal to 0"):
-        component("strategy", node | {"function": {"_target_": "smartdpp.functions.GraphCut", "_partial_": True, "lam": -1}})
+        component(
+            "strategy",
+            node | {"function": {"_target_": "smartdpp.functions.GraphCut", "_partial_": True, "lam": -1}},
+        )
     assert allowed.inside(type(component("strategy", node)), "function")[0] == ["function"]

@@ -1,4 +1,5 @@
-"""The command line as a user meets it: quick answers, one clear error, the right exit status, no traceback."""
+"""The command line as a user meets it: quick answers, one clear error, the right exit status, no
+traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ ROOT = Path(__file__).parents[1]
 
 def smartdpp(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def refused(*arguments: str) -> str:
@@ -33,7 +41,9 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
         started = time.perf_counter()
         done = smartdpp(*arguments)
         assert done.returncode == 0, done.stderr
-        assert time.perf_counter() - started < 20, "seconds, not the minute that importing every library would take on a busy machine"
+        assert time.perf_counter() - started < 20, (
+            "seconds, not the minute that importing every library would take on a busy machine"
+        )
     assert "to do" in done.stdout
 
 
@@ -42,7 +52,10 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
     [
         (["bugdet=3"], "bugdet"),
         (["strategy=smrt"], "error: strategy=smrt: there is no such option; did you mean smart?"),
-        (["strategy=random,equal"], "error: strategy=random,equal: several values are a sweep, which takes -m too"),
+        (
+            ["strategy=random,equal"],
+            "error: strategy=random,equal: several values are a sweep, which takes -m too",
+        ),
         (["strategy=xyz"], "proportional"),  # the options are listed
         (["+strategy.num_task=3"], "did you mean num_tasks?"),
         (["budget=0"], "at least 1"),
@@ -62,7 +75,9 @@ def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_bad_input_gets_one_clear_error(corpus: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_bad_input_gets_one_clear_error(
+    corpus: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     if arguments == ["recipe=qlora"]:
         pytest.importorskip("torch")
         import torch
@@ -73,15 +88,21 @@ def test_bad_input_gets_one_clear_error(corpus: Path, tmp_path: Path, arguments:
 
 
 def test_every_problem_is_told_at_once(corpus: Path, tmp_path: Path) -> None:
-    text = refused(*small(corpus, tmp_path), "budget=0", "until=never", "+recipe.alpah=3", "seed=-1", "until=never")
+    text = refused(
+        *small(corpus, tmp_path), "budget=0", "until=never", "+recipe.alpah=3", "seed=-1", "until=never"
+    )
     assert all(word in text for word in ("budget=0", "until=never", "did you mean alpha?", "seed=-1"))
 
 
 def test_a_typo_in_a_yaml(corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     (folder / "strategy").mkdir(parents=True)
-    (folder / "strategy" / "own.yaml").write_text("_target_: smartdpp.strategies.smart.Smart\ntemprature: 2.0\n")
-    (folder / "strategy" / "broken.yaml").write_text("_target_: smartdpp.strategies.smart.Smart\n  temperature: [2.0\n")
+    (folder / "strategy" / "own.yaml").write_text(
+        "_target_: smartdpp.strategies.smart.Smart\ntemprature: 2.0\n"
+    )
+    (folder / "strategy" / "broken.yaml").write_text(
+        "_target_: smartdpp.strategies.smart.Smart\n  temperature: [2.0\n"
+    )
     (folder / "strategy" / "gone.yaml").write_text("_target_: smartdpp.strategies.smart.Smrt\n")
     search = f"hydra.searchpath=[file://{folder}]"
     assert "did you mean temperature?" in refused(*small(corpus, tmp_path), search, "strategy=own")
@@ -130,7 +151,9 @@ def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
     runs = sorted(path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith("."))
     assert len(runs) == 2
-    assert [(tmp_path / "runs" / name / "error.txt").is_file() for name in runs] == ["-b97-" in name for name in runs]
+    assert [(tmp_path / "runs" / name / "error.txt").is_file() for name in runs] == [
+        "-b97-" in name for name in runs
+    ]
     assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 1
 
 

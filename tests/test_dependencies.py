@@ -24,16 +24,27 @@ def imported() -> dict[str, list[str]]:
                 names = [str(node.module)]
             for name in (name.partition(".")[0] for name in names):
                 if name not in sys.stdlib_module_names and name != "smartdpp":
-                    found.setdefault(INSTALLED_AS.get(name, name.replace("_", "-")), []).append(str(path.relative_to(ROOT)))
+                    found.setdefault(INSTALLED_AS.get(name, name.replace("_", "-")), []).append(
+                        str(path.relative_to(ROOT))
+                    )
     return found
 
 
 def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [one for name, several in project["optional-dependencies"].items() if name not in ("test", "dev") for one in several]
-    return {re.split(r"[^\w.-]", one)[0].lower().replace("_", "-") for one in [*project["dependencies"], *extras]}
+    extras = [
+        one
+        for name, several in project["optional-dependencies"].items()
+        if name not in ("test", "dev")
+        for one in several
+    ]
+    return {
+        re.split(r"[^\w.-]", one)[0].lower().replace("_", "-") for one in [*project["dependencies"], *extras]
+    }
 
 
 @pytest.mark.parametrize("package", sorted(imported()))
 def test_an_import_is_a_declared_dependency(package: str) -> None:
-    assert package in declared(), f"{', '.join(imported()[package])} import it, and pyproject.toml does not ask for it"
+    assert package in declared(), (
+        f"{', '.join(imported()[package])} import it, and pyproject.toml does not ask for it"
+    )

@@ -1,4 +1,5 @@
-"""Options of all groups together, in combinations that a seed draws: each runs to its end and can be planned, shown and reported."""
+"""Options of all groups together, in combinations that a seed draws: each runs to its end and can be planned,
+shown and reported."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
 
 SEED = 15  # another one draws other combinations
-ELSEWHERE = {  # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
+# options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
+ELSEWHERE = {
     "corpus": {"flan2022", "hub", "reasoning_gym"},
     "embedding": {"gte_large", "minilm", "sentence"},
     "model": {"falcon_7b", "hub", "llama2_7b", "llama_7b", "mistral_7b", "qwen3_0_6b", "smollm2_135m"},
@@ -40,9 +42,22 @@ NEEDS = {
         *(f"evaluation.of.indomain.{one}" for one in ("per_task=1", "max_new_tokens=2")),
     ],
     "evaluation=indomain": ["evaluation.per_task=1", "evaluation.spare=1", "evaluation.max_new_tokens=2"],
-    "evaluation=indomain_file": ["evaluation.path={of_pool}", "evaluation.limit=2", "evaluation.generate=false"],
-    "evaluation=jsonl": ["evaluation.path={heldout}", "evaluation.limit=2", "evaluation.num_fewshot=1", "evaluation.generate=false"],
-    "evaluation=harness": ["evaluation.tasks=[odd]", "evaluation.include_path={lm_eval}", "evaluation.data_dir={lm_eval}"],
+    "evaluation=indomain_file": [
+        "evaluation.path={of_pool}",
+        "evaluation.limit=2",
+        "evaluation.generate=false",
+    ],
+    "evaluation=jsonl": [
+        "evaluation.path={heldout}",
+        "evaluation.limit=2",
+        "evaluation.num_fewshot=1",
+        "evaluation.generate=false",
+    ],
+    "evaluation=harness": [
+        "evaluation.tasks=[odd]",
+        "evaluation.include_path={lm_eval}",
+        "evaluation.data_dir={lm_eval}",
+    ],
     "strategy=smart": ["strategy.num_tasks=2"],
     "strategy=targeted": ["query@strategy.query=file", "strategy.query.path={query}"],
     "strategy=reselect": ["embedding=gradient", "embedding.dim=64", "strategy.rounds=2"],
@@ -55,10 +70,24 @@ REFUSED = (  # what two options may say of each other
 
 
 def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem not in ELSEWHERE.get(group, ()))
+    return sorted(
+        path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem not in ELSEWHERE.get(group, ())
+    )
 
 
-GROUPS = ("corpus", "embedding", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "runtime", "tracker")
+GROUPS = (
+    "corpus",
+    "embedding",
+    "quality",
+    "task_vector",
+    "strategy",
+    "model",
+    "recipe",
+    "evaluation",
+    "diversity",
+    "runtime",
+    "tracker",
+)
 
 
 def combinations() -> list[dict[str, str]]:
@@ -81,7 +110,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def made(task: str) -> dict:
         n = draw.randint(1, 9999)
-        return {"task": task, "prompt": f"{task} of {n} and {draw.randint(1, 99)}?", "response": f"{n % 7} {task}", "rating": n % 5 + 1}
+        return {
+            "task": task,
+            "prompt": f"{task} of {n} and {draw.randint(1, 99)}?",
+            "response": f"{n % 7} {task}",
+            "rating": n % 5 + 1,
+        }
 
     write("train.jsonl", [made(task) for task in ("add", "copy", "first", "parity") for _ in range(12)])
     write("heldout.jsonl", [made("other") | {"choices": ["yes", "no"], "answer": "no"} for _ in range(4)])
@@ -90,7 +124,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "lm_eval").mkdir()
     write("lm_eval/odd.json", [{"question": f"is {i} odd?", "label": i % 2} for i in range(3)])
     (folder / "lm_eval" / "odd.yaml").write_text(
-        "task: odd\ndataset_path: json\ndataset_kwargs: {data_files: {test: odd.json}}\ntest_split: test\noutput_type: multiple_choice\n"
+        "task: odd\ndataset_path: json\ndataset_kwargs: {data_files: {test: odd.json}}\ntest_split: "
+        "test\noutput_type: multiple_choice\n"
         'doc_to_text: "{{question}}"\ndoc_to_choice: ["no", "yes"]\ndoc_to_target: label\n'
         "metric_list:\n  - {metric: acc, aggregation: mean, higher_is_better: true}\n"
     )
@@ -98,12 +133,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
-    places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "of_pool", "query")} | {"lm_eval": folder / "lm_eval"}
+    places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "of_pool", "query")} | {
+        "lm_eval": folder / "lm_eval"
+    }
     chosen = [f"{group}={name}" for group, name in choice.items()]
     if choice["strategy"] == "reselect":
         chosen = [one for one in chosen if not one.startswith("embedding=")]
     needed = [need.format(**places) for one in chosen for need in NEEDS.get(one, [])]
-    overrides = [*chosen, *needed, "embedding@probe=tfidf", "probe.dim=8", "budget=6", f"root={folder / 'root'}", *more]
+    overrides = [
+        *chosen,
+        *needed,
+        "embedding@probe=tfidf",
+        "probe.dim=8",
+        "budget=6",
+        f"root={folder / 'root'}",
+        *more,
+    ]
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", overrides, return_hydra_config=True)

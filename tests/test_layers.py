@@ -1,4 +1,5 @@
-"""The house stands in layers: modules import in no circle, and a room uses those below it only. CONTRIBUTING lists the layers."""
+"""The house stands in layers: modules import in no circle, and a room uses those below it only. CONTRIBUTING
+lists the layers."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in ROOT.glob("smartdpp/**/*.py")}
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.glob("smartdpp/**/*.py")
+}
 ENGINE = {"functions", "greedy"}
 
 
@@ -67,8 +71,19 @@ def test_a_room_uses_only_those_below_it() -> None:
 def test_the_engine_needs_nothing_of_the_framework() -> None:
     allowed = ENGINE | {"types", "bounds", "errors"}
     engine = [module for module in FILES if module != "smartdpp" and room(module) in ENGINE]
-    assert not [f"{module} -> {used}" for module in engine for used in imports(module) if room(used) not in allowed]
+    assert not [
+        f"{module} -> {used}" for module in engine for used in imports(module) if room(used) not in allowed
+    ]
 
 
 def test_few_modules_lie_outside_a_room() -> None:
-    assert len([module for module, path in FILES.items() if path.name != "__init__.py" and module.count(".") == 1]) <= 6
+    assert (
+        len(
+            [
+                module
+                for module, path in FILES.items()
+                if path.name != "__init__.py" and module.count(".") == 1
+            ]
+        )
+        <= 6
+    )

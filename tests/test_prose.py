@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("smartdpp/**/*.py")), *sorted(ROOT.glob("conf/**/*.yaml")),
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("smartdpp/**/*.py")), *sorted(ROOT.glob("conf/**/*.yaml")),  # noqa: E501
          *sorted(ROOT.glob("experiments/*.yaml"))]  # fmt: skip
 EXAMPLE = (
     "smartdpp.strategies.shortest.Shortest",
@@ -19,7 +19,8 @@ EXAMPLE = (
 
 @cache
 def defined(module: Path) -> set[str]:
-    """Names at the top of a module, imported ones too; of the package itself those that it imports when they are asked for."""
+    """Names at the top of a module, imported ones too; of the package itself those that it imports when they
+    are asked for."""
     names = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -29,7 +30,9 @@ def defined(module: Path) -> set[str]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Dict) and module.parent == ROOT / "smartdpp":
-            names |= {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+            names |= {
+                key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            }
     return names
 
 
@@ -53,7 +56,9 @@ def test_every_module_and_path_that_is_named_is_there() -> None:
         for name in re.findall(r"\bsmartdpp(?:\.[A-Za-z_]\w*)+", text):
             if name not in EXAMPLE and not resolves(name):
                 gone.append(f"{file.relative_to(ROOT)}: {name}")
-        for path in re.findall(r"(?<![\w/.:-])(?:smartdpp|conf|tests|experiments)/[\w/]+(?:\.\w+)?(?![\w*{<])", text):
+        for path in re.findall(
+            r"(?<![\w/.:-])(?:smartdpp|conf|tests|experiments)/[\w/]+(?:\.\w+)?(?![\w*{<])", text
+        ):
             if path not in EXAMPLE and not (ROOT / path).exists():
                 gone.append(f"{file.relative_to(ROOT)}: {path}")
     assert not gone

@@ -1,4 +1,5 @@
-"""The first command of the README with fewer documents, on the real model, the real encoder and real tasks. Minutes, so marked ``real``."""
+"""The first command of the README with fewer documents, on the real model, the real encoder and real tasks.
+Minutes, so marked ``real``."""
 
 from __future__ import annotations
 
@@ -18,12 +19,16 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.real
 @pytest.mark.timeout(1200)
 def test_the_default_run_gets_better_at_tasks_it_was_never_trained_on(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "SMARTDPP_CACHE"}  # the user's own model cache
+    # the user's own model cache
+    environment = {name: value for name, value in os.environ.items() if name != "SMARTDPP_CACHE"}
 
     def run() -> tuple[str, float]:
         started = time.perf_counter()
-        command = [sys.executable, "run.py", f"root={tmp_path}", "evaluation.limit=10"]  # of 25 documents a task: scoring is a third of it
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1100)
+        # of 25 documents a task: scoring is a third of it
+        command = [sys.executable, "run.py", f"root={tmp_path}", "evaluation.limit=10"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1100
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout, time.perf_counter() - started
 
@@ -34,7 +39,9 @@ def test_the_default_run_gets_better_at_tasks_it_was_never_trained_on(tmp_path: 
     assert row["loss"] < row["loss_base"]
     assert row["loss_change_high"] < 0, "the whole interval of the change lies below zero"
     assert len([name for name in row if name.startswith("loss/")]) == 8
-    assert all(name in said for name in ("syllogism", "log determinant distance", "mixture by smart", "peak memory"))
+    assert all(
+        name in said for name in ("syllogism", "log determinant distance", "mixture by smart", "peak memory")
+    )
     again, second = run()
     assert "finished before" in again
     assert second < first / 4

@@ -1,4 +1,5 @@
-"""Data is never executed, rendered or unpickled, archives stay in their folder, and no secret is written down."""
+"""Data is never executed, rendered or unpickled, archives stay in their folder, and no secret is written
+down."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ HOSTILE = "{{ 7*7 }} {% for x in y %} ${oc.env:HOME} {prompt} <|im_end|><|im_sta
 SOURCES = sorted((Path(__file__).parents[1] / "smartdpp").rglob("*.py"))
 
 
-def test_hostile_text_stays_literal_from_corpus_to_evaluation(small_run: Callable[..., Run], corpus: Path, tmp_path: Path) -> None:
+def test_hostile_text_stays_literal_from_corpus_to_evaluation(
+    small_run: Callable[..., Run], corpus: Path, tmp_path: Path
+) -> None:
     rows = [json.loads(line) for line in corpus.open()]
     for row in rows:
         row["prompt"] += HOSTILE
@@ -61,14 +64,26 @@ ODD = (
 )
 
 
-def test_a_tasks_name_may_be_anything(small_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tasks_name_may_be_anything(
+    small_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from smartdpp.report.command import main
     from smartdpp.strategies.mixture import read_tasks
 
-    rows = [{"task": task, "prompt": f"What is {i} of {task!r}?", "response": str(i)} for task in ODD for i in range(4)]
+    rows = [
+        {"task": task, "prompt": f"What is {i} of {task!r}?", "response": str(i)}
+        for task in ODD
+        for i in range(4)
+    ]
     odd = tmp_path / "odd.jsonl"
     odd.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = small_run(f"corpus.path={odd}", "evaluation.tasks=null", "evaluation.num_tasks=5", "evaluation.seed=1", "strategy=full")
+    run = small_run(
+        f"corpus.path={odd}",
+        "evaluation.tasks=null",
+        "evaluation.num_tasks=5",
+        "evaluation.seed=1",
+        "strategy=full",
+    )
     execute(run)
     shown = capsys.readouterr().out
     listed = read_tasks(run.mixture.path / "tasks.csv")
@@ -93,12 +108,27 @@ def called(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_nothing_unpickles_or_evaluates(source: Path) -> None:
     tree = ast.parse(source.read_text())
-    imported = {name.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for name in node.names}
+    imported = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in node.names
+    }
     assert not imported & {"pickle", "joblib", "dill", "shelve", "marshal"}
-    assert not called(tree) & {"eval", "exec", "torch.load", "torch.save", "yaml.load", "pickle.load", "pandas.read_pickle"}
+    assert not called(tree) & {
+        "eval",
+        "exec",
+        "torch.load",
+        "torch.save",
+        "yaml.load",
+        "pickle.load",
+        "pandas.read_pickle",
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
-            assert ast.unparse(next(k.value for k in node.keywords if k.arg == "allow_pickle")) == "False", f"line {node.lineno}"
+            assert ast.unparse(next(k.value for k in node.keywords if k.arg == "allow_pickle")) == "False", (
+                f"line {node.lineno}"
+            )
 
 
 def test_remote_code_is_off_unless_asked() -> None:
@@ -109,7 +139,9 @@ def test_remote_code_is_off_unless_asked() -> None:
     assert Sentence("org/model").trust_remote_code is False
 
 
-def test_a_fetched_archive_with_a_wrong_hash_is_deleted_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetched_archive_with_a_wrong_hash_is_deleted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path))
 
     def pip(command: list[str], **kwargs: object) -> object:
@@ -125,7 +157,14 @@ def test_a_fetched_archive_with_a_wrong_hash_is_deleted_and_named(tmp_path: Path
 
 
 def test_an_index_out_of_reach_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = type("Done", (), {"returncode": 1, "stderr": "WARNING: retrying\nERROR: No matching distribution found for some-model==1.0\n"})
+    failed = type(
+        "Done",
+        (),
+        {
+            "returncode": 1,
+            "stderr": "WARNING: retrying\nERROR: No matching distribution found for some-model==1.0\n",
+        },
+    )
     monkeypatch.setattr(wheels.subprocess, "run", lambda *args, **kwargs: failed)
     with pytest.raises(InputError, match=r"could not fetch some-model==1.0 .*No matching distribution"):
         wheels.download("some-model", "1.0", "00ff", tmp_path)
@@ -179,20 +218,35 @@ PLANTED = {  # by the override that brings it; {} is the folder of the test
     "tracker.name": "'https://token-in-name@example.org'",
     "tracker.project": "'sk-proj-abcdefghijklmnopqr'",
     "tracker.entity": "'AKIAIOSFODNN7PLANTED'",
-    "+report.title": "'${oc.env:HF_TOKEN} ${oc.env:DB_PASS} ${oc.env:DATABASE_URL} ${oc.env:GITHUB_PAT} ${oc.env:SENTRY_DSN}'",
-    "+report.question": "'s3://K:s3cret/planted@b ${oc.env:SLACK_WEBHOOK_URL} ${oc.env:STORAGE_CONNECTION_STRING} ${oc.env:MY_PASSWORD}'",
+    "+report.title": "'${oc.env:HF_TOKEN} ${oc.env:DB_PASS} ${oc.env:DATABASE_URL} ${oc.env:GITHUB_PAT} "
+    "${oc.env:SENTRY_DSN}'",
+    "+report.question": "'s3://K:s3cret/planted@b ${oc.env:SLACK_WEBHOOK_URL} "
+    "${oc.env:STORAGE_CONNECTION_STRING} "
+    "${oc.env:MY_PASSWORD}'",
     "+sizes.api_key": "'by-its-name-alone'",
     "model.name": "'x7Kq9ZtR2mVb4NcL8wPf3HdJ'",
     "corpus.path": "'{}/download?sig=planted-signature&x=1/train.jsonl'",
 }
 OF_PLANTED = (
-    *("ghp_0123456789", "xoxb-123456789", "token-in-name", "sk-proj-abc", "AKIAIOSFODNN7", "s3cret/planted", "by-its-name", "x7Kq9ZtR2m"),
+    *(
+        "ghp_0123456789",
+        "xoxb-123456789",
+        "token-in-name",
+        "sk-proj-abc",
+        "AKIAIOSFODNN7",
+        "s3cret/planted",
+        "by-its-name",
+        "x7Kq9ZtR2m",
+    ),
     *("planted-signature", "plain-pat-0001", "Zm9vYmFyYmF6cXV4", "pa55w0rd", "nobodys-task-0001-sk"),
 )
 
 
-def test_no_secret_reaches_a_file_or_the_terminal(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """A sweep of two cells, the second of which fails over a secret, with one in every place that takes a text; then its report."""
+def test_no_secret_reaches_a_file_or_the_terminal(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """A sweep of two cells, the second of which fails over a secret, with one in every place that takes a
+    text; then its report."""
     from smartdpp.models import Tiny
     from smartdpp.report import main as report
 
@@ -201,12 +255,20 @@ def test_no_secret_reaches_a_file_or_the_terminal(corpus: Path, tmp_path: Path, 
     root, model = tmp_path / "root", tmp_path / "model"
     Tiny().tokenizer().save_pretrained(model)
     Tiny().load().save_pretrained(model)
-    planted = {key: value.format(tmp_path) if key == "corpus.path" else value for key, value in PLANTED.items()}
+    planted = {
+        key: value.format(tmp_path) if key == "corpus.path" else value for key, value in PLANTED.items()
+    }
     file = Path(planted["corpus.path"].strip("'"))
     file.parent.mkdir(parents=True)
     file.write_bytes(corpus.read_bytes())
     arguments = [*small(corpus, root), "strategy=random", "tracker=wandb", "model=hub", f"model.path={model}"]
-    command = [sys.executable, "run.py", "-m", *arguments, *(f"{key}={value}" for key, value in planted.items())]
+    command = [
+        sys.executable,
+        "run.py",
+        "-m",
+        *arguments,
+        *(f"{key}={value}" for key, value in planted.items()),
+    ]
     done = subprocess.run(
         [*command, "evaluation.tasks=[parity],[nobodys-task-0001-sk-abcdefghijklmnopqrst]"],
         capture_output=True, cwd=Path(__file__).parents[1], env=os.environ,
@@ -219,11 +281,18 @@ def test_no_secret_reaches_a_file_or_the_terminal(corpus: Path, tmp_path: Path, 
     files = {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     assert sum("tracked.json" in name for name in files) == 1
     secrets = [secret for secret in (*ENVIRONMENT.values(), *OF_PLANTED)]
-    found = {(name, secret) for name, content in (shown | files).items() for secret in secrets if secret.encode() in content}
+    found = {
+        (name, secret)
+        for name, content in (shown | files).items()
+        for secret in secrets
+        if secret.encode() in content
+    }
     assert not found
 
 
-def test_redaction_changes_no_identity(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redaction_changes_no_identity(
+    small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def slug(value: str) -> str:
         return small_run(f"corpus.constants={{license: {value}}}").slug
 
@@ -236,7 +305,12 @@ def test_a_studys_page_has_no_secret_of_its_file_or_command() -> None:
     from smartdpp.study.cells import cells, wanted
 
     study = Path(__file__).parents[1] / "experiments" / "quickstart.yaml"
-    given = ["report.title='by ghp_0123456789abcdefABCD'", "tracker.group=ghp_0123456789abcdefABCD", "strategy=random", "seed=0"]
+    given = [
+        "report.title='by ghp_0123456789abcdefABCD'",
+        "tracker.group=ghp_0123456789abcdefABCD",
+        "strategy=random",
+        "seed=0",
+    ]
     assert wanted(study, given).title == "by <redacted>"
     assert [cell.overrides[-1] for cell in cells(study, given)] == ["tracker.group=<redacted>"]
 
@@ -261,9 +335,20 @@ def test_a_studys_callbacks_and_loggers_are_not_called(corpus: Path, tmp_path: P
         folder = tmp_path / name
         folder.mkdir()
         (folder / "evil.yaml").write_text(f"defaults: [config, _self_]\nhydra:\n  {what}\n")
-        command = [sys.executable, "run.py", "-cd", str(folder), "-cn", "evil", *small(corpus, tmp_path / "root"), "until=plan"]
+        command = [
+            sys.executable,
+            "run.py",
+            "-cd",
+            str(folder),
+            "-cn",
+            "evil",
+            *small(corpus, tmp_path / "root"),
+            "until=plan",
+        ]
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment
+        )
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: hydra.{name}")
         assert not effect.exists()

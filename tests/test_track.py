@@ -1,4 +1,5 @@
-"""What wandb is given of a run among others, and that every finished run is mirrored once to wherever it is to be."""
+"""What wandb is given of a run among others, and that every finished run is mirrored once to wherever it is
+to be."""
 
 import json
 import os
@@ -47,7 +48,9 @@ def described(runs):
     """A finished run with a configuration, as the pipeline leaves it."""
     run = runs[0]
     (run / ".hydra").mkdir(exist_ok=True)
-    (run / ".hydra" / "config.yaml").write_text("tracker: {_target_: smartdpp.track.Wandb, project: own, group: theirs, mode: null}\n")
+    (run / ".hydra" / "config.yaml").write_text(
+        "tracker: {_target_: smartdpp.track.Wandb, project: own, group: theirs, mode: null}\n"
+    )
     return run
 
 
@@ -58,7 +61,11 @@ def runs(tmp_path):
     for i, strategy in enumerate(("smart", "random")):
         for seed in range(4):
             d = 0.2 + 0.1 * i + 0.05 * rng.random()
-            found.append(finished_run(tmp_path, f"{strategy}-{seed}", strategy=strategy, seed=seed, loss=2 + d, curve=(0.1, d)))
+            found.append(
+                finished_run(
+                    tmp_path, f"{strategy}-{seed}", strategy=strategy, seed=seed, loss=2 + d, curve=(0.1, d)
+                )
+            )
     finished_run(tmp_path, "other", budget=80)
     return found
 
@@ -118,7 +125,13 @@ def test_wandb_takes_a_studys_report_in_its_group(runs, tmp_path, monkeypatch):
     *_, report = write([Cell((run.name,), run, "done") for run in runs], Wanted("x"), out)
     Wandb(mode="offline", group="small").log_report("small", report, out)
     assert (started["group"], started["job_type"]) == ("small", "report")
-    assert {"report", "cells/done", "Results/table", "Results/strategies", "Against random, seed by seed/table"} <= set(logged)
+    assert {
+        "report",
+        "cells/done",
+        "Results/table",
+        "Results/strategies",
+        "Against random, seed by seed/table",
+    } <= set(logged)
 
 
 def test_wandbs_variables_hold_over_our_defaults_and_what_is_given_over_both(described, given, monkeypatch):
@@ -174,20 +187,30 @@ def test_a_tracker_that_fails_is_told_and_tried_again(described, monkeypatch, ca
     with monkeypatch.context() as patch:
         patch.setattr(Wandb, "log", fail)
         assert not tracked.mirror(described, Wandb())
-    assert "not mirrored to wandb, offline, smartdpp (ConnectionError: no route). The results are complete" in caplog.text
+    assert (
+        "not mirrored to wandb, offline, smartdpp (ConnectionError: no route). The results are complete"
+        in caplog.text
+    )
     assert tracked.missing(described, Wandb())
     assert not (described / "tracked.json").exists()
 
 
 def test_the_command_mirrors_later_and_elsewhere(described, given, monkeypatch, capsys):
     assert track.main([str(described)]) == 0
-    assert [(call["mode"], call["project"], call["group"]) for call in given] == [("offline", "own", "theirs")], "as its run had it"
+    assert [(call["mode"], call["project"], call["group"]) for call in given] == [
+        ("offline", "own", "theirs")
+    ], "as its run had it"
     assert track.main([str(described)]) == 0
     assert len(given) == 1, "it is there"
     assert track.main([str(described), "--again"]) == 0
     monkeypatch.setenv("WANDB_PROJECT", "fresh")
     assert track.main([str(described), "--mode", "online", "--entity", "team", "--tags", "a,b"]) == 0
-    assert [given[-1][name] for name in ("mode", "project", "entity", "tags")] == ["online", "fresh", "team", ["a", "b"]]
+    assert [given[-1][name] for name in ("mode", "project", "entity", "tags")] == [
+        "online",
+        "fresh",
+        "team",
+        ["a", "b"],
+    ]
     assert track.main([str(described.parent), "--name", "x"]) == 1
     assert "these are 9 runs" in capsys.readouterr().err
     assert track.main([str(described / "result.json")]) == 1
@@ -206,12 +229,17 @@ def test_the_command_mirrors_runs_at_an_address(described, given):
         fs.pipe_file(f"/tracking/{file.relative_to(described.parent.parent)}", file.read_bytes())
     where = f"memory://tracking/runs/{described.name}"
     assert track.main([where]) == 0
-    assert json.loads(fs.cat_file(f"/tracking/runs/{described.name}/tracked.json"))["places"][0]["project"] == "own"
+    assert (
+        json.loads(fs.cat_file(f"/tracking/runs/{described.name}/tracked.json"))["places"][0]["project"]
+        == "own"
+    )
     assert track.main([where]) == 0
     assert len(given) == 1
 
 
-def test_what_was_not_mirrored_is_made_up_for_and_nothing_else_is_done(small_run, corpus: Path, tmp_path: Path, monkeypatch):
+def test_what_was_not_mirrored_is_made_up_for_and_nothing_else_is_done(
+    small_run, corpus: Path, tmp_path: Path, monkeypatch
+):
     run = small_run("strategy=random", "tracker=none")
     execute(run)
     assert not (run.path / "tracked.json").exists()

@@ -4,15 +4,17 @@
     python experiments/benchmarks/embedding.py DATA.jsonl.gz speed
     python experiments/benchmarks/embedding.py DATA.jsonl.gz turns
 
-DATA has a prompt and a response a line; ``--rows`` of those up to ``--max-tokens`` long are drawn with a fixed seed.
+DATA has a prompt and a response a line; ``--rows`` of those up to ``--max-tokens`` long are drawn with a
+fixed seed.
 
-Fidelity: pairwise distances and inner products of normalised gradients, sketched over exact (the full gradients of all rows, 26.5 million
-numbers each, enter one group of layers at a time), and how many of k = rows / 4 greedy picks are the exact gradients' picks. The paper's
-recipe (LoRA-B gradients of rank 512, then a sparse random projection) stands beside the sketch.
-Speed: each method in a process of its own, over the same rows (the loop over the first quarter of them); all take turns ``--repeat`` times,
-and the fastest counts. Turns: sketch and loop in one process, one after the other, so that a machine whose speed varies slows both; the
-ratio of each turn counts. Loading the model and drawing projections is not timed. Written: embedding.csv (every measurement), embedding.md
-(the tables), embedding.png.
+Fidelity: pairwise distances and inner products of normalised gradients, sketched over exact (the full
+gradients of all rows, 26.5 million numbers each, enter one group of layers at a time), and how many of k =
+rows / 4 greedy picks are the exact gradients' picks. The paper's recipe (LoRA-B gradients of rank 512, then a
+sparse random projection) stands beside the sketch. Speed: each method in a process of its own, over the same
+rows (the loop over the first quarter of them); all take turns ``--repeat`` times, and the fastest counts.
+Turns: sketch and loop in one process, one after the other, so that a machine whose speed varies slows both;
+the ratio of each turn counts. Loading the model and drawing projections is not timed. Written: embedding.csv
+(every measurement), embedding.md (the tables), embedding.png.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def vectors(model, reduction, rows: list) -> np.ndarray:
 
 
 def exact_products(model, rows: list, groups: int) -> np.ndarray:
-    """float64[n, n], inner products of the full gradients, summed over groups of layers that fit into memory."""
+    """float64[n, n], inner products of the full gradients, summed over groups of layers that fit into
+    memory."""
     from smartdpp.gradient import linear_layers
     from smartdpp.gradient.reductions import Exact
 
@@ -120,14 +123,18 @@ def fidelity(options: argparse.Namespace) -> list[dict]:
         return result
 
     results = [
-        measured(f"sketch, rank {rank}, seed {seed}", vectors(model, Sketch(linear_layers(model), dim, seed, rank), rows))
+        measured(
+            f"sketch, rank {rank}, seed {seed}",
+            vectors(model, Sketch(linear_layers(model), dim, seed, rank), rows),
+        )
         for dim, rank, seed in SKETCHES
     ]
     results.append(measured("paper's recipe", vectors(model, reduction(model, "lora", dim=DIM), rows)))
     return results
 
 
-SKETCHES = [(1024, 32, 0), (DIM, 32, 0), (DIM, 32, 1), (DIM, 64, 0), (DIM, 64, 1), (8192, 64, 0)]  # dim, rank, seed
+# dim, rank, seed
+SKETCHES = [(1024, 32, 0), (DIM, 32, 0), (DIM, 32, 1), (DIM, 64, 0), (DIM, 64, 1), (8192, 64, 0)]
 
 
 def normalised(products: np.ndarray) -> np.ndarray:
@@ -139,7 +146,11 @@ def picks(X: np.ndarray, function: str, k: int) -> set[int]:
     from smartdpp.functions import FacilityLocation, LogDet
     from smartdpp.greedy import maximize
 
-    return set(maximize(LogDet(X, kernel="vmf", gamma=1.0) if function == "DPP MAP" else FacilityLocation(X), k).index.tolist())
+    return set(
+        maximize(
+            LogDet(X, kernel="vmf", gamma=1.0) if function == "DPP MAP" else FacilityLocation(X), k
+        ).index.tolist()
+    )
 
 
 # Speed. Each method prepares, and returns a pass over rows.
@@ -147,7 +158,8 @@ Pass = Callable[[list], None]
 
 
 def loop() -> Pass:
-    """One row at a time, the model's own loss, full gradients of attention's weights, then a sparse projection (the authors' way)."""
+    """One row at a time, the model's own loss, full gradients of attention's weights, then a sparse
+    projection (the authors' way)."""
     import torch
     from scipy.sparse import csr_array
     from sklearn.random_projection import SparseRandomProjection
@@ -157,7 +169,11 @@ def loop() -> Pass:
     model = load().requires_grad_(False)
     weights = [module.weight.requires_grad_(True) for module in linear_layers(model).values()]
     D = sum(weight.numel() for weight in weights)
-    sparse = SparseRandomProjection(DIM, random_state=0).fit(csr_array((1, D), dtype=np.float32)).components_.astype(np.float32)
+    sparse = (
+        SparseRandomProjection(DIM, random_state=0)
+        .fit(csr_array((1, D), dtype=np.float32))
+        .components_.astype(np.float32)
+    )
 
     def run(rows: list) -> None:
         for ids, n_prompt in rows:
@@ -183,7 +199,9 @@ def plain(weights: str) -> Pass:
     def run(rows: list) -> None:
         for batch in token_batches(rows, BATCH_TOKENS, 0):
             batch = batch.to(model.device)
-            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss.backward()
+            model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
+            ).loss.backward()
             model.zero_grad()
 
     return run
@@ -224,8 +242,18 @@ def measure(name: str, options: argparse.Namespace) -> dict:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     tokens = sum(len(row.ids) for row in rows)
-    result = {"part": "speed", "method": METHODS[name][0], "rows": len(rows), "tokens": tokens, "seconds": seconds}
-    result |= {"tokens_per_second": tokens / seconds, "rows_per_second": len(rows) / seconds, "load": os.getloadavg()[0]}
+    result = {
+        "part": "speed",
+        "method": METHODS[name][0],
+        "rows": len(rows),
+        "tokens": tokens,
+        "seconds": seconds,
+    }
+    result |= {
+        "tokens_per_second": tokens / seconds,
+        "rows_per_second": len(rows) / seconds,
+        "load": os.getloadavg()[0],
+    }
     result["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if torch.cuda.is_available():
         result["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -262,7 +290,11 @@ def turns(options: argparse.Namespace) -> list[dict]:
             rate[run] = sum(len(row.ids) for row in some) / (time.perf_counter() - start)
         if turn >= 0:
             results.append({"part": "turns", "method": f"turn {turn + 1}", "rows": len(rows)})
-            results[-1] |= {"tokens_per_second": rate[ours], "loop_tokens_per_second": rate[theirs], "ratio": rate[ours] / rate[theirs]}
+            results[-1] |= {
+                "tokens_per_second": rate[ours],
+                "loop_tokens_per_second": rate[theirs],
+                "ratio": rate[ours] / rate[theirs],
+            }
             print(results[-1], flush=True)
     return results
 
@@ -274,7 +306,10 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
     """Replaces this call's part in embedding.csv, and makes table and figure of all of it."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "embedding.csv"
-    rows = [{key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    rows = [
+        {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
+        for row in rows
+    ]
     if path.exists():
         with path.open(newline="") as file:
             rows += [row for row in csv.DictReader(file) if row["part"] != options.part]
@@ -294,26 +329,35 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
     lines = [
         "# Gradient embedding: fidelity and speed",
         "",
-        f"SmolLM2-135M-Instruct, the 120 attention weights (26.5 million numbers), rows of at most {options.max_tokens} tokens. "
+        "SmolLM2-135M-Instruct, the 120 attention weights (26.5 million numbers), rows of at most "
+        f"{options.max_tokens} tokens. "
         f"{os.cpu_count()} cores, {device_name()}, {compute_dtype()}, torch {torch.__version__}. "
         "Measured by `python experiments/benchmarks/embedding.py`.",
         "",
         "## Against exact gradients",
         "",
-        f"Ratio: distance of two normalised sketches over the exact one, all pairs. Overlap: of {k} greedy picks, how many are those made "
+        f"Ratio: distance of two normalised sketches over the exact one, all pairs. Overlap: of {k} greedy "
+        "picks, how many are those made "
         f"from the exact gradients (by chance {k / 4:.1f}).",
         "",
-        "| method | dim | ratio mean | ratio sd | inner products: correlation | sd of error | overlap, DPP | overlap, facility l. |",
+        "| method | dim | ratio mean | ratio sd | inner products: correlation | sd of error | overlap, DPP "
+        "| overlap, facility l. |",
         "|---" * 8 + "|",
     ]
     for row in fidelity_rows:
-        cells = [row["method"], row["dim"], *(f"{float(row[name]):.4f}" for name in FIDELITY), row["overlap DPP MAP"]]
+        cells = [
+            row["method"],
+            row["dim"],
+            *(f"{float(row[name]):.4f}" for name in FIDELITY),
+            row["overlap DPP MAP"],
+        ]
         lines.append("| " + " | ".join(map(str, [*cells, row["overlap facility location"]])) + " |")
     lines += [
         "",
         "## Speed",
         "",
-        f"Batches of at most {BATCH_TOKENS} tokens, padding included, except one row at a time. `plain` makes logits for all tokens, as "
+        f"Batches of at most {BATCH_TOKENS} tokens, padding included, except one row at a time. `plain` "
+        "makes logits for all tokens, as "
         "the model does by itself; the sketch makes them where a label needs them.",
         "",
         "| method | rows | tokens | tokens/s | rows/s | time per token, sketch = 1 | peak GiB | load |",
@@ -329,15 +373,27 @@ def write(rows: list[dict], options: argparse.Namespace) -> None:
             f"{float(row['rows_per_second']):.2f}",
         ]
         lines.append(
-            "| " + " | ".join(map(str, [*cells, f"{ratio:.2f}", f"{float(row['peak_gib']):.1f}", f"{float(row['load']):.1f}"])) + " |"
+            "| "
+            + " | ".join(
+                map(
+                    str,
+                    [*cells, f"{ratio:.2f}", f"{float(row['peak_gib']):.1f}", f"{float(row['load']):.1f}"],
+                )
+            )
+            + " |"
         )
     if turn_rows:
         ratio = np.array([float(row["ratio"]) for row in turn_rows])
-        rate = [np.median([float(row[name]) for row in turn_rows]) for name in ("tokens_per_second", "loop_tokens_per_second")]
+        rate = [
+            np.median([float(row[name]) for row in turn_rows])
+            for name in ("tokens_per_second", "loop_tokens_per_second")
+        ]
         lines += [
             "",
-            f"In turns in one process, {len(ratio)} times: the sketch {np.median(ratio):.2f} times as many tokens a second as the loop "
-            f"(median; {ratio.min():.2f} to {ratio.max():.2f}), {rate[0]:.0f} against {rate[1]:.0f} tokens/s (medians), "
+            f"In turns in one process, {len(ratio)} times: the sketch {np.median(ratio):.2f} times as many "
+            "tokens a second as the loop "
+            f"(median; {ratio.min():.2f} to {ratio.max():.2f}), {rate[0]:.0f} against {rate[1]:.0f} "
+            "tokens/s (medians), "
             f"{turn_rows[0]['rows']} rows.",
         ]
     (RESULTS / "embedding.md").write_text("\n".join(lines) + "\n")
@@ -355,14 +411,22 @@ def figure(fidelity_rows: list[dict], speed_rows: list[dict]) -> None:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", width_ratios=[1, 1.3])
     for kind, colour in (("sketch", "#4477AA"), ("paper", "#EE6677")):
-        points = [(int(row["dim"]), float(row["ratio_sd"])) for row in fidelity_rows if row["method"].startswith(kind)]
+        points = [
+            (int(row["dim"]), float(row["ratio_sd"]))
+            for row in fidelity_rows
+            if row["method"].startswith(kind)
+        ]
         if points:
-            label = next(row["method"].split(", seed")[0] for row in fidelity_rows if row["method"].startswith(kind))
+            label = next(
+                row["method"].split(", seed")[0] for row in fidelity_rows if row["method"].startswith(kind)
+            )
             left.plot(*zip(*points, strict=True), "o", color=colour, label=label)
     dims = np.geomspace(1024, 8192, 50)
     left.plot(dims, 1 / np.sqrt(2 * dims), "--", color="grey", label="a full Gaussian projection, 1/√(2 dim)")
     left.axhline(0.034, color="#EE6677", lw=0.8, ls=":", label="the authors' own check (160M model)")
-    left.set(xscale="log", xticks=[1024, 4096, 8192], xticklabels=["1024", "4096", "8192"], xlabel="dim", ylim=0)
+    left.set(
+        xscale="log", xticks=[1024, 4096, 8192], xticklabels=["1024", "4096", "8192"], xlabel="dim", ylim=0
+    )
     left.set(ylabel="sd of the distance ratio", title="Fidelity")
     left.minorticks_off()
     left.legend(frameon=False, fontsize=7)
@@ -380,7 +444,12 @@ def main() -> None:
     parser.add_argument("part", choices=["fidelity", "speed", "turns"])
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=128)
-    parser.add_argument("--groups", type=int, default=3, help="of layers, for the exact gradients: more take less memory and more time")
+    parser.add_argument(
+        "--groups",
+        type=int,
+        default=3,
+        help="of layers, for the exact gradients: more take less memory and more time",
+    )
     parser.add_argument("--speed-rows", type=int, default=144, help="the loop takes a quarter of them")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--turns", type=int, default=8)

@@ -1,9 +1,10 @@
-"""How often what a report says about its numbers is not so: simulated claims, correlations and intervals, by the old rules and the new.
+"""How often what a report says about its numbers is not so: simulated claims, correlations and intervals, by
+the old rules and the new.
 
     python experiments/benchmarks/intervals.py [--trials 600]
 
-Nothing is trained: seeds, documents and mixtures are drawn at random, with nothing to find or with a known effect, and judged by the
-functions that judge runs. Writes experiments/results/benchmarks/intervals.md.
+Nothing is trained: seeds, documents and mixtures are drawn at random, with nothing to find or with a known
+effect, and judged by the functions that judge runs. Writes experiments/results/benchmarks/intervals.md.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def before(by_seed: np.ndarray, v_documents: float, df_documents: int) -> float:
 
 
 def claims(S: int, W: int, noise: str, share: float, trials: int) -> np.ndarray:
-    """float64[2, 2], before and now: the share of trials with any false claim where nothing differs; and of true differences claimed, a
-    third of the ways being different. share: variance over documents, of that over seeds."""
+    """float64[2, 2], before and now: the share of trials with any false claim where nothing differs; and of
+    true differences claimed, a third of the ways being different. share: variance over documents, of that
+    over seeds."""
     rng, found = np.random.default_rng([S, W, int(100 * share)]), np.zeros((2, 2))
     documents = 25
     keys = [(str(task), i) for task in range(TASKS) for i in range(documents)]
@@ -56,8 +58,14 @@ def claims(S: int, W: int, noise: str, share: float, trials: int) -> np.ndarray:
         influences = [dict(zip(keys, row, strict=True)) for row in adds.tolist()]
         for column, shift in enumerate((np.zeros(W), effects)):
             values = seeds + (adds.sum(axis=1) + shift)[:, None]
-            then = [before(v, float(np.square(a).sum()), len(keys) - TASKS) for v, a in zip(values, adds, strict=True)]
-            now = [paired_difference(v.tolist(), [i] * S, s).p for v, i, s in zip(values, influences, spreads, strict=True)]
+            then = [
+                before(v, float(np.square(a).sum()), len(keys) - TASKS)
+                for v, a in zip(values, adds, strict=True)
+            ]
+            now = [
+                paired_difference(v.tolist(), [i] * S, s).p
+                for v, i, s in zip(values, influences, spreads, strict=True)
+            ]
             for rule, p in enumerate((then, now)):
                 claimed = holm(p) < 0.05
                 found[rule, column] += claimed[effects > 0].mean() if column else claimed.any()
@@ -65,7 +73,10 @@ def claims(S: int, W: int, noise: str, share: float, trials: int) -> np.ndarray:
 
 
 def claims_table(trials: int) -> Iterator[str]:
-    yield "| seeds | noise over seeds | comparisons | documents / seeds | any false claim: before | now | true ones found: before | now |"
+    yield (
+        "| seeds | noise over seeds | comparisons | documents / seeds | any false claim: before | now | "
+        "true ones found: before | now |"
+    )
     yield "|---:|---|---:|---:|---:|---:|---:|---:|"
     for S in range(3, 9):
         for noise in NOISE:
@@ -76,11 +87,15 @@ def claims_table(trials: int) -> Iterator[str]:
                     then, now = claims(S, W, noise, share, trials)
                     made = ("({:.3f})", "({:.2f})") if S < CLAIM else ("{:.3f}", "{:.2f}")
                     level, power = made[0].format(now[0]), made[1].format(now[1])
-                    yield f"| {S} | {noise} | {W} | {share} | {then[0]:.3f} | {level} | {then[1]:.2f} | {power} |"
+                    yield (
+                        f"| {S} | {noise} | {W} | {share} | {then[0]:.3f} | {level} | "
+                        f"{then[1]:.2f} | {power} |"
+                    )
 
 
 def correlations(mixtures: int, related: float, heavy: bool, trials: int) -> np.ndarray:
-    """float64[3]: how often the interval of r leaves the truth out: percentiles over runs, over mixtures, and as it is now."""
+    """float64[3]: how often the interval of r leaves the truth out: percentiles over runs, over mixtures, and
+    as it is now."""
     rng, seeds, missed = np.random.default_rng([mixtures, int(10 * related), heavy]), 5, np.zeros(3)
     of_runs = rng.integers(mixtures * seeds, size=(300, mixtures * seeds))
     of_mixtures = rng.integers(mixtures, size=(300, mixtures))
@@ -89,11 +104,14 @@ def correlations(mixtures: int, related: float, heavy: bool, trials: int) -> np.
         y = related * x + np.sqrt(1 - related**2) * y
         if heavy:
             x, y = x / np.sqrt(rng.chisquare(5, mixtures) / 5), y / np.sqrt(rng.chisquare(5, mixtures) / 5)
-        runs = np.repeat(y[:, None], seeds, axis=1) + (0 if related else 0.3 * rng.normal(size=(mixtures, seeds)))
+        runs = np.repeat(y[:, None], seeds, axis=1) + (
+            0 if related else 0.3 * rng.normal(size=(mixtures, seeds))
+        )
         each, means = np.stack([np.repeat(x, seeds), runs.ravel()]), np.stack([x, runs.mean(axis=1)])
         now = estimate(pearson, means, of_mixtures)
         intervals = [
-            np.nanpercentile(pearson(v[:, draws].transpose(1, 0, 2)), [2.5, 97.5]) for v, draws in ((each, of_runs), (means, of_mixtures))
+            np.nanpercentile(pearson(v[:, draws].transpose(1, 0, 2)), [2.5, 97.5])
+            for v, draws in ((each, of_runs), (means, of_mixtures))
         ]
         for i, (low, high) in enumerate([*intervals, (now.low, now.high)]):
             missed[i] += not low <= related <= high
@@ -101,12 +119,18 @@ def correlations(mixtures: int, related: float, heavy: bool, trials: int) -> np.
 
 
 def correlations_table(trials: int) -> Iterator[str]:
-    yield "| mixtures, five runs each | r | distribution | runs resampled (before) | mixtures resampled | now |"
+    yield (
+        "| mixtures, five runs each | r | distribution | runs resampled (before) | mixtures resampled | now |"
+    )
     yield "|---:|---:|---|---:|---:|---:|"
     for related, heavy in ((0.0, False), (0.0, True), (0.6, False)):
         for mixtures in (6, 8, 12, 20, 40):
             missed = correlations(mixtures, related, heavy, trials)
-            yield f"| {mixtures} | {related} | {'t, 5 degrees' if heavy else 'normal'} | " + " | ".join(f"{m:.3f}" for m in missed) + " |"
+            yield (
+                f"| {mixtures} | {related} | {'t, 5 degrees' if heavy else 'normal'} | "
+                + " | ".join(f"{m:.3f}" for m in missed)
+                + " |"
+            )
 
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
@@ -114,7 +138,8 @@ RATES = np.linspace(0.05, 0.8, TASKS)[:, None]
 
 
 def losses(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Heavy-tailed, and changed in proportion: half of the documents by half, the others the other way by a fifth; + 0.247 in the mean."""
+    """Heavy-tailed, and changed in proportion: half of the documents by half, the others the other way by a
+    fifth; + 0.247 in the mean."""
     base = rng.lognormal(size=(TASKS, n))
     return base, base * (1 + rng.choice([0.5, -0.2], size=(TASKS, n)))
 
@@ -152,9 +177,13 @@ def documents_table(trials: int) -> Iterator[str]:
             for _ in range(trials):
                 base, tuned = draw(rng, n)
                 change = tuned - base
-                drawn = np.take_along_axis(change[None], rng.integers(n, size=(400, TASKS, n)), axis=2).mean(axis=(1, 2))
+                drawn = np.take_along_axis(change[None], rng.integers(n, size=(400, TASKS, n)), axis=2).mean(
+                    axis=(1, 2)
+                )
                 now = paired(samples(base), samples(tuned), metric, n_boot=400)
-                for i, (low, high) in enumerate([np.percentile(drawn, [2.5, 97.5]), (now["low"], now["high"])]):
+                for i, (low, high) in enumerate(
+                    [np.percentile(drawn, [2.5, 97.5]), (now["low"], now["high"])]
+                ):
                     covered[i] += low <= truth <= high
                     width[i] += high - low
             then, now_covered = covered / trials
@@ -180,7 +209,7 @@ seeds is moderated by those of the other ways (Smyth 2004), never downwards, wit
 baseline can tell; the squares of the half widths over seeds and documents add. In brackets: what would be claimed from fewer than
 {CLAIM} seeds, from which nothing is.
 
-""" + "\n".join(claims_table(trials))
+""" + "\n".join(claims_table(trials))  # noqa: E501
     text += """
 
 Moderation that also lowers variances, as for thousands of genes, claimed up to 0.10 where one or half of the ways vary more than the
@@ -191,7 +220,7 @@ one varies five times as much: 0.06 to 0.07 at five seeds.
 
 How often a 95 % interval of Pearson's r leaves the truth out (0.05 is right). Every mixture was trained on under five seeds.
 
-"""
+"""  # noqa: E501
     text += "\n".join(correlations_table(trials))
     text += """
 
@@ -201,7 +230,7 @@ Now: on each side the wider of Fisher's z and the percentiles of resampled mixtu
 
 How often a 95 % interval of a macro-average over tasks holds the truth (0.95 is right).
 
-"""
+"""  # noqa: E501
     text += "\n".join(documents_table(trials)) + "\n"
     (RESULTS / "intervals.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,12 +1,15 @@
-"""The same files from one process and from a cluster whose workers are killed: any corpus, embedded and chosen from.
+"""The same files from one process and from a cluster whose workers are killed: any corpus, embedded and
+chosen from.
 
     python experiments/benchmarks/ray_equal.py CORPUS --work FOLDER
-    python experiments/benchmarks/ray_equal.py CORPUS --work FOLDER --embedding tfidf --rows-per-task 64     a few hundred rows, in minutes
+    python experiments/benchmarks/ray_equal.py CORPUS --work FOLDER --embedding tfidf --rows-per-task 64 a few
+    hundred rows, in minutes
 
-CORPUS is a file with task, prompt and response. `run.py ... until=mixture` is called for every strategy, here under FOLDER/local and, with
-nothing but ``runtime=ray`` and an address added, on a Ray cluster of three nodes on this machine under FOLDER/ray. In the middle of each
-call's work the first of the cluster's processes that is busy for long enough is killed (SIGKILL). Then all files of both stores are
-compared byte by byte, but for meta.json, which says when and by what they were made. Written: ray_equal.md.
+CORPUS is a file with task, prompt and response. `run.py ... until=mixture` is called for every strategy, here
+under FOLDER/local and, with nothing but ``runtime=ray`` and an address added, on a Ray cluster of three nodes
+on this machine under FOLDER/ray. In the middle of each call's work the first of the cluster's processes that
+is busy for long enough is killed (SIGKILL). Then all files of both stores are compared byte by byte, but for
+meta.json, which says when and by what they were made. Written: ray_equal.md.
 """
 
 from __future__ import annotations
@@ -35,24 +38,37 @@ SELECTIONS = {  # what is chosen from shares, task by task, in two rounds, and b
     "dpp, vmf kernel": ["strategy=dpp"],
 }
 
-WORK = ("_task", "_greedy_order", "_first_round", "_reached", "Kept.ask")  # what the cluster's processes are called while they do it
+# what the cluster's processes are called while they do it
+WORK = ("_task", "_greedy_order", "_first_round", "_reached", "Kept.ask")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="where both roots are made; what is finished there is not made again")
-    parser.add_argument("--embedding", default="minilm", help="an option of conf/embedding that needs no network")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="where both roots are made; what is finished there is not made again",
+    )
+    parser.add_argument(
+        "--embedding", default="minilm", help="an option of conf/embedding that needs no network"
+    )
     parser.add_argument("--budget", type=int, default=500)
     parser.add_argument("--rows-per-task", type=int, default=2048)
     parser.add_argument("--only", default="", help="selections whose name contains this")
-    parser.add_argument("--after", type=float, default=0.5, help="seconds that a process has been busy when it is killed")
+    parser.add_argument(
+        "--after", type=float, default=0.5, help="seconds that a process has been busy when it is killed"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     work = options.work.absolute()
     heldout = work / "heldout.jsonl"
-    heldout.write_text(json.dumps({"task": "none", "prompt": "What is asked?", "response": "Nothing that is scored here."}) + "\n")
+    heldout.write_text(
+        json.dumps({"task": "none", "prompt": "What is asked?", "response": "Nothing that is scored here."})
+        + "\n"
+    )
     shared = [
         "corpus=jsonl",
         f"corpus.path={options.corpus.absolute()}",
@@ -75,7 +91,10 @@ def main() -> None:
     with cluster() as address:
         ray = ["runtime=ray", f"runtime.address={address}", f"runtime.rows_per_task={options.rows_per_task}"]
         call([*shared, *ray, f"root={work / 'ray'}", "until=corpus"])
-        for stage, overrides in {"embedding": [*next(iter(chosen.values())), "until=embedding"], **chosen}.items():
+        for stage, overrides in {
+            "embedding": [*next(iter(chosen.values())), "until=embedding"],
+            **chosen,
+        }.items():
             with killer(options.after) as killed:
                 took = call([*shared, *overrides, *ray, f"root={work / 'ray'}"])
             seconds.setdefault(stage, []).append(took)
@@ -83,16 +102,26 @@ def main() -> None:
                 lines[stage] = line
                 kept.write_text(json.dumps(lines))
             print(lines.get(stage, f"{stage}: was made before"), flush=True)
-    stores = [{path.relative_to(root) for path in root.rglob("*") if made(path)} for root in (work / "local/store", work / "ray/store")]
-    different = sorted(path for path in stores[0] | stores[1] if not same(work / "local/store" / path, work / "ray/store" / path))
+    stores = [
+        {path.relative_to(root) for path in root.rglob("*") if made(path)}
+        for root in (work / "local/store", work / "ray/store")
+    ]
+    different = sorted(
+        path
+        for path in stores[0] | stores[1]
+        if not same(work / "local/store" / path, work / "ray/store" / path)
+    )
     verdict = "all are equal" if not different else "DIFFERENT: " + ", ".join(map(str, different))
     kills = sum("none was busy" not in line for line in lines.values())
     text = [
         "# One process and a cluster whose workers are killed",
         "",
-        f"{rows(work / 'local'):,} rows, embedding {options.embedding}, budget {options.budget}; three Ray nodes on this machine. In",
-        f"{kills} of {len(lines)} calls a busy process was killed, {options.after:g} s after it began. Seconds are the whole command's,",
-        f"its start included, on {os.cpu_count()} cores that both share: they say nothing of speed. Measured by",
+        f"{rows(work / 'local'):,} rows, embedding {options.embedding}, budget {options.budget}; three Ray "
+        "nodes on this machine. In",
+        f"{kills} of {len(lines)} calls a busy process was killed, {options.after:g} s after it began. "
+        "Seconds are the whole command's,",
+        f"its start included, on {os.cpu_count()} cores that both share: they say nothing of speed. "
+        "Measured by",
         "`python experiments/benchmarks/ray_equal.py`.",
         "",
         "| what | seconds here | seconds there | killed | bytes | where it was made |",
@@ -111,9 +140,14 @@ def main() -> None:
 def call(overrides: list[str]) -> float:
     """Seconds of one command."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, str(REPOSITORY / "run.py"), *overrides], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *overrides], capture_output=True, text=True
+    )
     if done.returncode:
-        raise SystemExit(f"run.py {' '.join(overrides)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise SystemExit(
+            f"run.py {' '.join(overrides)} ended with "
+            f"{done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return time.perf_counter() - began
 
 
@@ -124,7 +158,10 @@ def cluster() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     memory = 300 * 2**20
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False})
+    nodes = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False},
+    )
     for _ in range(2):
         nodes.add_node(num_cpus=1, object_store_memory=memory)
     try:
@@ -135,7 +172,8 @@ def cluster() -> Iterator[str]:
 
 @contextmanager
 def killer(after: float) -> Iterator[list[str]]:
-    """Kills the first process of the cluster that is at work on a task, once it has been for so long; says which it was."""
+    """Kills the first process of the cluster that is at work on a task, once it has been for so long; says
+    which it was."""
     import psutil
 
     stop, killed = threading.Event(), []
@@ -169,16 +207,32 @@ def killer(after: float) -> Iterator[list[str]]:
 
 
 def compared(stage: str, work: Path, seconds: list[float], killed: list[str]) -> str | None:
-    """A line of the table: of the artifact that the last call on the cluster made. None if it was there before."""
+    """A line of the table: of the artifact that the last call on the cluster made. None if it was there
+    before."""
     run = max((work / "ray" / "runs").glob("*/artifacts.json"), key=lambda path: path.stat().st_mtime).parent
-    artifact = Path(json.loads((run / "artifacts.json").read_text())["embedding" if stage == "embedding" else "mixture"])
+    artifact = Path(
+        json.loads((run / "artifacts.json").read_text())["embedding" if stage == "embedding" else "mixture"]
+    )
     if time.time() - (artifact / "meta.json").stat().st_mtime > seconds[-1]:
         return None
-    equal = all(same(path, work / "local" / path.relative_to(work / "ray")) for path in artifact.rglob("*") if made(path))
-    said = [line for line in (run / "run.log").read_text().splitlines() if "chosen from" in line or "chosen by the process" in line]
+    equal = all(
+        same(path, work / "local" / path.relative_to(work / "ray"))
+        for path in artifact.rglob("*")
+        if made(path)
+    )
+    said = [
+        line
+        for line in (run / "run.log").read_text().splitlines()
+        if "chosen from" in line or "chosen by the process" in line
+    ]
     where = "pieces on the cluster" if stage == "embedding" or not said else said[-1].split("chosen ", 1)[1]
-    here, there = (f"{seconds[0]:.1f}", f"{seconds[1]:.1f}") if len(seconds) == 2 else ("", f"{seconds[0]:.1f}")
-    return f"| {stage} | {here} | {there} | {', '.join(killed) or 'none was busy'} | {'equal' if equal else 'DIFFERENT'} | {where} |"
+    here, there = (
+        (f"{seconds[0]:.1f}", f"{seconds[1]:.1f}") if len(seconds) == 2 else ("", f"{seconds[0]:.1f}")
+    )
+    return (
+        f"| {stage} | {here} | {there} | {', '.join(killed) or 'none was busy'} | "
+        f"{'equal' if equal else 'DIFFERENT'} | {where} |"
+    )
 
 
 def made(path: Path) -> bool:

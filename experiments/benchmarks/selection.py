@@ -3,13 +3,14 @@
     python experiments/benchmarks/selection.py                    every case that fits this machine's memory
     python experiments/benchmarks/selection.py --only 10k --repeat 3
 
-Data: clustered unit vectors, float32, d = 384. A k-DPP is drawn from 20 times, in float64, by the dual representation on both sides.
-Each measurement is a process of its own: its peak memory is its own, and a peer that crashes or is not installed
-(``pip install -e '.[bench]'``) costs one line. Times include everything from the features on: the kernel, too, where a library needs
-one. Written: selection.csv (every measurement), selection.md (the table), selection.png (growth).
-The share of peak is the plain algorithm's arithmetic (2 n d k for graph cut and the dual log determinant, n² d for facility location,
-2 n k d + n k² for the kernel form, 2 n (d² + d k + k²) for a draw) over the time and the machine's measured float32 matrix-product rate;
-above 100 %, work was avoided.
+Data: clustered unit vectors, float32, d = 384. A k-DPP is drawn from 20 times, in float64, by the dual
+representation on both sides. Each measurement is a process of its own: its peak memory is its own, and a peer
+that crashes or is not installed (``pip install -e '.[bench]'``) costs one line. Times include everything from
+the features on: the kernel, too, where a library needs one. Written: selection.csv (every measurement),
+selection.md (the table), selection.png (growth). The share of peak is the plain algorithm's arithmetic (2 n d
+k for graph cut and the dual log determinant, n² d for facility location, 2 n k d + n k² for the kernel form,
+2 n (d² + d k + k²) for a draw) over the time and the machine's measured float32 matrix-product rate; above
+100 %, work was avoided.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ DRAWS = 20  # sets drawn from a k-DPP
 
 
 def clustered(n: int, d: int = D, clusters: int = 200, seed: int = 0) -> np.ndarray:
-    """float32[n, d] unit vectors around ``clusters`` centres of unequal weight; cosine within a cluster is about 0.5."""
+    """float32[n, d] unit vectors around ``clusters`` centres of unequal weight; cosine within a cluster is
+    about 0.5."""
     rng = np.random.default_rng(seed)
     centre = rng.standard_normal((clusters, d), dtype=np.float32)
     centre /= np.linalg.norm(centre, axis=1, keepdims=True)
     label = rng.choice(clusters, n, p=rng.dirichlet(np.ones(clusters)))
     X = np.empty((n, d), dtype=np.float32)
     for a in range(0, n, 20_000):
-        x = rng.standard_normal((min(20_000, n - a), d), dtype=np.float32) / np.float32(d**0.5) + centre[label[a : a + 20_000]]
+        x = (
+            rng.standard_normal((min(20_000, n - a), d), dtype=np.float32) / np.float32(d**0.5)
+            + centre[label[a : a + 20_000]]
+        )
         X[a : a + 20_000] = x / np.linalg.norm(x, axis=1, keepdims=True)
     return X
 
@@ -65,7 +70,8 @@ def smartdpp_sparse(X: np.ndarray, k: int, case: str) -> np.ndarray:
 
 
 def draws(X: np.ndarray, k: int, draw) -> np.ndarray:
-    """DRAWS sets one after the other, everything computed anew for each: draw(X in float64, k, seed) -> int[k]."""
+    """DRAWS sets one after the other, everything computed anew for each: draw(X in float64, k, seed) ->
+    int[k]."""
     X = X.astype(np.float64)
     return np.concatenate([draw(X, k, seed) for seed in range(DRAWS)])
 
@@ -73,7 +79,13 @@ def draws(X: np.ndarray, k: int, draw) -> np.ndarray:
 def dppy(X: np.ndarray, k: int, case: str) -> np.ndarray:
     from dppy.finite_dpps import FiniteDPP
 
-    return draws(X, k, lambda X, k, seed: FiniteDPP("likelihood", L_gram_factor=X.T).sample_exact_k_dpp(size=k, random_state=seed))
+    return draws(
+        X,
+        k,
+        lambda X, k, seed: FiniteDPP("likelihood", L_gram_factor=X.T).sample_exact_k_dpp(
+            size=k, random_state=seed
+        ),
+    )
 
 
 def function(X: np.ndarray, case: str):
@@ -100,7 +112,9 @@ def submodlib(X: np.ndarray, k: int, case: str) -> np.ndarray:
         f = lib.GraphCutFunction(n=n, mode="dense", lambdaVal=0.4, ggsijs=K, separate_rep=False)
     else:
         f = lib.LogDeterminantFunction(n=n, mode="dense", lambdaVal=1.0, sijs=K)
-    picks = f.maximize(budget=k, optimizer="LazyGreedy", stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False)
+    picks = f.maximize(
+        budget=k, optimizer="LazyGreedy", stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False
+    )
     return np.array([j for j, _ in picks])
 
 
@@ -109,7 +123,11 @@ def apricot(X: np.ndarray, k: int, case: str) -> np.ndarray:
 
     K = X @ X.T  # apricot refuses negative similarities
     if case == "facility location":
-        return lib.FacilityLocationSelection(k, metric="precomputed", optimizer="lazy").fit(np.maximum(K, 0, out=K)).ranking[:k]
+        return (
+            lib.FacilityLocationSelection(k, metric="precomputed", optimizer="lazy")
+            .fit(np.maximum(K, 0, out=K))
+            .ranking[:k]
+        )
     K += 1  # adds the same to every item's gain, so the picks are those of the cosine
     return lib.GraphCutSelection(k, metric="precomputed", alpha=1 / 0.4, optimizer="naive").fit(K).ranking[:k]
 
@@ -121,13 +139,15 @@ def dfs_solver_rs(X: np.ndarray, k: int, case: str) -> np.ndarray:
 
 
 def row_at_a_time_float64(X: np.ndarray, k: int, case: str) -> np.ndarray:
-    """The reference for the picks: float32 cannot tell the second pick's candidates apart, whose d² differ by 1e-9."""
+    """The reference for the picks: float32 cannot tell the second pick's candidates apart, whose d² differ by
+    1e-9."""
     X = X.astype(np.float64)
     return row_at_a_time(X / np.linalg.norm(X, axis=1, keepdims=True), k, case)
 
 
 def row_at_a_time(X: np.ndarray, k: int, case: str) -> np.ndarray:
-    """Fast greedy MAP, Chen, Zhang and Zhou 2018: one kernel row and one column of the factor a pick, in X's precision."""
+    """Fast greedy MAP, Chen, Zhang and Zhou 2018: one kernel row and one column of the factor a pick, in X's
+    precision."""
     n = len(X)
     d2 = np.full(n, 2.0 if case == "log det" else 1.0, dtype=X.dtype)
     C = np.empty((k, n), dtype=X.dtype)
@@ -145,7 +165,17 @@ def row_at_a_time(X: np.ndarray, k: int, case: str) -> np.ndarray:
 
 
 SELECTORS = {
-    f.__name__: f for f in (smartdpp, smartdpp_sparse, submodlib, apricot, dfs_solver_rs, dppy, row_at_a_time, row_at_a_time_float64)
+    f.__name__: f
+    for f in (
+        smartdpp,
+        smartdpp_sparse,
+        submodlib,
+        apricot,
+        dfs_solver_rs,
+        dppy,
+        row_at_a_time,
+        row_at_a_time_float64,
+    )
 }
 
 # case, n, k, peers; the peers that hold n × n are left out where it does not fit.
@@ -153,7 +183,8 @@ CASES = [
     ("graph cut", 10_000, 1_000, ["submodlib", "apricot"]),
     ("log det", 10_000, 1_000, ["row_at_a_time", "row_at_a_time_float64", "submodlib"]),
     ("facility location", 10_000, 1_000, ["dfs_solver_rs", "apricot", "submodlib"]),
-    ("facility location", 23_000, 1_000, ["dfs_solver_rs"]),  # about the largest n at which dfs-solver-rs was seen to run: 4 n² < 2^31
+    # about the largest n at which dfs-solver-rs was seen to run: 4 n² < 2^31
+    ("facility location", 23_000, 1_000, ["dfs_solver_rs"]),
     ("facility location", 50_000, 1_000, ["dfs_solver_rs", "smartdpp_sparse"]),
     ("graph cut", 50_000, 5_000, []),
     ("log det", 50_000, 5_000, []),
@@ -182,7 +213,8 @@ def flops(case: str, n: int, k: int) -> float:
 
 
 def measure(selector: str, case: str, n: int, k: int) -> None:
-    """Child process: prints one JSON line. A small selection first loads and compiles what there is to load and compile."""
+    """Child process: prints one JSON line. A small selection first loads and compiles what there is to load
+    and compile."""
     X = clustered(n)
     SELECTORS[selector](clustered(3000), 5, case)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -193,7 +225,14 @@ def measure(selector: str, case: str, n: int, k: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         json.dumps(
-            {"seconds": seconds, "cpu": cpu, "peak_gib": peak / 2**20, "features_gib": before / 2**20, **work, "picks": picks.tolist()}
+            {
+                "seconds": seconds,
+                "cpu": cpu,
+                "peak_gib": peak / 2**20,
+                "features_gib": before / 2**20,
+                **work,
+                "picks": picks.tolist(),
+            }
         )
     )
 
@@ -227,10 +266,14 @@ def child(selector: str, case: str, n: int, k: int, timeout: float) -> dict:
 
 
 def compare(case: str, n: int, ours: list[int], theirs: list[int]) -> str:
-    """Same picks, or where they part and what the objectives are (in float64); of draws, the mean log det and its standard error."""
+    """Same picks, or where they part and what the objectives are (in float64); of draws, the mean log det and
+    its standard error."""
     if case == "k-DPP":
         X = clustered(n).astype(np.float64)
-        of = [np.array([np.linalg.slogdet(X[p] @ X[p].T)[1] for p in np.split(np.array(picks), DRAWS)]) for picks in (theirs, ours)]
+        of = [
+            np.array([np.linalg.slogdet(X[p] @ X[p].T)[1] for p in np.split(np.array(picks), DRAWS)])
+            for picks in (theirs, ours)
+        ]
         theirs_, ours_ = (f"{v.mean():.2f} ± {v.std(ddof=1) / DRAWS**0.5:.2f}" for v in of)
         return f"{DRAWS} draws: mean log det L_Y {theirs_}, ours {ours_}"
     if ours == theirs:
@@ -258,17 +301,30 @@ def _timed(work) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose name contains this, e.g. 'graph cut', '10k' or '1000k k=3000'")
+    parser.add_argument(
+        "--only", default="", help="cases whose name contains this, e.g. 'graph cut', '10k' or '1000k k=3000'"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="the fastest of so many runs counts")
     parser.add_argument("--timeout", type=float, default=900, help="seconds a measurement may take")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of matrix products and sweeps, for every selector")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="of matrix products and sweeps, for every selector",
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         selector, case, n, k = options.child
         measure(selector, case, int(n), int(k))
         return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+    ):
         os.environ[name] = str(options.threads)
     RESULTS.mkdir(parents=True, exist_ok=True)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -294,9 +350,13 @@ def main() -> None:
             }
             picks = result.pop("picks", [])
             ours = picks if selector == "smartdpp" else ours
-            row |= {key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()}
+            row |= {
+                key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()
+            }
             if picks:
-                row["share_of_peak"] = round(flops(case, n, k) / result["seconds"] / 1e9 / row["peak_gflops"], 3)
+                row["share_of_peak"] = round(
+                    flops(case, n, k) / result["seconds"] / 1e9 / row["peak_gflops"], 3
+                )
                 row["agreement"] = "" if selector == "smartdpp" else compare(case, n, ours, picks)
             print(row, flush=True)
             rows[case, n, k, selector] = row
@@ -304,8 +364,33 @@ def main() -> None:
     figure(rows)
 
 
-COLUMNS = ["case", "n", "k", "selector", "seconds", "cpu", "peak_gib", "features_gib", "share_of_peak", "peak_gflops", "threads", "load"]
-HEADER = ["case", "n", "k", "by", "seconds", "CPU s", "ratio", "CPU ratio", "peak GiB", "before selecting", "share of matrix peak"]
+COLUMNS = [
+    "case",
+    "n",
+    "k",
+    "selector",
+    "seconds",
+    "cpu",
+    "peak_gib",
+    "features_gib",
+    "share_of_peak",
+    "peak_gflops",
+    "threads",
+    "load",
+]
+HEADER = [
+    "case",
+    "n",
+    "k",
+    "by",
+    "seconds",
+    "CPU s",
+    "ratio",
+    "CPU ratio",
+    "peak GiB",
+    "before selecting",
+    "share of matrix peak",
+]
 HEADER += ["threads", "load", "gains evaluated (passes)", "picks"]
 COLUMNS += ["evaluations", "passes", "agreement", "error"]
 
@@ -316,11 +401,15 @@ def read() -> dict[tuple, dict]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
-        return {(row["case"], int(row["n"]), int(row["k"]), row["selector"]): row for row in csv.DictReader(file)}
+        return {
+            (row["case"], int(row["n"]), int(row["k"]), row["selector"]): row for row in csv.DictReader(file)
+        }
 
 
 def write(rows: dict[tuple, dict]) -> None:
-    ordered = [rows[c, n, k, s] for c, n, k, peers in CASES for s in ["smartdpp", *peers] if (c, n, k, s) in rows]
+    ordered = [
+        rows[c, n, k, s] for c, n, k, peers in CASES for s in ["smartdpp", *peers] if (c, n, k, s) in rows
+    ]
     with (RESULTS / "selection.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
@@ -328,9 +417,12 @@ def write(rows: dict[tuple, dict]) -> None:
     lines = [
         "# Selection: smartdpp and its peers",
         "",
-        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}; kernel included. Ratio: a peer's seconds over smartdpp's. CPU",
-        "is seconds of all threads, and stays meaningful where other work shares the machine. Peak memory is the process's, features and",
-        "libraries included. Load is the machine's at the time: above the number of cores, seconds are disturbed.",
+        f"{os.cpu_count()} cores, clustered unit vectors, float32, d = {D}; kernel included. Ratio: a "
+        "peer's seconds over smartdpp's. CPU",
+        "is seconds of all threads, and stays meaningful where other work shares the machine. Peak memory "
+        "is the process's, features and",
+        "libraries included. Load is the machine's at the time: above the number of cores, seconds are "
+        "disturbed.",
         "Measured by `python experiments/benchmarks/selection.py`.",
         "",
         "| " + " | ".join(HEADER) + " |",
@@ -339,10 +431,15 @@ def write(rows: dict[tuple, dict]) -> None:
     for row in ordered:
         own = rows.get((row["case"], int(row["n"]), int(row["k"]), "smartdpp"), {})
         if row.get("error"):
-            lines.append(f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} " + "|" * (len(HEADER) - 4))
+            lines.append(
+                f"| {row['case']} | {row['n']} | {row['k']} | {row['selector']} | {row['error']} "
+                + "|" * (len(HEADER) - 4)
+            )
             continue
         wall, cpu = (
-            f"{float(row[key]) / float(own[key]):.1f}" if own.get(key) and row["selector"] != "smartdpp" else ""
+            f"{float(row[key]) / float(own[key]):.1f}"
+            if own.get(key) and row["selector"] != "smartdpp"
+            else ""
             for key in ("seconds", "cpu")
         )
         work = f"{row['evaluations']} ({row['passes']})" if row.get("evaluations") else ""
@@ -364,7 +461,8 @@ def write(rows: dict[tuple, dict]) -> None:
 
 
 def figure(rows: dict[tuple, dict]) -> None:
-    """Seconds against n, peers as crosses; seconds and memory beyond the features against k at a million rows."""
+    """Seconds against n, peers as crosses; seconds and memory beyond the features against k at a million
+    rows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -374,27 +472,59 @@ def figure(rows: dict[tuple, dict]) -> None:
     colour = dict(zip(names, ["#4477AA", "#228833", "#EE6677", "#AA3377"], strict=True))
     good = [r for r in rows.values() if not r.get("error")]
     own = [r for r in good if r["selector"] == "smartdpp"]
-    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained", width_ratios=[2, 1, 1])
+    fig, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(13, 4.2), layout="constrained", width_ratios=[2, 1, 1]
+    )
     for name in names:
         largest = {int(r["n"]): r for r in sorted(own, key=lambda r: int(r["k"])) if r["case"] == name}
         if not largest:
             continue
         n = sorted(largest)
-        left.plot(n, [float(largest[m]["seconds"]) for m in n], "o-", color=colour[name], label=f"{name}, smartdpp")
+        left.plot(
+            n, [float(largest[m]["seconds"]) for m in n], "o-", color=colour[name], label=f"{name}, smartdpp"
+        )
         for m in n:
             text = f"k={int(largest[m]['k']):,}"
-            left.annotate(text, (m, float(largest[m]["seconds"])), textcoords="offset points", xytext=(4, -10), fontsize=7)
+            left.annotate(
+                text,
+                (m, float(largest[m]["seconds"])),
+                textcoords="offset points",
+                xytext=(4, -10),
+                fontsize=7,
+            )
         for r in good:
             if r["case"] == name and not r["selector"].startswith("smartdpp"):
                 left.plot(int(r["n"]), float(r["seconds"]), "x", color=colour[name])
-                left.annotate(r["selector"], (int(r["n"]), float(r["seconds"])), textcoords="offset points", xytext=(4, 2), fontsize=7)
-        million = sorted((r for r in own if r["case"] == name and int(r["n"]) == 1_000_000), key=lambda r: int(r["k"]))
+                left.annotate(
+                    r["selector"],
+                    (int(r["n"]), float(r["seconds"])),
+                    textcoords="offset points",
+                    xytext=(4, 2),
+                    fontsize=7,
+                )
+        million = sorted(
+            (r for r in own if r["case"] == name and int(r["n"]) == 1_000_000), key=lambda r: int(r["k"])
+        )
         k = [int(r["k"]) for r in million]
         middle.plot(k, [float(r["seconds"]) for r in million], "o-", color=colour[name])
-        right.plot(k, [float(r["peak_gib"]) - float(r["features_gib"]) for r in million], "o-", color=colour[name])
-    left.set(xscale="log", yscale="log", xlabel="rows n", ylabel="seconds", title="Greedy selection, d = 384 (crosses: other libraries)")
+        right.plot(
+            k, [float(r["peak_gib"]) - float(r["features_gib"]) for r in million], "o-", color=colour[name]
+        )
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="rows n",
+        ylabel="seconds",
+        title="Greedy selection, d = 384 (crosses: other libraries)",
+    )
     middle.set(xscale="log", yscale="log", xlabel="picks k", ylabel="seconds", title="a million rows")
-    right.set(xscale="log", xlabel="picks k", ylabel="GiB beyond the features", title="a million rows", ylim=(0, None))
+    right.set(
+        xscale="log",
+        xlabel="picks k",
+        ylabel="GiB beyond the features",
+        title="a million rows",
+        ylim=(0, None),
+    )
     for axis in (left, middle, right):
         axis.grid(alpha=0.3)
     left.legend(frameon=False, fontsize=8)

@@ -2,8 +2,9 @@
 
     python experiments/benchmarks/smart.py corpus.jsonl.gz --work FOLDER
 
-The corpus is any file with task, prompt and response. Prompts are embedded once with MiniLM, which reads their first 64 tokens here, into
-FOLDER; only the selection is timed. Writes experiments/results/benchmarks/smart.md.
+The corpus is any file with task, prompt and response. Prompts are embedded once with MiniLM, which reads
+their first 64 tokens here, into FOLDER; only the selection is timed. Writes
+experiments/results/benchmarks/smart.md.
 """
 
 from __future__ import annotations
@@ -51,15 +52,18 @@ def main() -> None:
     lines = [
         "# SMART over a whole corpus",
         "",
-        f"{len(whole)} rows of {len(whole.names)} tasks ({given.corpus.name}), MiniLM on the first {TOKENS} tokens of a prompt, f1 graph",
-        f"cut, all tasks kept. Seconds of both stages, {os.cpu_count()} cores. Measured by `python experiments/benchmarks/smart.py`.",
+        f"{len(whole)} rows of {len(whole.names)} tasks ({given.corpus.name}), MiniLM on the first {TOKENS} "
+        "tokens of a prompt, f1 graph",
+        f"cut, all tasks kept. Seconds of both stages, {os.cpu_count()} cores. Measured by `python "
+        "experiments/benchmarks/smart.py`.",
         "",
         "| f2 | budget | seconds | tasks with examples |",
         "|---|---:|---:|---:|",
     ]
     for instances in (FacilityLocation, GraphCut, LogDet):
         strategy = Smart(tasks=GraphCut, instances=instances)
-        strategy.select(whole, given.budgets[0], np.random.default_rng(0))  # loads and compiles what there is to load and compile
+        # loads and compiles what there is to load and compile
+        strategy.select(whole, given.budgets[0], np.random.default_rng(0))
         for budget in given.budgets:
             start = time.perf_counter()
             chosen = strategy.select(whole, budget, np.random.default_rng(0))

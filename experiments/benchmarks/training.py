@@ -2,9 +2,10 @@
 
     python experiments/benchmarks/training.py [--rows 96] [--rounds 3]
 
-Every measurement is a process of its own, the three in turns; rows are those of the default corpus. `as TRL and
-PEFT` is our trainer (same order of rows, same batches) with logits of every position and PEFT's own forward, so that
-its losses can be held against ours. The table goes to experiments/results/benchmarks/training.md.
+Every measurement is a process of its own, the three in turns; rows are those of the default corpus. `as TRL
+and PEFT` is our trainer (same order of rows, same batches) with logits of every position and PEFT's own
+forward, so that its losses can be held against ours. The table goes to
+experiments/results/benchmarks/training.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from pathlib import Path
 from typing import Any
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "training.md"
-VARIANTS = {"ours": "smartdpp", "usual": "smartdpp, as TRL and PEFT compute it", "plain": "a plain script of TRL and PEFT"}
+VARIANTS = {
+    "ours": "smartdpp",
+    "usual": "smartdpp, as TRL and PEFT compute it",
+    "plain": "a plain script of TRL and PEFT",
+}
 
 
 def rows(n: int) -> Any:
@@ -121,20 +126,41 @@ def plain(table: Any, out: Path) -> dict[str, Any]:
         for row in table.to_pylist()
     ]
     config = SFTConfig(
-        output_dir=str(out), num_train_epochs=1, per_device_train_batch_size=8, learning_rate=5e-4, warmup_steps=0.03,
-        lr_scheduler_type="cosine", logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, bf16=False,
-        max_length=None, gradient_checkpointing=False,
-    )  # fmt: skip
+        output_dir=str(out),
+        num_train_epochs=1,
+        per_device_train_batch_size=8,
+        learning_rate=5e-4,
+        warmup_steps=0.03,
+        lr_scheduler_type="cosine",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        max_length=None,
+        gradient_checkpointing=False,
+    )
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     tokenizer = model.tokenizer()
-    trained = SFTTrainer(model.load(), args=config, train_dataset=Dataset.from_list(chats), processing_class=tokenizer, peft_config=lora)
+    trained = SFTTrainer(
+        model.load(),
+        args=config,
+        train_dataset=Dataset.from_list(chats),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
     tokens = sum(map(len, trained.train_dataset["input_ids"]))
     trained.train()
-    return {"tokens": tokens, "losses": [entry["loss"] for entry in trained.state.log_history if "loss" in entry]}
+    return {
+        "tokens": tokens,
+        "losses": [entry["loss"] for entry in trained.state.log_history if "loss" in entry],
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", choices=list(VARIANTS), help=argparse.SUPPRESS)
@@ -149,7 +175,9 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
             print(f"round {round_ + 1}, {variant}: {found[variant][-1]['steps']:.1f} s", flush=True)
-    off = max(abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["usual"][0]["losses"], strict=True))
+    off = max(
+        abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["usual"][0]["losses"], strict=True)
+    )
     text = table_of(found, off, args.rows)
     print(text)
     OUT.write_text(text, encoding="utf-8")
@@ -165,7 +193,8 @@ def table_of(found: dict[str, list[dict[str, Any]]], off: float, n: int) -> str:
         "# Training on processors",
         "",
         f"LoRA (rank 16, all linear layers) on SmolLM2-135M, {n} rows of the default corpus, "
-        f"{found['ours'][0]['tokens']:,} tokens, {len(found['ours'])} rounds in turns; medians, ratios within a round. "
+        f"{found['ours'][0]['tokens']:,} tokens, {len(found['ours'])} rounds in turns; medians, ratios "
+        "within a round. "
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}.",
         "",
         "| | tokens/s in the steps | tokens/s in all | peak above the start (GiB) | ours is faster (steps) |",
@@ -181,8 +210,10 @@ def table_of(found: dict[str, list[dict[str, Any]]], off: float, n: int) -> str:
         )
     lines += [
         "",
-        f"Losses of a step differ by at most {off:.1e} between the first two, which see the same batches. The plain "
-        "script takes its rows in another order. In all: with loading the model, tokenizing, checkpoints and saving.",
+        f"Losses of a step differ by at most {off:.1e} between the first two, which see the same batches. "
+        "The plain "
+        "script takes its rows in another order. In all: with loading the model, tokenizing, checkpoints "
+        "and saving.",
         "",
     ]
     return "\n".join(lines)

@@ -1,14 +1,17 @@
-"""Datasets side by side: every measure of each, at one number of rows, as a table and one figure; nothing is trained.
+"""Datasets side by side: every measure of each, at one number of rows, as a table and one figure; nothing is
+trained.
 
-    python -m smartdpp.diversity FILE_OR_CORPUS ... embedding=minilm [by=dataset] [rows=200] [n=100] [diversity.log_det.gamma=10]
+    python -m smartdpp.diversity FILE_OR_CORPUS ... embedding=minilm [by=dataset] [rows=200] [n=100]
+    [diversity.log_det.gamma=10]
 
-FILE is JSON lines (.jsonl or .jsonl.gz) or a folder of them; CORPUS an option of conf/corpus, whose parameters are given as for run.py
-(corpus.per_family=50). by= splits each by dataset, task, source or template. Written into out/: diversity.csv, diversity.md,
-diversity.png, and with sensitivity=true sensitivity.csv.
+FILE is JSON lines (.jsonl or .jsonl.gz) or a folder of them; CORPUS an option of conf/corpus, whose
+parameters are given as for run.py (corpus.per_family=50). by= splits each by dataset, task, source or
+template. Written into out/: diversity.csv, diversity.md, diversity.png, and with sensitivity=true
+sensitivity.csv.
 
-Fair by construction: a set of more than ``rows`` rows is cut to that many by a seeded draw, and the log determinant distances are read at
-one n. A set with fewer rows is measured whole and marked as too small: its numbers do not compare, and its distance is given only if it
-reaches n.
+Fair by construction: a set of more than ``rows`` rows is cut to that many by a seeded draw, and the log
+determinant distances are read at one n. A set with fewer rows is measured whole and marked as too small: its
+numbers do not compare, and its distance is given only if it reaches n.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ from smartdpp.store.remote import folder, problems
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line sets itself; everything else goes to the embedding, the corpus or the measures."""
+    """What the command line sets itself; everything else goes to the embedding, the corpus or the
+    measures."""
 
     by: By | None = None
     rows: int | None = None
@@ -60,7 +64,9 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m smartdpp.diversity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m smartdpp.diversity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="+", help="files, folders or options of conf/corpus; and key=value")
     streams()
@@ -76,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        print(f"error: cannot write {error.filename}: {error.strerror}. Choose another folder with out= or root=", file=sys.stderr)
+        print(
+            f"error: cannot write {error.filename}: {error.strerror}. Choose another folder with out= or "
+            "root=",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -88,15 +98,25 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
     from rich.console import Console
 
     if not sources:
-        raise InputError("nothing to compare: give files of JSON lines or options of conf/corpus before the key=value words")
+        raise InputError(
+            "nothing to compare: give files of JSON lines or options of conf/corpus before the key=value "
+            "words"
+        )
     settings = node("embedding", [word for word in overrides if not word.startswith("corpus")])
     embedding = component("embedding", settings)
-    measures = component("diversity", node("diversity", [word for word in overrides if not word.startswith("corpus")]))
+    measures = component(
+        "diversity", node("diversity", [word for word in overrides if not word.startswith("corpus")])
+    )
     if not isinstance(measures, AllMeasures):
-        raise InputError("diversity: this command needs all the measures; leave it out, or set diversity.log_det.gamma and the like")
+        raise InputError(
+            "diversity: this command needs all the measures; leave it out, or set diversity.log_det.gamma "
+            "and the like"
+        )
     if found_problems := [*embedding.check(), *problems(options.root)]:
         raise InputError("\n".join(found_problems))
-    corpora = {name: _corpus(source, overrides) for name, source in zip(_names(sources), sources, strict=True)}
+    corpora = {
+        name: _corpus(source, overrides) for name, source in zip(_names(sources), sources, strict=True)
+    }
     with noted() as notes:
         sets = read(corpora, options.by, options.rows, options.seed)
     for sentence in said(notes.facts()):
@@ -116,10 +136,17 @@ def _compare(sources: list[str], options: Options, overrides: list[str]) -> None
     files = write(found, out)
     if options.sensitivity:
         matrices = {one.name: X for one, X in zip(sets, vectors, strict=True) if len(one.rows) == found.rows}
-        moved = sensitivity(matrices, kernel=measures.log_det.kernel, gamma=measures.log_det.gamma, truncate=measures.log_det.truncate)
+        moved = sensitivity(
+            matrices,
+            kernel=measures.log_det.kernel,
+            gamma=measures.log_det.gamma,
+            truncate=measures.log_det.truncate,
+        )
         write_text(out / "sensitivity.csv", moved.to_csv(index=False))
         write_text(
-            out / "diversity.md", (out / "diversity.md").read_text(encoding="utf-8") + f"\n## Sensitivity\n\n{markdown(summary(moved))}\n"
+            out / "diversity.md",
+            (out / "diversity.md").read_text(encoding="utf-8")
+            + f"\n## Sensitivity\n\n{markdown(summary(moved))}\n",
         )
         console.print(grid(summary(moved), "What the log determinant distance hangs on"))
         console.print(
@@ -144,7 +171,16 @@ def _options(assignments: list[str]) -> tuple[Options, list[str]]:
         elif key.split(".")[0] in ("embedding", "corpus", "diversity", "model"):
             rest.append(word)
         else:
-            known = ", ".join([*Options.__dataclass_fields__, "embedding", "model", "embedding.*", "corpus.*", "diversity.*"])
+            known = ", ".join(
+                [
+                    *Options.__dataclass_fields__,
+                    "embedding",
+                    "model",
+                    "embedding.*",
+                    "corpus.*",
+                    "diversity.*",
+                ]
+            )
             raise InputError(f"{word}: there is no option {key!r}; there are {known}")
     try:
         return TypeAdapter(Options).validate_python(own), rest
@@ -179,7 +215,9 @@ def _corpus(source: str, overrides: list[str]) -> Any:
         corpus = component("corpus", node("corpus", [f"corpus={source}", *overrides]))
     else:
         options = ", ".join(sorted(path.stem for path in (conf_dir() / "corpus").glob("*.yaml")))
-        raise InputError(f"{source}: there is no such file or folder, and no such corpus; corpora are {options}")
+        raise InputError(
+            f"{source}: there is no such file or folder, and no such corpus; corpora are {options}"
+        )
     if problems := corpus.check():
         raise InputError("\n".join(problems))
     return corpus
@@ -189,5 +227,8 @@ def _names(sources: list[str]) -> list[str]:
     """A file's name without its suffixes, a corpus's own; where two are the same, as given."""
     short = [stem(Path(source)) for source in sources]
     if len(set(sources)) < len(sources):
-        raise InputError("a file or corpus is given twice: " + ", ".join(sorted({s for s in sources if sources.count(s) > 1})))
+        raise InputError(
+            "a file or corpus is given twice: "
+            + ", ".join(sorted({s for s in sources if sources.count(s) > 1}))
+        )
     return [name if short.count(name) == 1 else source for name, source in zip(short, sources, strict=True)]

@@ -1,8 +1,8 @@
 """Every measure of each dataset at one number of rows, as a table.
 
-Fair by construction: a set of more than ``rows`` rows is cut to that many by a seeded draw, and the log determinant distances are read at
-one n. A set with fewer rows is measured whole and marked as too small: its numbers do not compare, and its distance is given only if it
-reaches n.
+Fair by construction: a set of more than ``rows`` rows is cut to that many by a seeded draw, and the log
+determinant distances are read at one n. A set with fewer rows is measured whole and marked as too small: its
+numbers do not compare, and its distance is given only if it reaches n.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ COLUMNS = {  # column of the table: how it is called, and digits
     "ldd": (DIVERSITY["ldd"].label, DIVERSITY["ldd"].digits),
     "ldd_sd": ("± sd", 3),
     **{name: (DIVERSITY[name].heading, DIVERSITY[name].digits) for name in ("kept_share", "duplicate_share")},
-    **{name: (of.heading, of.digits) for name, of in DIVERSITY.items() if name not in ("ldd", "kept_share", "duplicate_share")},
+    **{
+        name: (of.heading, of.digits)
+        for name, of in DIVERSITY.items()
+        if name not in ("ldd", "kept_share", "duplicate_share")
+    },
     "prompt_words": ("prompt (words)", 0),
     "response_words": ("response (words)", 1),
 }
@@ -38,7 +42,8 @@ PER_CENT = [name for name, of in DIVERSITY.items() if of.unit == "%"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """``table``: one line a set; ``curves``: each set's LDD by n; ``n``: where the distances were read; ``rows``: the common size."""
+    """``table``: one line a set; ``curves``: each set's LDD by n; ``n``: where the distances were read;
+    ``rows``: the common size."""
 
     table: pd.DataFrame
     curves: dict[str, np.ndarray]
@@ -47,8 +52,11 @@ class Comparison:
     notes: list[str]
 
 
-def compare(sets: list[Rows], vectors: list[np.ndarray], measures: AllMeasures, n: int | None = None) -> Comparison:
-    """Measures every set. n None: the largest that all sets of full size reach; InputError if an n given is reached by none."""
+def compare(
+    sets: list[Rows], vectors: list[np.ndarray], measures: AllMeasures, n: int | None = None
+) -> Comparison:
+    """Measures every set. n None: the largest that all sets of full size reach; InputError if an n given is
+    reached by none."""
     import pandas as pd
     from tqdm import tqdm
 
@@ -63,15 +71,28 @@ def compare(sets: list[Rows], vectors: list[np.ndarray], measures: AllMeasures, 
         spread[one.name] = found["curve_sd"]
         numbers = {name: found[name] for name in COLUMNS if name in found and name not in ("ldd", "ldd_sd")}
         words = {f"{part}_words": mean_words(one.rows, part) for part in ("prompt", "response")}
-        lines.append({"set": one.name, "rows": len(one.rows), "total": one.total, "kept": found["kept"], **numbers, **words})
+        lines.append(
+            {
+                "set": one.name,
+                "rows": len(one.rows),
+                "total": one.total,
+                "kept": found["kept"],
+                **numbers,
+                **words,
+            }
+        )
     whole = [one.name for one in sets if len(one.rows) == rows]
     at = n or min(len(curves[name]) for name in whole)
     reached = [name for name, curve in curves.items() if len(curve) >= at]
     if not reached:
-        raise InputError(f"n={at}: no set keeps that many rows; the most is {max(map(len, curves.values()))}.")
+        raise InputError(
+            f"n={at}: no set keeps that many rows; the most is {max(map(len, curves.values()))}."
+        )
     table = pd.DataFrame(lines)
     table["ldd"] = [curves[name][at - 1] if name in reached else np.nan for name in table["set"]]
-    table["ldd_sd"] = [spread[name][at - 1] if name in reached and spread[name] else np.nan for name in table["set"]]
+    table["ldd_sd"] = [
+        spread[name][at - 1] if name in reached and spread[name] else np.nan for name in table["set"]
+    ]
     table["too_small"] = [name not in whole or name not in reached for name in table["set"]]
     first = min(whole, key=lambda name: len(curves[name]))
     notes = [
@@ -84,7 +105,9 @@ def compare(sets: list[Rows], vectors: list[np.ndarray], measures: AllMeasures, 
     if short := [name for name in whole if name not in reached]:
         notes.append(f"fewer than {at} rows kept, so there is no LDD at that n (*): {_some(short)}")
     notes.append(f"coverage and clusters are of the {len(pool)} rows of all sets together.")
-    return Comparison(table.sort_values(["too_small", "ldd"], kind="stable", ignore_index=True), curves, at, rows, notes)
+    return Comparison(
+        table.sort_values(["too_small", "ldd"], kind="stable", ignore_index=True), curves, at, rows, notes
+    )
 
 
 def _some(names: list[str]) -> str:
@@ -108,7 +131,12 @@ def shown(found: Comparison) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame(
-        {"dataset": [f"{s}{' *' if small else ''}" for s, small in zip(found.table["set"], found.table["too_small"], strict=True)]}
+        {
+            "dataset": [
+                f"{s}{' *' if small else ''}"
+                for s, small in zip(found.table["set"], found.table["too_small"], strict=True)
+            ]
+        }
     )
     for name, (title, digits) in COLUMNS.items():
         if name in found.table and found.table[name].notna().any():
@@ -118,12 +146,16 @@ def shown(found: Comparison) -> pd.DataFrame:
 
 
 def printed(found: Comparison) -> tuple[Any, Any]:
-    """Two rich tables, each narrow enough for a terminal: the log determinant distance, and everything beside it."""
+    """Two rich tables, each narrow enough for a terminal: the log determinant distance, and everything beside
+    it."""
     table = shown(found)
     after = list(table).index(COLUMNS["vendi"][0])
     return (
         grid(table.iloc[:, :after], "Log determinant distance, most diverse first"),
-        grid(table.iloc[:, [0, *range(after, table.shape[1])]], "Other measures of the same rows, and how long they are"),
+        grid(
+            table.iloc[:, [0, *range(after, table.shape[1])]],
+            "Other measures of the same rows, and how long they are",
+        ),
     )
 
 
@@ -132,9 +164,12 @@ def grid(frame: pd.DataFrame, title: str) -> Any:
     from rich.text import Text
 
     table = Table(title=title, title_justify="left")
-    longest = min(30, max(len(str(cell)) for cell in frame.iloc[:, 0]))  # a name broken over lines is hard to read
+    # a name broken over lines is hard to read
+    longest = min(30, max(len(str(cell)) for cell in frame.iloc[:, 0]))
     for i, name in enumerate(frame):
-        table.add_column(name, justify="right" if i else "left", overflow="fold", min_width=None if i else longest)
+        table.add_column(
+            name, justify="right" if i else "left", overflow="fold", min_width=None if i else longest
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(str(cell)) for cell in row))  # a name is data: its brackets are no markup
     return table

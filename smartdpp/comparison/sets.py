@@ -1,4 +1,5 @@
-"""Datasets to be compared: read from files or corpora, split by a field, cut to one size by a seeded draw, and embedded together."""
+"""Datasets to be compared: read from files or corpora, split by a field, cut to one size by a seeded draw,
+and embedded together."""
 
 from __future__ import annotations
 
@@ -33,17 +34,21 @@ class Rows:
 
 
 def read(named: dict[str, Corpus], by: By | None, most: int | None, seed: int) -> list[Rows]:
-    """One set a corpus, or one for each value of the field ``by`` in it, in order of appearance; at most ``most`` rows each.
+    """One set a corpus, or one for each value of the field ``by`` in it, in order of appearance; at most
+    ``most`` rows each.
 
-    Rows that lack the field are a set with the corpus's own name. Which rows are kept depends on their ids and ``seed`` alone, not on their
-    order: those whose hashes are smallest. InputError for a corpus that cannot be read.
+    Rows that lack the field are a set with the corpus's own name. Which rows are kept depends on their ids
+    and ``seed`` alone, not on their order: those whose hashes are smallest. InputError for a corpus that
+    cannot be read.
     """
     from tqdm import tqdm
 
     heaps: dict[str, list[tuple[int, int, Row]]] = {}
     totals: dict[str, int] = {}
     for label, corpus in named.items():
-        for number, row in enumerate(tqdm(corpus.rows(), desc=f"reading {label}", unit="row", delay=2, leave=False)):
+        for number, row in enumerate(
+            tqdm(corpus.rows(), desc=f"reading {label}", unit="row", delay=2, leave=False)
+        ):
             value = None if by is None else row[by]
             name = label if value is None else value if len(named) == 1 else f"{label}/{value}"
             totals[name] = totals.get(name, 0) + 1
@@ -54,7 +59,8 @@ def read(named: dict[str, Corpus], by: By | None, most: int | None, seed: int) -
             else:
                 heapq.heappushpop(heap, item)
     return [
-        Rows(name, [row for *_, row in sorted(heap, key=lambda item: item[:2], reverse=True)], totals[name]) for name, heap in heaps.items()
+        Rows(name, [row for *_, row in sorted(heap, key=lambda item: item[:2], reverse=True)], totals[name])
+        for name, heap in heaps.items()
     ]
 
 
@@ -63,15 +69,23 @@ def draw(identity: str, seed: int) -> int:
 
 
 def embed(sets: list[Rows], embedding: Embedding, settings: dict[str, Any], root: Path) -> list[np.ndarray]:
-    """float32[n, d] for each set. All are embedded together (an embedding may be fitted to its rows), and kept in ``root``/store.
+    """float32[n, d] for each set. All are embedded together (an embedding may be fitted to its rows), and
+    kept in ``root``/store.
 
-    ``settings``, its configuration, and the rows' text make the key, so that a kill costs a shard and a second call nothing.
+    ``settings``, its configuration, and the rows' text make the key, so that a kill costs a shard and a
+    second call nothing.
     """
     import pyarrow as pa
 
     table = pa.Table.from_pylist([row for one in sets for row in one.rows])
     content = digest([[row["prompt"], row["response"]] for one in sets for row in one.rows])
-    artifact = Artifact(root, "embedding", VERSION["embedding"], without_paths(with_content(settings, embedding)), {"rows": content})
+    artifact = Artifact(
+        root,
+        "embedding",
+        VERSION["embedding"],
+        without_paths(with_content(settings, embedding)),
+        {"rows": content},
+    )
     artifact.produce(partial(embed_rows, embedding, table, processes=settings.get("processes", 1)))
     X = np.asarray(load(artifact.here()))
     return np.split(X, np.cumsum([len(one.rows) for one in sets])[:-1])

@@ -1,7 +1,9 @@
-"""Which classes a configuration may name: a YAML is data, which chooses among components and can run nothing else.
+"""Which classes a configuration may name: a YAML is data, which chooses among components and can run nothing
+else.
 
-A group's components are the frozen dataclasses below the package of the group that offer all that its protocol asks for. A module
-outside that package is not even imported. So a new strategy stays one file and one YAML.
+A group's components are the frozen dataclasses below the package of the group that offer all that its
+protocol asks for. A module outside that package is not even imported. So a new strategy stays one file and
+one YAML.
 """
 
 from __future__ import annotations
@@ -15,7 +17,20 @@ from typing import Any
 
 from smartdpp.errors import InputError
 from smartdpp.functions.state import Function
-from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Query, Recipe, Runtime, Strategy, TaskVector, Tracker
+from smartdpp.types import (
+    Corpus,
+    Embedding,
+    Evaluation,
+    Measure,
+    Model,
+    Quality,
+    Query,
+    Recipe,
+    Runtime,
+    Strategy,
+    TaskVector,
+    Tracker,
+)
 
 GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and what they offer
     "corpus": ("smartdpp.corpus", Corpus),
@@ -60,7 +75,9 @@ def component(group: str, target: str) -> type:
     package, protocol = GROUPS[group]
     if not re.fullmatch(rf"{re.escape(package)}(\.[A-Za-z]\w*)+", target):
         outside = (
-            "only components under smartdpp. are instantiated" if not target.startswith("smartdpp.") else f"a {group} lies in {package}"
+            "only components under smartdpp. are instantiated"
+            if not target.startswith("smartdpp.")
+            else f"a {group} lies in {package}"
         )
         raise InputError(f"{target}: {outside}")
     module_name, _, name = target.rpartition(".")
@@ -77,7 +94,8 @@ def component(group: str, target: str) -> type:
             setattr(found, name, value)
     if lacking := sorted(_members(protocol) - _offered(found)):
         raise InputError(
-            f"{target}: this is no {group}, which has {', '.join(lacking)} too (see {protocol.__name__} in {protocol.__module__})"
+            f"{target}: this is no {group}, which has {', '.join(lacking)} too (see {protocol.__name__} in "
+            f"{protocol.__module__})"
         )
     return found
 
@@ -85,10 +103,18 @@ def component(group: str, target: str) -> type:
 def inside(owner: Any, name: str) -> tuple[list[str], list[type]]:
     """What the annotation of a parameter lets stand there: components of these groups, and these classes."""
     annotation = inspect.signature(owner).parameters[name].annotation
-    words = set(re.findall(r"\w+", annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)))
-    groups = [group for group, (_, protocol) in GROUPS.items() if group != "probe" and protocol.__name__ in words]
+    words = set(
+        re.findall(
+            r"\w+", annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        )
+    )
+    groups = [
+        group for group, (_, protocol) in GROUPS.items() if group != "probe" and protocol.__name__ in words
+    ]
     known = vars(inspect.getmodule(owner))
-    return groups, [known[word] for word in sorted(words) if word in known and _is_component(known[word], "smartdpp")]
+    return groups, [
+        known[word] for word in sorted(words) if word in known and _is_component(known[word], "smartdpp")
+    ]
 
 
 def by_name(owner: Any, name: str) -> bool:
@@ -98,16 +124,23 @@ def by_name(owner: Any, name: str) -> bool:
 
 
 def nested(owner: Any, name: str, target: str) -> type:
-    """The component that may stand as this parameter of ``owner``. InputError for anything else, of which nothing is imported."""
+    """The component that may stand as this parameter of ``owner``. InputError for anything else, of which
+    nothing is imported."""
     groups, classes = inside(owner, name)
     for kind in classes:
         module_name, _, last = target.rpartition(".")
-        if getattr(sys.modules.get(module_name), last, None) is kind:  # its module, or a package that shows it
+        # its module, or a package that shows it
+        if getattr(sys.modules.get(module_name), last, None) is kind:
             return kind
     if not groups:
         names = ", ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in classes)
         raise InputError(
-            f"{target}: " + (f"{name} of {owner.__name__} is one of {names}" if names else f"{name} of {owner.__name__} is a value")
+            f"{target}: "
+            + (
+                f"{name} of {owner.__name__} is one of {names}"
+                if names
+                else f"{name} of {owner.__name__} is a value"
+            )
         )
     problem = InputError(target)
     for group in groups:

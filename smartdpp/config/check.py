@@ -1,4 +1,5 @@
-"""The check of everything in the configuration before any work: every problem at once, each as one sentence."""
+"""The check of everything in the configuration before any work: every problem at once, each as one
+sentence."""
 
 from __future__ import annotations
 
@@ -25,15 +26,21 @@ from smartdpp.errors import InputError
 from smartdpp.runtime.processes import too_many
 from smartdpp.store import place, remote
 
-RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys that hydra.utils.instantiate reads
+# keys that hydra.utils.instantiate reads
+RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 def check(cfg: DictConfig) -> Parts:
-    """The components, ready to work. Raises InputError that lists every problem of the configuration at once."""
+    """The components, ready to work. Raises InputError that lists every problem of the configuration at
+    once."""
     plain = container(cfg)
     if problems := list(_unknown(plain)):
         raise InputError("\n".join(problems))
-    problems = [problem for group in COMPONENTS for problem in _signature_problems(group, plain[group], of_group(group))]
+    problems = [
+        problem
+        for group in COMPONENTS
+        for problem in _signature_problems(group, plain[group], of_group(group))
+    ]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
     problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
@@ -52,8 +59,11 @@ def check(cfg: DictConfig) -> Parts:
     for group, part in parts.items():
         if group != "limits":
             problems += part.check()
-        if (group in ("embedding", "probe", "quality", "task_vector") and shards_here) or (group == "recipe" and part.parallel != "fsdp"):
-            problems += too_many(group, plain[group].get("processes", 1))  # sharded training has its own, stricter check
+        if (group in ("embedding", "probe", "quality", "task_vector") and shards_here) or (
+            group == "recipe" and part.parallel != "fsdp"
+        ):
+            # sharded training has its own, stricter check
+            problems += too_many(group, plain[group].get("processes", 1))
     problems += misfits(parts, plain)
     if "strategy" in parts and "embedding" in parts:
         same = plain["embedding"].get("model") == plain["model"]
@@ -66,7 +76,8 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def component(group: str, node: dict[str, Any]) -> Any:
-    """One component by itself, for commands that need no whole run. Raises InputError that lists what is wrong with it."""
+    """One component by itself, for commands that need no whole run. Raises InputError that lists what is
+    wrong with it."""
     if problems := list(_signature_problems(group, node, of_group(group))):
         raise InputError("\n".join(problems))
     return _instantiated(node)
@@ -103,8 +114,8 @@ def _instantiated(node: dict[str, Any]) -> Any:
 
 
 def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> Iterator[str]:
-    """Every `_target_` below this node is a component of its place, its keys exist, none is missing, and the values have the annotated
-    types. ``kind`` gives the class of a target that may stand here."""
+    """Every `_target_` below this node is a component of its place, its keys exist, none is missing, and the
+    values have the annotated types. ``kind`` gives the class of a target that may stand here."""
     if not isinstance(node, dict) or "_target_" not in node:
         yield f"{where}: nothing chosen; choose an option with {where}=NAME"
         return
@@ -114,9 +125,13 @@ def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> I
         yield f"{where}._target_={error}"
         return
     given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
-    partial = bool(node.get("_partial_"))  # the function's first parameter, the features, comes when they are there
+    # the function's first parameter, the features, comes when they are there
+    partial = bool(node.get("_partial_"))
     if partial != component.__module__.startswith("smartdpp.functions."):
-        yield f"{where}._partial_={node.get('_partial_')}: functions have _partial_: true, as in conf/function, and nothing else has it"
+        yield (
+            f"{where}._partial_={node.get('_partial_')}: functions have _partial_: true, as in "
+            "conf/function, and nothing else has it"
+        )
         return
     yield from _parameter_problems(where, component, given, partial=partial)
 
@@ -130,16 +145,27 @@ def _parameter_problems(where: str, component: Any, given: Any, *, partial: bool
         return
     for key, value in given.items():
         if key not in parameters:
-            yield f"{where}.{key}: {component.__name__} has no parameter {key!r}; {_hint(str(key), parameters)}"
+            yield (
+                f"{where}.{key}: {component.__name__} has no parameter {key!r}; {_hint(str(key), parameters)}"
+            )
         elif value == MISSING:
             yield f"{where}.{key} has no value: give one with {where}.{key}=VALUE"
         elif isinstance(value, dict) and "_target_" in value:
-            yield from _signature_problems(f"{where}.{key}", value, functools.partial(allowed.nested, component, key))
+            yield from _signature_problems(
+                f"{where}.{key}", value, functools.partial(allowed.nested, component, key)
+            )
         elif allowed.by_name(component, key) and isinstance(value, dict):
             kind = functools.partial(allowed.nested, component, key)
-            yield from (problem for name, node in value.items() for problem in _signature_problems(f"{where}.{key}.{name}", node, kind))
+            yield from (
+                problem
+                for name, node in value.items()
+                for problem in _signature_problems(f"{where}.{key}.{name}", node, kind)
+            )
         elif named := next(_targets(value), None):
-            yield f"{where}.{key}: {named} is no value; components stand where a parameter is one, and nothing else is run"
+            yield (
+                f"{where}.{key}: {named} is no value; components stand where a parameter is one, and "
+                "nothing else is run"
+            )
         else:
             yield from _type_problems(f"{where}.{key}", component, key, value)
     for key, parameter in parameters.items():
@@ -168,25 +194,42 @@ def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator
 
     groups, classes = allowed.inside(component, key)
     if groups or classes:
-        names = " or ".join([f"{group}@{where}=NAME" for group in groups] or [kind.__name__ for kind in classes])
-        yield f"{where}={value!r}: this is a component; choose one with {names}, with a + in front where it has none yet"
+        names = " or ".join(
+            [f"{group}@{where}=NAME" for group in groups] or [kind.__name__ for kind in classes]
+        )
+        yield (
+            f"{where}={value!r}: this is a component; choose one with {names}, with a + in front where it "
+            "has none yet"
+        )
         return
     if wrong := next(unusable(value), None):
         yield f"{where}: {wrong}"
         return
-    holder = type("holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}})
-    said_by = (kind for kind in getattr(component, "__mro__", ()) if key in vars(kind).get("__annotations__", {}))
+    holder = type(
+        "holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}}
+    )
+    said_by = (
+        kind for kind in getattr(component, "__mro__", ()) if key in vars(kind).get("__annotations__", {})
+    )
     module = sys.modules[next(said_by, component).__module__]  # a parameter can be a base class's
     hint = get_type_hints(holder, globalns=vars(module), include_extras=True)["value"]
     kind: TypeAdapter[Any] = TypeAdapter(hint)
     try:
         kind.validate_python(value)
-        kind.validate_json(json.dumps(value), strict=True)  # no number for a truth, no text for a number: the value is used as it stands
+        # no number for a truth, no text for a number: the value is used as it stands
+        kind.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        mapping = f"; a mapping is written '{where}={{ours: theirs}}', in quotes" if error.errors()[0]["type"] == "dict_type" else ""
+        mapping = (
+            f"; a mapping is written '{where}={{ours: theirs}}', in quotes"
+            if error.errors()[0]["type"] == "dict_type"
+            else ""
+        )
         yield f"{where}={value!r}: {_said(error)}{mapping}"
     except TypeError:  # an object that YAML can make and JSON cannot
-        yield f"{where}={value!r}: a {type(value).__name__} is no value here; put it in quotes to have it as text"
+        yield (
+            f"{where}={value!r}: a {type(value).__name__} is no value here; put it in quotes to "
+            "have it as text"
+        )
 
 
 def _said(error: Any) -> str:
@@ -200,11 +243,17 @@ def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
         yield f"until={plain['until']}: choose one of {', '.join(UNTIL)}"
     for name, least, right in (
         ("budget", 1, "it must be at least 1 example"),
-        *((name, 0, f"it must be at least 0 and at most {LARGEST_WHOLE}") for name in ("seed", "select_seed", "train_seed")),
+        *(
+            (name, 0, f"it must be at least 0 and at most {LARGEST_WHOLE}")
+            for name in ("seed", "select_seed", "train_seed")
+        ),
     ):
         value = plain[name]
         if isinstance(value, bool) or not isinstance(value, int):
-            yield f"{name}={'null' if value is None else value}: it must be a whole number; give one with {name}=NUMBER"
+            yield (
+                f"{name}={'null' if value is None else value}: it must be a whole number; give one with "
+                f"{name}=NUMBER"
+            )
         elif not least <= value <= LARGEST_WHOLE:
             yield f"{name}={value}: {right}"
 
@@ -216,7 +265,10 @@ def _root_problems(root: str) -> Iterator[str]:
     folder = remote.folder(root).absolute()
     for path in (folder / "store", folder / "runs", folder, *folder.parents):
         if path.is_symlink() and not path.exists():
-            yield f"root={root}: {path} is a link to {path.readlink()}, which is not there; make it, or choose another root"
+            yield (
+                f"root={root}: {path} is a link to {path.readlink()}, which is not there; make it, or "
+                "choose another root"
+            )
             return
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
@@ -226,4 +278,7 @@ def _root_problems(root: str) -> Iterator[str]:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        yield f"root={root}: {existing} cannot be written ({error.strerror}); choose another folder with root=PATH"
+        yield (
+            f"root={root}: {existing} cannot be written ({error.strerror}); choose another folder "
+            "with root=PATH"
+        )

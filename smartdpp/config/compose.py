@@ -1,7 +1,9 @@
-"""All that touches Hydra's insides: what it has to know before it composes, what it may not call, and a study composed as a sweep is.
+"""All that touches Hydra's insides: what it has to know before it composes, what it may not call, and a study
+composed as a sweep is.
 
-A study is composed here as ``python run.py -cd experiments -cn <name>`` composes it: Hydra's own sweeper splits ``hydra.sweeper.params``
-and the overrides into cells, and Hydra's own compose makes each cell's configuration.
+A study is composed here as ``python run.py -cd experiments -cn <name>`` composes it: Hydra's own sweeper
+splits ``hydra.sweeper.params`` and the overrides into cells, and Hydra's own compose makes each cell's
+configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ HANDLER = r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)|colorlog\
 SAMPLER = r"optuna\.samplers\.[A-Z][A-Za-z]*Sampler"
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
-OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root)), replace=True)  # here, for workers that only import this
+# here, for workers that only import this
+OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root)), replace=True)
 
 
 def register() -> None:
@@ -41,7 +44,8 @@ def conf_dir() -> Path:
 
 
 def compose_without_code() -> None:
-    """From here on Hydra composes nothing that would have it call, import or preload what a YAML names. Idempotent."""
+    """From here on Hydra composes nothing that would have it call, import or preload what a YAML names.
+    Idempotent."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
 
@@ -57,7 +61,10 @@ def compose_without_code() -> None:
     def look_checked(self: Any, config_search_path: Any) -> None:
         for place in config_search_path.get_path():
             if place.path.startswith("pkg:") and place.provider.startswith("hydra.searchpath"):
-                raise InputError(f"hydra.searchpath names {place.path}, a package that would be imported: name a folder, as file://FOLDER")
+                raise InputError(
+                    f"hydra.searchpath names {place.path}, a package that would be imported: name a folder, "
+                    "as file://FOLDER"
+                )
         look(self, config_search_path)
 
     load_checked.checked = True  # type: ignore[attr-defined]
@@ -66,24 +73,41 @@ def compose_without_code() -> None:
 
 
 def refuse_code(cfg: Any) -> None:
-    """InputError if what a configuration says of Hydra itself names things to call: callbacks, or loggers and handlers of its own, classes
-    inside launchers and sweepers, or variables that decide what a process loads."""
+    """InputError if what a configuration says of Hydra itself names things to call: callbacks, or loggers and
+    handlers of its own, classes inside launchers and sweepers, or variables that decide what a process
+    loads."""
     hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
     assert isinstance(hydra, dict)
     if hydra.get("callbacks"):
-        raise InputError(f"hydra.callbacks names {', '.join(map(str, hydra['callbacks']))}: smartdpp runs no callbacks; take them out")
+        raise InputError(
+            f"hydra.callbacks names {', '.join(map(str, hydra['callbacks']))}: smartdpp runs no callbacks; "
+            "take them out"
+        )
     for key in ("job_logging", "hydra_logging"):
-        if named := [str(value) for value in _called(hydra.get(key)) if not re.fullmatch(HANDLER, str(value))]:
-            raise InputError(f"hydra.{key} calls {named[0]}: only the handlers and formatters of Python's logging may stand there")
+        if named := [
+            str(value) for value in _called(hydra.get(key)) if not re.fullmatch(HANDLER, str(value))
+        ]:
+            raise InputError(
+                f"hydra.{key} calls {named[0]}: only the handlers and formatters of Python's logging may "
+                "stand there"
+            )
     for key in ("launcher", "sweeper"):  # the plugin itself is one that is installed, which Hydra sees to
         for where, target in _named(hydra.get(key), f"hydra.{key}"):
-            if not (where == f"hydra.{key}" or (where == "hydra.sweeper.sampler" and re.fullmatch(SAMPLER, str(target)))):
+            if not (
+                where == f"hydra.{key}"
+                or (where == "hydra.sweeper.sampler" and re.fullmatch(SAMPLER, str(target)))
+            ):
                 raise InputError(f"{where}._target_={target}: nothing is run there; take it out")
     if space := (hydra.get("sweeper") or {}).get("custom_search_space"):
-        raise InputError(f"hydra.sweeper.custom_search_space={space}: nothing is called there; give the space as hydra.sweeper.params")
+        raise InputError(
+            f"hydra.sweeper.custom_search_space={space}: nothing is called there; give the space as "
+            "hydra.sweeper.params"
+        )
     for name in (hydra.get("job") or {}).get("env_set") or {}:
         if re.fullmatch(r"(LD|DYLD|PYTHON|BASH|GIT)_?.*|(.*_)?PATH|HOME|SHELL|ENV", str(name), re.IGNORECASE):
-            raise InputError(f"hydra.job.env_set.{name}: it decides what a process loads and runs; set it in your shell")
+            raise InputError(
+                f"hydra.job.env_set.{name}: it decides what a process loads and runs; set it in your shell"
+            )
 
 
 def _named(node: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -99,7 +123,11 @@ def _named(node: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 def _called(node: Any) -> list[Any]:
     if isinstance(node, dict):
-        named = [value for key, value in node.items() if key in ("()", "class", "factory") or re.match("(ext|cfg)://", str(value))]
+        named = [
+            value
+            for key, value in node.items()
+            if key in ("()", "class", "factory") or re.match("(ext|cfg)://", str(value))
+        ]
         return [*named, *(called for value in node.values() for called in _called(value))]
     if isinstance(node, (list, tuple)):
         named = [value for value in node if re.match("(ext|cfg)://", str(value))]
@@ -108,18 +136,25 @@ def _called(node: Any) -> list[Any]:
 
 
 def save_no_secret() -> None:
-    """Before a sweep Hydra writes its whole configuration into multirun.yaml, and a sweeper what it found: without the secrets in them."""
+    """Before a sweep Hydra writes its whole configuration into multirun.yaml, and a sweeper what it found:
+    without the secrets in them."""
     save = OmegaConf.save
 
     def save_redacted(config: Any, f: Any, resolve: bool = False) -> None:
-        save(OmegaConf.create(redacted(OmegaConf.to_container(OmegaConf.create(config), resolve=resolve, enum_to_str=True))), f)
+        save(
+            OmegaConf.create(
+                redacted(OmegaConf.to_container(OmegaConf.create(config), resolve=resolve, enum_to_str=True))
+            ),
+            f,
+        )
 
     setattr(OmegaConf, "save", staticmethod(save_redacted))  # noqa: B010
 
 
 @contextmanager
 def started(path: Path) -> Iterator[None]:
-    """Hydra started as ``run.py -cd`` starts it: conf/, then the study's folder. What is wrong with the file becomes an InputError."""
+    """Hydra started as ``run.py -cd`` starts it: conf/, then the study's folder. What is wrong with the file
+    becomes an InputError."""
     import yaml
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
@@ -133,10 +168,13 @@ def started(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: there is no such file")
     register()
     try:
-        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):  # puts back, at its end, the Hydra that was there
+        # puts back, at its end, the Hydra that was there
+        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
             GlobalHydra.instance().clear()
             search_path = create_config_search_path(str(conf_dir().absolute()))
-            search_path.prepend("command-line", f"file://{path.parent.absolute()}", SearchPathQuery(provider="schema"))
+            search_path.prepend(
+                "command-line", f"file://{path.parent.absolute()}", SearchPathQuery(provider="schema")
+            )
             Hydra.create_main_hydra2(task_name="study", config_search_path=search_path)
             yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -156,7 +194,8 @@ def master(path: Path, hydra_overrides: Sequence[str]) -> DictConfig:
     study = composed(path, hydra_overrides)
     if study.hydra.mode != RunMode.MULTIRUN or "strategy" not in study:
         raise InputError(
-            f"{path} is not a study: one has `defaults: [config, _self_]` and hydra.mode: MULTIRUN, see experiments/quickstart.yaml"
+            f"{path} is not a study: one has `defaults: [config, _self_]` and hydra.mode: MULTIRUN, see "
+            "experiments/quickstart.yaml"
         )
     return study
 
@@ -167,18 +206,25 @@ def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
     refuse(overrides, options(conf_dir()), list(Config.__dataclass_fields__))
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    hydras = [o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group.startswith(("hydra.", "hydra/"))]
+    hydras = [
+        o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group.startswith(("hydra.", "hydra/"))
+    ]
     return hydras, [o for o in overrides if o not in hydras]
 
 
 def not_swept(overrides: list[str]) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return [o for o, p in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True) if not p.is_sweep_override()]
+    return [
+        o
+        for o, p in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True)
+        if not p.is_sweep_override()
+    ]
 
 
 def combinations(path: Path, study: DictConfig, task_overrides: list[str]) -> list[list[str]]:
-    """The cells' overrides: the cartesian product of ``hydra.sweeper.params`` and the command line, which wins."""
+    """The cells' overrides: the cartesian product of ``hydra.sweeper.params`` and the command line, which
+    wins."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -186,8 +232,12 @@ def combinations(path: Path, study: DictConfig, task_overrides: list[str]) -> li
     sweeper = study.hydra.sweeper
     if sweeper["_target_"] != BASIC:
         raise InputError(
-            f"{path}: which cells the sweeper {sweeper['_target_']} runs follows from results; give the report run folders instead"
+            f"{path}: which cells the sweeper {sweeper['_target_']} runs follows from results; give the "
+            "report run folders instead"
         )
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())  # strategy=glob(*) asks it for the options
-    return BasicSweeper.split_arguments(parser.parse_overrides([*params, *task_overrides]), max_batch_size=None)[0]
+    # strategy=glob(*) asks it for the options
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return BasicSweeper.split_arguments(
+        parser.parse_overrides([*params, *task_overrides]), max_batch_size=None
+    )[0]

@@ -1,6 +1,6 @@
-"""A run's identity, in one sentence: everything in the configuration is what the run *is*, except runtime, tracker, until, root,
-Hydra's own and what a study adds (size, sizes, price, report), which are how it is run. Paths do not
-count either: a file enters by its content.
+"""A run's identity, in one sentence: everything in the configuration is what the run *is*, except runtime,
+tracker, until, root, Hydra's own and what a study adds (size, sizes, price, report), which are how it is run.
+Paths do not count either: a file enters by its content.
 """
 
 from __future__ import annotations
@@ -29,21 +29,26 @@ READING = {  # of a corpus: no part of the identity at these defaults
 
 
 def container(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder, as in a shell."""
+    """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder,
+    as in a shell."""
     return at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))
 
 
 def at_home(node: Any, key: str = "") -> Any:
-    """The same with the home folder for ``~`` in paths, by their names. A user whom the system does not know stays as written."""
+    """The same with the home folder for ``~`` in paths, by their names. A user whom the system does not know
+    stays as written."""
     if isinstance(node, dict):
         return {name: at_home(value, name) for name, value in node.items()}
     if isinstance(node, list):
         return [at_home(value, key) for value in node]
-    return os.path.expanduser(node) if key in PATHS and isinstance(node, str) and node.startswith("~") else node
+    return (
+        os.path.expanduser(node) if key in PATHS and isinstance(node, str) and node.startswith("~") else node
+    )
 
 
 def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
-    """What the run is: the resolved configuration without HOW, with files by content and the budget only where it matters."""
+    """What the run is: the resolved configuration without HOW, with files by content and the budget only
+    where it matters."""
     plain = {key: value for key, value in container(cfg).items() if key not in HOW}
     for group in ("embedding", "probe", "quality", "task_vector"):
         plain[group].pop("processes", None)  # they share the same work
@@ -63,9 +68,12 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
 
 
 def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
-    """A component's configuration with the fingerprint of the files that it, and every component inside it, reads: as ``content``."""
+    """A component's configuration with the fingerprint of the files that it, and every component inside it,
+    reads: as ``content``."""
     inside = {
-        key: with_content(value, getattr(component, key, None)) if isinstance(value, dict) and "_target_" in value else value
+        key: with_content(value, getattr(component, key, None))
+        if isinstance(value, dict) and "_target_" in value
+        else value
         for key, value in node.items()
     }
     if str(node.get("_target_")).startswith("smartdpp.embedding.") and inside.get("text") == "user":
@@ -75,17 +83,27 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
 
 
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:
-    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their place does not matter), without
-    a name that only repeats such a path, and without the devices that do the work."""
-    here = {os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)}
-    if str(node.get("_target_")).startswith(("smartdpp.models.", "smartdpp.embedding.")):  # a file called as a hub's model is none
+    """The dictionary without its paths to files that exist here (their content is in a fingerprint, their
+    place does not matter), without a name that only repeats such a path, and without the devices that do the
+    work."""
+    here = {
+        os.path.expanduser(value) for key, value in node.items() if key in PATHS and isinstance(value, str)
+    }
+    # a file called as a hub's model is none
+    if str(node.get("_target_")).startswith(("smartdpp.models.", "smartdpp.embedding.")):
         here = {value for value in here if Path(value).is_dir()}
-    here = {value for value in here if Path(value).exists() or (glob.has_magic(value) and glob.glob(value, recursive=True))}
-    lists = {key for key, value in node.items() if key == "path" and isinstance(value, list)}  # of files, whose content counts too
+    here = {
+        value
+        for value in here
+        if Path(value).exists() or (glob.has_magic(value) and glob.glob(value, recursive=True))
+    }
+    # of files, whose content counts too
+    lists = {key for key, value in node.items() if key == "path" and isinstance(value, list)}
     return {
         key: without_paths(value) if isinstance(value, dict) else value
         for key, value in node.items()
-        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here) and key not in ("devices", *lists)
+        if not (key in (*PATHS, "name") and isinstance(value, str) and os.path.expanduser(value) in here)
+        and key not in ("devices", *lists)
     }
 
 

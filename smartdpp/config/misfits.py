@@ -24,8 +24,10 @@ def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
     of_model = anatomy(parts.get("model"))
     if of_model and not of_model.scores and evaluation and not isinstance(evaluation, NoEvaluation):
         yield (
-            f"model.path={plain['model'].get('path')} keeps a state in place of keys and values ({of_model.kind}), from which scoring "
-            "cannot go on with several answers: give a transformer, as Llama, Qwen, Mistral or GPT-2 are, or score nothing with "
+            f"model.path={plain['model'].get('path')} keeps a state in place of keys and values "
+            f"({of_model.kind}), from which scoring "
+            "cannot go on with several answers: give a transformer, as Llama, Qwen, Mistral or GPT-2 are, "
+            "or score nothing with "
             "evaluation=none"
         )
     if isinstance(recipe, Finetune) and (found := known(parts.get("model"))):
@@ -51,11 +53,18 @@ def _targets(recipe: Finetune, found: Anatomy) -> Iterator[str]:
     if isinstance(wanted, str):
         missing = [] if any(_matches(wanted, name) for name in names) else [wanted]
     else:
-        missing = [target for target in wanted if not any(name == target or name.endswith(f".{target}") for name in names)]
+        missing = [
+            target
+            for target in wanted
+            if not any(name == target or name.endswith(f".{target}") for name in names)
+        ]
     if missing:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in names if name != found.head}))
         which = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in none of the names"
-        yield f"recipe.target_modules={wanted}: {which} of the layers of this model ({found.kind}), which has {there}; or use all-linear"
+        yield (
+            f"recipe.target_modules={wanted}: {which} of the layers of this model ({found.kind}), which has "
+            f"{there}; or use all-linear"
+        )
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -72,14 +81,19 @@ def _too_short(group: str, found: Anatomy, parts: dict[str, Any], plain: dict[st
     why = "has positions for" if found.hard else "was made for"
     whose = "" if group == "model" else f" of {group}"
     if longest > limit:
-        yield f"pool.max_tokens={longest}: the model{whose} ({found.kind}) {why} {limit} tokens; choose {limit} or less, or another model"
+        yield (
+            f"pool.max_tokens={longest}: the model{whose} ({found.kind}) {why} {limit} tokens; choose "
+            f"{limit} or less, or another model"
+        )
         return
     new = getattr(parts.get("evaluation"), "max_new_tokens", None)
     if group == "model" and found.hard and new and getattr(parts["evaluation"], "generate", True):
-        prompt = min(longest - 2, plain["pool"].get("max_prompt_tokens") or longest)  # a response has a token, and an end
+        # a response has a token, and an end
+        prompt = min(longest - 2, plain["pool"].get("max_prompt_tokens") or longest)
         if prompt + new > limit:
             yield (
-                f"evaluation.max_new_tokens={new} after prompts of up to {prompt} tokens: the model ({found.kind}) {why} {limit}; "
+                f"evaluation.max_new_tokens={new} after prompts of up to {prompt} tokens: the model "
+                f"({found.kind}) {why} {limit}; "
                 f"choose pool.max_prompt_tokens={limit - new} or less, or fewer new tokens"
             )
 
@@ -87,13 +101,17 @@ def _too_short(group: str, found: Anatomy, parts: dict[str, Any], plain: dict[st
 def _layers(group: str, component: Any, found: Anatomy) -> Iterator[str]:
     if isinstance(component, Hidden) and not -found.layers - 1 <= component.layer <= found.layers:
         n = found.layers
-        yield f"{group}.layer={component.layer}: the model has {n} layers; choose 0 (token embeddings) to {n}, or -1 to {-n - 1}"
+        yield (
+            f"{group}.layer={component.layer}: the model has {n} layers; choose 0 (token embeddings) to "
+            f"{n}, or -1 to {-n - 1}"
+        )
     if isinstance(component, (Gradient, Task2Vec, GradientNorm)):
         layers = getattr(component, "layers", "attention")
         inside = [name for name in found.linear if layers != "attention" or _in_attention(name)]
         if not inside:
             yield (
-                f"{group}: gradients are taken of nn.Linear layers{' in attention' if layers == 'attention' else ''}, of which this model "
+                f"{group}: gradients are taken of nn.Linear "
+                f"layers{' in attention' if layers == 'attention' else ''}, of which this model "
                 f"({found.kind}) has none; use another embedding or model"
                 + (f", or {group}.layers=all_linear" if found.linear and hasattr(component, "layers") else "")
             )

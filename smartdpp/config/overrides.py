@@ -1,7 +1,8 @@
-"""What stands behind ``run.py``: flags in any place, and overrides that Hydra can read, or one sentence with the quoting that works.
+"""What stands behind ``run.py``: flags in any place, and overrides that Hydra can read, or one sentence with
+the quoting that works.
 
-Hydra's grammar gives ``=``, brackets, blanks and quotes a meaning (hydra.cc, "Basic Override syntax"); its own complaint about a value
-that has them names neither the key nor the way out.
+Hydra's grammar gives ``=``, brackets, blanks and quotes a meaning (hydra.cc, "Basic Override syntax"); its
+own complaint about a value that has them names neither the key nor the way out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ OPTION = re.compile(r"(?!.*\.\.)[\w+-][\w./+-]*")  # a file in a group's folder,
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with flags (``-m``, ``-cd DIR``) before the overrides, the order that Hydra's parser needs.
+    """The same arguments with flags (``-m``, ``-cd DIR``) before the overrides, the order that Hydra's parser
+    needs.
 
     InputError for a flag that there is not.
     """
@@ -47,9 +49,17 @@ def arranged(arguments: Sequence[str]) -> list[str]:
                 continue  # Hydra's parser says what is wrong with it
             if any(known.startswith(name) for known in actions):
                 continue  # shortened, as the parser allows
-            value = argument.partition("=")[2] or next((value for value in left if not value.startswith("-")), "VALUE")
-            raise InputError(f"{argument}: there is no such flag; a setting is written without dashes: {word}={value}")
-        if left and not given and (action.nargs is None or (action.nargs == "?" and left[0] in (action.choices or ()))):
+            value = argument.partition("=")[2] or next(
+                (value for value in left if not value.startswith("-")), "VALUE"
+            )
+            raise InputError(
+                f"{argument}: there is no such flag; a setting is written without dashes: {word}={value}"
+            )
+        if (
+            left
+            and not given
+            and (action.nargs is None or (action.nargs == "?" and left[0] in (action.choices or ())))
+        ):
             flags.append(left.pop(0))
     return [*flags, *overrides]
 
@@ -84,10 +94,16 @@ def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:
     if not rest or top not in known:
         return f"{key}: there is no such key; {nearest(top, known)}"
     folder = {"probe": "embedding"}.get(top, top)
-    names = {name for path in sorted(conf.glob(f"{folder}/*.yaml")) for name in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)}
+    names = {
+        name
+        for path in sorted(conf.glob(f"{folder}/*.yaml"))
+        for name in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)
+    }
     close = difflib.get_close_matches(rest, names, 1)
     hint = (
-        f"did you mean {top}.{close[0]}?" if close and close[0] != rest else f"--cfg job shows those it has, +{key}=VALUE gives it another"
+        f"did you mean {top}.{close[0]}?"
+        if close and close[0] != rest
+        else f"--cfg job shows those it has, +{key}=VALUE gives it another"
     )
     return f"{key}: the {top} that is chosen has no such key; {hint}"
 
@@ -159,15 +175,23 @@ def _quoted(text: str, parser: Any, parted: bool) -> str:
             parser.parse_override(better)
         except HydraException:
             continue
-        reason = "keys of a mapping have no quotes" if mapping else "it has a character with a meaning of its own"
+        reason = (
+            "keys of a mapping have no quotes" if mapping else "it has a character with a meaning of its own"
+        )
         reason = "the shell has parted it at its blanks" if parted else reason
         return f"{text}: Hydra cannot read this value ({reason}); write {in_shell(better)}"
-    return f"{text}: Hydra cannot read this; a setting is KEY=VALUE, and a value with brackets, quotes or = in it is \"KEY='VALUE'\""
+    return (
+        f"{text}: Hydra cannot read this; a setting is KEY=VALUE, and a value with brackets, quotes or = in "
+        "it is \"KEY='VALUE'\""
+    )
 
 
 def in_shell(argument: str) -> str:
-    """As it is typed: in double quotes where single ones are inside, whenever the shell leaves those alone."""
-    return shlex.quote(argument) if "'" not in argument or re.search(r'["$`\\!]', argument) else f'"{argument}"'
+    """As it is typed: in double quotes where single ones are inside, whenever the shell leaves those
+    alone."""
+    return (
+        shlex.quote(argument) if "'" not in argument or re.search(r'["$`\\!]', argument) else f'"{argument}"'
+    )
 
 
 def _as_mapping(value: str) -> str | None:
@@ -191,4 +215,8 @@ def _flow(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     text = str(value)
     looks_like_text = isinstance(yaml.safe_load(text), str) if PLAIN.fullmatch(text) else False
-    return text if looks_like_text or not isinstance(value, str) else '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+    return (
+        text
+        if looks_like_text or not isinstance(value, str)
+        else '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
+    )

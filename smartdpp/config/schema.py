@@ -9,18 +9,43 @@ from omegaconf import MISSING
 
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
-from smartdpp.types import Corpus, Embedding, Evaluation, Measure, Model, Quality, Recipe, Runtime, Strategy, TaskVector, Tracker
+from smartdpp.types import (
+    Corpus,
+    Embedding,
+    Evaluation,
+    Measure,
+    Model,
+    Quality,
+    Recipe,
+    Runtime,
+    Strategy,
+    TaskVector,
+    Tracker,
+)
 
 UNTIL = ("plan", "corpus", "embedding", "mixture", "adapter", "scores", "end")
 
 
-GROUPS = ("corpus", "embedding", "probe", "quality", "task_vector", "strategy", "model", "recipe", "evaluation", "diversity", "tracker")
+GROUPS = (
+    "corpus",
+    "embedding",
+    "probe",
+    "quality",
+    "task_vector",
+    "strategy",
+    "model",
+    "recipe",
+    "evaluation",
+    "diversity",
+    "tracker",
+)
 
 
 COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
 
 
-PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")  # parameters that may say where files lie; ~ is a home there
+# parameters that may say where files lie; ~ is a home there
+PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")
 
 
 REPORT = ("title", "baseline", "given", "question", "paper")  # smartdpp.study.cells.Wanted
@@ -31,7 +56,8 @@ HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report"
 
 @dataclass
 class Config:
-    """Top level of the configuration. The groups' contents are checked against their ``_target_``'s signature."""
+    """Top level of the configuration. The groups' contents are checked against their ``_target_``'s
+    signature."""
 
     corpus: dict[str, Any] = MISSING
     embedding: dict[str, Any] = MISSING
@@ -85,6 +111,11 @@ class Price:
     tokens_per_second: float | None = None  # read in training by one device
 
     def __post_init__(self) -> None:
-        for name, value in (("tokens_per_example", self.tokens_per_example), ("tokens_per_second", self.tokens_per_second)):
+        for name, value in (
+            ("tokens_per_example", self.tokens_per_example),
+            ("tokens_per_second", self.tokens_per_second),
+        ):
             if value is not None and not value > 0:
-                raise InputError(f"price.{name} is {value}: it must be above 0, or null where it is not known.")
+                raise InputError(
+                    f"price.{name} is {value}: it must be above 0, or null where it is not known."
+                )

@@ -1,9 +1,11 @@
-"""The corpus stage: from a corpus to the pool that every strategy looks at, and the held-out rows that none does.
+"""The corpus stage: from a corpus to the pool that every strategy looks at, and the held-out rows that none
+does.
 
-Filters come before selection, by the tokens of the very model that will be trained, so that all strategies choose from one eligible pool
-and nothing is dropped later in training. Whatever is dropped is counted by reason. Rows are read, measured and filtered into a temporary
-file; when every task's name is known, that file is streamed again into held-out and pool rows. Memory holds digests of the ids and the
-held-out prompts' n-grams, never the corpus.
+Filters come before selection, by the tokens of the very model that will be trained, so that all strategies
+choose from one eligible pool and nothing is dropped later in training. Whatever is dropped is counted by
+reason. Rows are read, measured and filtered into a temporary file; when every task's name is known, that file
+is streamed again into held-out and pool rows. Memory holds digests of the ids and the held-out prompts'
+n-grams, never the corpus.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ OVERLAP = "overlap with a held-out prompt"
 NEAR_COPY = "near copy of a held-out row of a task in the pool"
 
 SAME = ("task", "prompt", "response", "messages", "tools")  # two rows that agree in these are duplicates
-TURNS = {"messages": "string", "tools": "string"}  # the columns that a corpus with conversations has beside the others
+# the columns that a corpus with conversations has beside the others
+TURNS = {"messages": "string", "tools": "string"}
 ROW_GROUP = 8192  # rows held in memory at a time
 EXAMPLES = 5  # ids kept per task and reason, and per reason in dropped.json
 PAIRS_PER_ROW = 20  # listed in overlap.jsonl per pool row; what is left out is counted
@@ -51,7 +54,8 @@ PAIRS_PER_ROW = 20  # listed in overlap.jsonl per pool row; what is left out is 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a row must satisfy to be eligible. Tokens are the model's, with its format and the end-of-text token."""
+    """What a row must satisfy to be eligible. Tokens are the model's, with its format and the end-of-text
+    token."""
 
     max_tokens: int = 256
     max_prompt_tokens: int | None = None
@@ -62,31 +66,55 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 2:
-            raise InputError(f"pool.max_tokens is {self.max_tokens}: prompt, response and end of text need at least 2 tokens.")
+            raise InputError(
+                f"pool.max_tokens is {self.max_tokens}: prompt, response and end of text need at least 2 "
+                "tokens."
+            )
         if self.max_prompt_tokens is not None and not 1 <= self.max_prompt_tokens < self.max_tokens:
-            raise InputError(f"pool.max_prompt_tokens is {self.max_prompt_tokens}: choose 1 to {self.max_tokens - 1} (below max_tokens).")
+            raise InputError(
+                f"pool.max_prompt_tokens is {self.max_prompt_tokens}: choose 1 to {self.max_tokens - 1} "
+                "(below max_tokens)."
+            )
         if self.overlap_ngram < 1:
-            raise InputError(f"pool.overlap_ngram is {self.overlap_ngram}: choose a number of words, 1 or more (8 to 13 are usual).")
+            raise InputError(
+                f"pool.overlap_ngram is {self.overlap_ngram}: choose a number of words, 1 or more (8 to 13 "
+                "are usual)."
+            )
         if self.turns not in ("all", "last"):
-            raise InputError(f"pool.turns is {self.turns!r}: choose all or last, the assistant turns of a conversation that are trained.")
+            raise InputError(
+                f"pool.turns is {self.turns!r}: choose all or last, the assistant turns of a conversation "
+                "that are trained."
+            )
 
 
 def build(
-    corpus: Corpus, evaluation: Evaluation, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, out: Path
+    corpus: Corpus,
+    evaluation: Evaluation,
+    tokenizer: PreTrainedTokenizerBase,
+    fmt: str,
+    limits: Limits,
+    out: Path,
 ) -> dict[str, Any]:
     """Writes the corpus artifact into the folder ``out`` and returns its summary.
 
-    data.parquet      the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt, response, end of text).
-                      Where a row is a conversation there are columns messages and tools (JSON, or null); its prompt is what the user
+    data.parquet the pool, in the corpus's order: a row's fields with n_prompt_tokens and n_tokens (prompt,
+    response, end of text).
+                      Where a row is a conversation there are columns messages and tools (JSON, or null); its
+                      prompt is what the user
                       says, its response what is trained, its n_prompt_tokens all tokens that are not trained
-    records.parquet   row for row with data.parquet, the records as they came, where the corpus has any: see smartdpp.corpus.originals
-    heldout.parquet   rows of the held-out tasks, same columns and same filters on length; and, with ``aside`` true, rows that were set
+    records.parquet row for row with data.parquet, the records as they came, where the corpus has any: see
+    smartdpp.corpus.originals heldout.parquet rows of the held-out tasks, same columns and same filters on
+    length; and, with ``aside`` true, rows that were set
                       aside of tasks that stay in the pool
-    dropped.json      counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what was read
-                      otherwise than it stands, or not at all: files, rows, fields (see smartdpp.corpus.notes),
+    dropped.json counts by reason for both, some ids for each, tasks that lost all their rows, rows read; what
+    was read
+                      otherwise than it stands, or not at all: files, rows, fields (see
+                      smartdpp.corpus.notes),
                       of the corpus and of the evaluation's own file
-    overlap.jsonl     {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and held-out prompt that share
-                      text; boilerplate has one line per pool task, held-out task and text, where id is the first of pool_rows; a
+    overlap.jsonl {id, task, heldout_id, heldout_task, text, boilerplate, pool_rows}: a line per pool row and
+    held-out prompt that share
+                      text; boilerplate has one line per pool task, held-out task and text, where id is the
+                      first of pool_rows; a
                       near copy of a held-out row of a task in the pool has left the pool: pool_rows is 0
 
     Raises InputError when the corpus has no rows, or no row of the pool or of a held-out task is left.
@@ -110,11 +138,22 @@ def build(
     with noted() as of_evaluation:
         theirs = list(evaluation.documents())
     stay = set(seen) - heldout_tasks
-    index = HeldoutIndex(chain(documents, (row for row in theirs if row["task"] not in stay)), limits.overlap_ngram)
-    of_pool = [*(_select(eligible, lambda row: row["id"] in ids) if ids else ()), *(row for row in theirs if row["task"] in stay)]
+    index = HeldoutIndex(
+        chain(documents, (row for row in theirs if row["task"] not in stay)), limits.overlap_ngram
+    )
+    of_pool = [
+        *(_select(eligible, lambda row: row["id"] in ids) if ids else ()),
+        *(row for row in theirs if row["task"] in stay),
+    ]
     near = NearCopies(of_pool, limits.overlap_ngram, _select(eligible)) if of_pool else None
     pool, overlap = _write_pool(
-        _select(eligible, lambda row: row["task"] not in heldout_tasks and row["id"] not in ids), index, near, limits, out, losses, turns
+        _select(eligible, lambda row: row["task"] not in heldout_tasks and row["id"] not in ids),
+        index,
+        near,
+        limits,
+        out,
+        losses,
+        turns,
     )
     eligible.unlink()
 
@@ -122,10 +161,17 @@ def build(
     dropped = {
         "pool": losses.counts(set(seen) - heldout_tasks),
         "heldout": losses.counts(heldout_tasks),
-        "examples": {"pool": losses.examples(set(seen) - heldout_tasks), "heldout": losses.examples(heldout_tasks)},
+        "examples": {
+            "pool": losses.examples(set(seen) - heldout_tasks),
+            "heldout": losses.examples(heldout_tasks),
+        },
         "lost_tasks": lost,
         **({"tasks_too_small": [task for task, some in aside.items() if not some]} if ids else {}),
-        **({"tasks_emptied": [task for task, some in aside.items() if some and not pool[task]]} if ids else {}),
+        **(
+            {"tasks_emptied": [task for task, some in aside.items() if some and not pool[task]]}
+            if ids
+            else {}
+        ),
         "total_read": seen.total(),
         "reading": notes.record(),
         "reading_evaluation": of_evaluation.record(),
@@ -159,7 +205,8 @@ def read(path: Path, columns: list[str] | None = None, without: Sequence[str] = 
 
 
 def take(path: Path, index: np.ndarray) -> pa.Table:
-    """These rows of such a file, distinct, in the order of ``index`` (int64[k]). A row group is in memory at a time."""
+    """These rows of such a file, distinct, in the order of ``index`` (int64[k]). A row group is in memory at
+    a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -205,15 +252,22 @@ class Losses:
 
 
 def _filter(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, fmt: str, limits: Limits, eligible: Path, losses: Losses
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    fmt: str,
+    limits: Limits,
+    eligible: Path,
+    losses: Losses,
 ) -> tuple[Counter[str], int]:
-    """First pass: eligible rows with their token counts into a file. Returns rows read per task, and how many are conversations."""
+    """First pass: eligible rows with their token counts into a file. Returns rows read per task, and how many
+    are conversations."""
     from tqdm import tqdm
 
     seen: Counter[str] = Counter()
     distinct: set[int] = set()
     conversations = 0
-    rows = getattr(corpus, "originals", corpus.rows)()  # with the records they came from, where a corpus has any
+    # with the records they came from, where a corpus has any
+    rows = getattr(corpus, "originals", corpus.rows)()
     with _writer(eligible, **TURNS, **originals.COLUMNS) as write:
         for row in tqdm(rows, desc="corpus", unit=" rows"):
             seen[row["task"]] += 1
@@ -225,7 +279,9 @@ def _filter(
                 reason = UNTRAINED
             elif not row["response"].strip():
                 reason = EMPTY_RESPONSE
-            elif limits.drop_duplicates and (key := hash(tuple(row.get(field) for field in SAME))) in distinct:
+            elif (
+                limits.drop_duplicates and (key := hash(tuple(row.get(field) for field in SAME))) in distinct
+            ):
                 reason = DUPLICATE
             else:
                 example = encode_row(tokenizer, fmt, row)
@@ -245,7 +301,8 @@ def _filter(
 
 
 def of_turns(row: Row, limits: Limits) -> Row:
-    """A conversation as it is stored, with those turns trained that ``limits`` says; a single turn as it is."""
+    """A conversation as it is stored, with those turns trained that ``limits`` says; a single turn as it
+    is."""
     if (messages := messages_of(row)) is None:
         return row
     if limits.turns == "last":
@@ -254,8 +311,11 @@ def of_turns(row: Row, limits: Limits) -> Row:
     return flat({**row, "prompt": prompt, "response": response, "messages": messages})
 
 
-def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path, turns: dict[str, str]) -> tuple[Counter[str], list[Row]]:
-    """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of those of held-out tasks."""
+def _write_heldout(
+    eligible: Path, tasks: set[str], aside: set[str], path: Path, turns: dict[str, str]
+) -> tuple[Counter[str], list[Row]]:
+    """Second pass, held-out rows. Returns rows written per task, and what the overlap index needs of those of
+    held-out tasks."""
     written: Counter[str] = Counter()
     documents = []
     with _writer(path, **turns, **({"aside": "bool"} if aside else {})) as write:
@@ -268,9 +328,16 @@ def _write_heldout(eligible: Path, tasks: set[str], aside: set[str], path: Path,
 
 
 def _write_pool(
-    rows: Iterator[Row], index: HeldoutIndex, near: NearCopies | None, limits: Limits, out: Path, losses: Losses, turns: dict[str, str]
+    rows: Iterator[Row],
+    index: HeldoutIndex,
+    near: NearCopies | None,
+    limits: Limits,
+    out: Path,
+    losses: Losses,
+    turns: dict[str, str],
 ) -> tuple[Counter[str], dict[str, int]]:
-    """Third pass, pool rows and their overlap with the held-out prompts. Returns rows written per task and the overlap's counts."""
+    """Third pass, pool rows and their overlap with the held-out prompts. Returns rows written per task and
+    the overlap's counts."""
     from tqdm import tqdm
 
     written: Counter[str] = Counter()
@@ -314,22 +381,32 @@ def _write_pool(
         for entry in boilerplate.values():
             list_match(**entry)
     if overlap["pairs_not_listed"]:
-        print(f"overlap.jsonl lists {PAIRS_PER_ROW} pairs per pool row at most: {overlap['pairs_not_listed']} more are only counted.")
+        print(
+            f"overlap.jsonl lists {PAIRS_PER_ROW} pairs per pool row at most: {overlap['pairs_not_listed']} "
+            "more are only counted."
+        )
     counts = ("pairs", "pairs_not_listed", "pool_rows", "boilerplate_pool_rows")
     return written, {"documents": len(index), **{name: overlap[name] for name in counts}}
 
 
-def _require_rows(seen: Counter[str], pool: Counter[str], lost_heldout: set[str], dropped: dict[str, Any], limits: Limits) -> None:
+def _require_rows(
+    seen: Counter[str], pool: Counter[str], lost_heldout: set[str], dropped: dict[str, Any], limits: Limits
+) -> None:
     if not pool:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["pool"].items()) or "every task is held out"
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in dropped["pool"].items())
+            or "every task is held out"
+        )
         raise InputError(
             f"The pool is empty: of {seen.total()} rows read none is left ({reasons}). "
             f"Raise pool.max_tokens (now {limits.max_tokens}) or choose another corpus."
         )
     if lost_heldout:
         raise InputError(
-            f"No row of the held-out {'task' if len(lost_heldout) == 1 else 'tasks'} {', '.join(sorted(lost_heldout))} passed the filter "
-            f"({', '.join(f'{count} {reason}' for reason, count in dropped['heldout'].items())} over all held-out tasks). "
+            f"No row of the held-out {'task' if len(lost_heldout) == 1 else 'tasks'} "
+            f"{', '.join(sorted(lost_heldout))} passed the filter "
+            f"({', '.join(f'{count} {reason}' for reason, count in dropped['heldout'].items())} over all "
+            "held-out tasks). "
             f"Raise pool.max_tokens (now {limits.max_tokens}) or hold out other tasks."
         )
 
@@ -340,7 +417,9 @@ def _schema() -> pa.Schema:
     text = pa.string()
     return pa.schema(
         {
-            **dict.fromkeys(("id", "task", "dataset", "prompt", "response", "source", "license", "template"), text),
+            **dict.fromkeys(
+                ("id", "task", "dataset", "prompt", "response", "source", "license", "template"), text
+            ),
             "choices": pa.list_(text),
             "answer": text,
             "score": pa.float64(),
@@ -352,11 +431,14 @@ def _schema() -> pa.Schema:
 
 @contextmanager
 def _writer(path: Path, **more: str) -> Iterator[Callable[[Row], None]]:
-    """A function that appends a row to a parquet file, one row group at a time. ``more``: columns beside those of all, with their types."""
+    """A function that appends a row to a parquet file, one row group at a time. ``more``: columns beside
+    those of all, with their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([*_schema(), *(pa.field(name, pa.type_for_alias(kind)) for name, kind in more.items())])
+    schema = pa.schema(
+        [*_schema(), *(pa.field(name, pa.type_for_alias(kind)) for name, kind in more.items())]
+    )
     waiting: list[Row] = []
 
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
@@ -387,24 +469,43 @@ def _select(path: Path, wanted: Callable[[Row], bool] = lambda row: True) -> Ite
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line, with all that was dropped or read otherwise than it stands."""
-    dropped = {part: ", ".join(f"{n} {reason}" for reason, n in counts.items()) for part, counts in facts["dropped"].items()}
-    some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (", ..." if len(facts["lost_tasks"]) > 3 else "")
-    lost = f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)" if facts["lost_tasks"] else ""
-    heldout = f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: {dropped['heldout'] or 'none'})"
+    dropped = {
+        part: ", ".join(f"{n} {reason}" for reason, n in counts.items())
+        for part, counts in facts["dropped"].items()
+    }
+    some = ", ".join(map(one_line, facts["lost_tasks"][:3])) + (
+        ", ..." if len(facts["lost_tasks"]) > 3 else ""
+    )
+    lost = (
+        f"; {len(facts['lost_tasks'])} tasks lost every row ({some}: see dropped.json)"
+        if facts["lost_tasks"]
+        else ""
+    )
+    heldout = (
+        f"held out {facts['n_heldout']} of {facts['n_heldout_tasks']} tasks (dropped: "
+        f"{dropped['heldout'] or 'none'})"
+    )
     for name, what in (
         ("tasks_too_small", "with too few different prompts to be evaluated"),
         ("tasks_emptied", "left the pool as a whole, all their rows near copies of held-out ones"),
     ):
         if few := facts.get(name):
             names = ", ".join(map(one_line, few[:3])) + (", ..." if len(few) > 3 else "")
-            heldout += f"; {len(few)} {'task' if len(few) == 1 else 'tasks'} {what} ({names}: see dropped.json)"
+            heldout += (
+                f"; {len(few)} {'task' if len(few) == 1 else 'tasks'} {what} ({names}: see dropped.json)"
+            )
     overlap = facts["overlap"]["pool_rows"]
-    turns = f"; {facts['conversations']} of all eligible rows are conversations" if facts.get("conversations") else ""
+    turns = (
+        f"; {facts['conversations']} of all eligible rows are conversations"
+        if facts.get("conversations")
+        else ""
+    )
     reading = "".join(f"; {sentence}" for sentence in said(facts["reading"])) if "reading" in facts else ""
     if theirs := said(facts["reading_evaluation"]) if "reading_evaluation" in facts else []:
         reading += f"; the evaluation's file: {', '.join(theirs)}"
     return (
-        f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: {dropped['pool'] or 'none'}), "
+        f"{facts['total_read']} rows: pool {facts['n_pool']} of {facts['n_tasks']} tasks (dropped: "
+        f"{dropped['pool'] or 'none'}), "
         f"{heldout if facts['n_heldout_tasks'] else 'no task of the corpus is held out'}; "
         f"{overlap} pool rows share text with a held-out prompt{turns}{lost}{reading}"
     )

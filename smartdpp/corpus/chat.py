@@ -1,7 +1,8 @@
-"""Conversations in one form, whatever they are called: turns of system, user, assistant and tool, with calls, definitions and weights.
+"""Conversations in one form, whatever they are called: turns of system, user, assistant and tool, with calls,
+definitions and weights.
 
-Read are OpenAI's ``{role, content}`` and ShareGPT's ``{from, value}``. A conversation of exactly one user turn and one answer is a prompt
-and a response; any other keeps its turns.
+Read are OpenAI's ``{role, content}`` and ShareGPT's ``{from, value}``. A conversation of exactly one user
+turn and one answer is a prompt and a response; any other keeps its turns.
 """
 
 from __future__ import annotations
@@ -23,10 +24,21 @@ ROLES = {
 CALLS = ("function_call", "tool_call")  # roles whose text is a call of a function, as JSON
 PLAIN: dict[Any, str] = {given: role for given, role in ROLES.items() if given not in CALLS}
 TEXT = ("text", "input_text", "output_text")
-MEDIA = ("image", "image_url", "input_image", "audio", "audio_url", "input_audio", "video", "video_url", "file")
+MEDIA = (
+    "image",
+    "image_url",
+    "input_image",
+    "audio",
+    "audio_url",
+    "input_audio",
+    "video",
+    "video_url",
+    "file",
+)
 WEIGHTS = ("weight", "loss_weight")
 TURN = ("role", "content", "from", "value", "tool_calls", "function_call", "name", "tool_call_id", *WEIGHTS)
-BESIDE = ("images", "image", "audios", "audio", "videos", "video")  # fields of a record that hold what its turns refer to
+# fields of a record that hold what its turns refer to
+BESIDE = ("images", "image", "audios", "audio", "videos", "video")
 HOLDS_MEDIA = "with images, audio or files beside text"
 
 Refuse = Callable[[str, str], Exception]
@@ -43,23 +55,34 @@ class Conversation(NamedTuple):
 
 
 def read(messages: Any, tools: Any, system: Any, place: str, refuse: Refuse) -> Conversation:
-    """``messages``: turns, a JSON text of them, or their columns. ``tools``: definitions of functions, or a JSON text of them.
-    ``system``: the text of a system turn that comes first. ``refuse``'s error where it ends without an answer or cannot be trained on."""
-    turns = [_turn(turn, number, place, refuse) for number, turn in enumerate(_listed(messages, refuse), start=1)]
+    """``messages``: turns, a JSON text of them, or their columns. ``tools``: definitions of functions, or a
+    JSON text of them. ``system``: the text of a system turn that comes first. ``refuse``'s error where it
+    ends without an answer or cannot be trained on."""
+    turns = [
+        _turn(turn, number, place, refuse) for number, turn in enumerate(_listed(messages, refuse), start=1)
+    ]
     if isinstance(system, str) and system and not any(turn["role"] == SYSTEM for turn in turns):
         turns.insert(0, {"role": SYSTEM, "content": system})
     roles = [turn["role"] for turn in turns]
     if ASSISTANT not in roles:
-        raise refuse("without an assistant turn", "messages hold no assistant turn, so the row has no response.")
+        raise refuse(
+            "without an assistant turn", "messages hold no assistant turn, so the row has no response."
+        )
     if USER not in roles:
         raise refuse("without a user turn", "messages hold no user turn, so the row has no prompt.")
     if roles[-1] != ASSISTANT:
-        said = f"its last turn ({roles[-1]}) has no answer: a conversation must end with an assistant turn. Cut what follows the last one."
+        said = (
+            f"its last turn ({roles[-1]}) has no answer: a conversation must end with an assistant turn. "
+            "Cut what follows the last one."
+        )
         raise refuse("whose last turn has no answer", said)
     trained = [turn for turn in turns if turn["role"] == ASSISTANT and turn.get("weight") != 0]
     if not trained:
         one = roles.count(ASSISTANT) == 1
-        said = f"its {'last assistant turn has' if one else 'assistant turns have'} weight 0, which says that nothing of it is trained on."
+        said = (
+            f"its {'last assistant turn has' if one else 'assistant turns have'} weight 0, which says that "
+            "nothing of it is trained on."
+        )
         raise refuse("whose answer has weight 0", said)
     if len(trained) == roles.count(ASSISTANT):
         for turn in trained:
@@ -80,11 +103,18 @@ def _said(turn: Mapping[str, Any]) -> str:
 
 def _listed(messages: Any, refuse: Refuse) -> list[Mapping[str, Any]]:
     messages = _parsed(messages)
-    if isinstance(messages, dict) and messages and all(isinstance(values, list) for values in messages.values()):
+    if (
+        isinstance(messages, dict)
+        and messages
+        and all(isinstance(values, list) for values in messages.values())
+    ):
         # columns, as datasets had it
         messages = [dict(zip(messages, turn, strict=False)) for turn in zip(*messages.values(), strict=False)]
     if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
-        raise refuse("whose messages are no turns", "messages must be a list of {role, content} with both of them text.")
+        raise refuse(
+            "whose messages are no turns",
+            "messages must be a list of {role, content} with both of them text.",
+        )
     return messages
 
 
@@ -98,13 +128,17 @@ def _parsed(value: Any) -> Any:
 
 def _turn(turn: Mapping[str, Any], number: int, place: str, refuse: Refuse) -> dict[str, Any]:
     """{role, content} with what else there is of tool_calls, name, tool_call_id and weight."""
-    if len(turn) == 2 and (plain := PLAIN.get(turn.get("role", turn.get("from")))):  # as most are: nothing to look for
+    # as most are: nothing to look for
+    if len(turn) == 2 and (plain := PLAIN.get(turn.get("role", turn.get("from")))):
         said = turn.get("content", turn.get("value"))
         if isinstance(said, str):
             return {"role": plain, "content": said}
     given = turn["role"] if turn.get("role") is not None else turn.get("from")
     if not isinstance(given, str):
-        raise refuse("whose messages are no turns", "messages must be a list of {role, content} with both of them text.")
+        raise refuse(
+            "whose messages are no turns",
+            "messages must be a list of {role, content} with both of them text.",
+        )
     if given.lower() not in ROLES:
         known = "system, user, assistant and tool (or human, gpt, function_call, observation)"
         raise refuse("with an unknown role", f"turn {number} has the role {given[:40]!r}; roles are {known}.")
@@ -122,10 +156,15 @@ def _turn(turn: Mapping[str, Any], number: int, place: str, refuse: Refuse) -> d
         said = f"{where} has no content; messages must be a list of {{role, content}} with both of them text."
         raise refuse("with a turn without content", said)
     if not isinstance(content, str):
-        raise refuse("whose messages are no turns", f"{where} must have text as its content, found {type(content).__name__}.")
+        raise refuse(
+            "whose messages are no turns",
+            f"{where} must have text as its content, found {type(content).__name__}.",
+        )
     found: dict[str, Any] = {"role": role, "content": content}
     if role == ASSISTANT and calls:
-        found["tool_calls"] = [_call(call, where, refuse) for call in (calls if isinstance(calls, list) else [calls])]
+        found["tool_calls"] = [
+            _call(call, where, refuse) for call in (calls if isinstance(calls, list) else [calls])
+        ]
     found |= {name: str(turn[name]) for name in ("name", "tool_call_id") if turn.get(name) not in (None, "")}
     weight = next((turn[name] for name in WEIGHTS if type(turn.get(name)) in (int, float, bool)), None)
     if role == ASSISTANT and weight in (0, 1):
@@ -143,7 +182,9 @@ def _parts(parts: list[Any], where: str, place: str, refuse: Refuse) -> tuple[st
     texts, calls, others = list[str](), list[Any](), set[str]()
     for part in parts:
         kind = part.get("type") or "text" if isinstance(part, dict) else "text"
-        held = (part.get("text") or part.get("value") or part.get("content")) if isinstance(part, dict) else part
+        held = (
+            (part.get("text") or part.get("value") or part.get("content")) if isinstance(part, dict) else part
+        )
         if kind in TEXT and (isinstance(held, str) or held is None):
             texts.append(held or "")
         elif kind == "tool_call":
@@ -159,23 +200,36 @@ def _parts(parts: list[Any], where: str, place: str, refuse: Refuse) -> tuple[st
 
 
 def _call(call: Any, where: str, refuse: Refuse) -> dict[str, Any]:
-    """``{type, function: {name, arguments}}``, with the id if there is one; arguments as an object, as templates write them."""
+    """``{type, function: {name, arguments}}``, with the id if there is one; arguments as an object, as
+    templates write them."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         said = f"{where} calls a function that is no {{name, arguments}} in JSON: {str(call)[:40]!r}."
         raise refuse("with a call that cannot be read", said)
     arguments = _parsed(function.get("arguments", function.get("parameters")))
-    called = {"name": function["name"], "arguments": {} if arguments is None or arguments == "" else arguments}
+    called = {
+        "name": function["name"],
+        "arguments": {} if arguments is None or arguments == "" else arguments,
+    }
     given = call.get("id")
     return ({"id": str(given)} if given is not None else {}) | {"type": "function", "function": called}
 
 
 def _definitions(tools: Any, refuse: Refuse) -> list[dict[str, Any]] | None:
-    """A list of ``{type, function: {name, ...}}``, in which those without a type are wrapped; None where there is none."""
+    """A list of ``{type, function: {name, ...}}``, in which those without a type are wrapped; None where
+    there is none."""
     listed = _parsed(tools)
     listed = [listed] if isinstance(listed, dict) else listed
     if listed is None or (isinstance(listed, list | str) and not listed):
         return None
-    if not isinstance(listed, list) or not all(isinstance(tool := _parsed(one), dict) and tool for one in listed):
-        raise refuse("whose tools cannot be read", f"tools must be a list of definitions of functions, found {str(tools)[:40]!r}.")
-    return [tool if "function" in tool or "type" in tool else {"type": "function", "function": tool} for tool in map(_parsed, listed)]
+    if not isinstance(listed, list) or not all(
+        isinstance(tool := _parsed(one), dict) and tool for one in listed
+    ):
+        raise refuse(
+            "whose tools cannot be read",
+            f"tools must be a list of definitions of functions, found {str(tools)[:40]!r}.",
+        )
+    return [
+        tool if "function" in tool or "type" in tool else {"type": "function", "function": tool}
+        for tool in map(_parsed, listed)
+    ]

@@ -1,4 +1,5 @@
-"""Class columns of a table: their names are read, and the number behind a name is kept, as an answer may be the index of a choice."""
+"""Class columns of a table: their names are read, and the number behind a name is kept, as an answer may be
+the index of a choice."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from smartdpp.corpus.rows import BadRow, ClassName
 
 
 def of_file(path: Path, kind: str) -> dict[str, list[str]]:
-    """The names of each class column of a file that `smartdpp.corpus.files` has opened as ``kind``; of a table alone."""
+    """The names of each class column of a file that `smartdpp.corpus.files` has opened as ``kind``; of a
+    table alone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -44,7 +46,10 @@ def _file(path: Path) -> Any:
 
 
 def all_numbered(records: files.Records, names: Mapping[str, list[str]]) -> files.Records:
-    return ((place, record if isinstance(record, BadRow) else numbered(record, names)) for place, record in records)
+    return (
+        (place, record if isinstance(record, BadRow) else numbered(record, names))
+        for place, record in records
+    )
 
 
 def numbered(record: Mapping[str, Any], names: Mapping[str, list[str]]) -> Mapping[str, Any]:

@@ -1,8 +1,10 @@
-"""Tasks for a pool that names none: k-means over the words of its prompts, so that strategies which look at tasks have some.
+"""Tasks for a pool that names none: k-means over the words of its prompts, so that strategies which look at
+tasks have some.
 
-Prompts are TF-IDF over their words, reduced by truncated SVD and of unit norm; k-means++ with a seed finds the clusters (Lloyd 1982; Arthur
-and Vassilvitskii 2007). Without a number, that of CANDIDATES is taken whose clusters of a sample have the largest mean silhouette
-(Rousseeuw 1987). A cluster's name is its number and the words that set it apart.
+Prompts are TF-IDF over their words, reduced by truncated SVD and of unit norm; k-means++ with a seed finds
+the clusters (Lloyd 1982; Arthur and Vassilvitskii 2007). Without a number, that of CANDIDATES is taken whose
+clusters of a sample have the largest mean silhouette (Rousseeuw 1987). A cluster's name is its number and the
+words that set it apart.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ WORD = r"(?u)\b\w\w+\b"
 
 
 def named(read: Callable[[], Iterator[Row]], k: int | None, seed: int) -> Iterator[Row]:
-    """The rows of ``read()``, which is called twice, with their cluster's name as the task; ids stay what they are.
+    """The rows of ``read()``, which is called twice, with their cluster's name as the task; ids stay what
+    they are.
 
     Memory holds the prompts' word counts, never the rows.
     """
@@ -37,7 +40,8 @@ def named(read: Callable[[], Iterator[Row]], k: int | None, seed: int) -> Iterat
 
 
 def _clusters(prompts: Iterator[str], k: int | None, seed: int) -> tuple[np.ndarray, list[str]]:
-    """int32[n], and a name for each of the k clusters. InputError where the prompts are too few, or without words."""
+    """int32[n], and a name for each of the k clusters. InputError where the prompts are too few, or without
+    words."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from threadpoolctl import threadpool_limits
@@ -48,7 +52,9 @@ def _clusters(prompts: Iterator[str], k: int | None, seed: int) -> tuple[np.ndar
     except InputError:  # of a row
         raise
     except ValueError:  # an empty vocabulary
-        raise InputError("corpus.task=cluster: the prompts hold no words to cluster them by; name their tasks instead.") from None
+        raise InputError(
+            "corpus.task=cluster: the prompts hold no words to cluster them by; name their tasks instead."
+        ) from None
     n = counts.shape[0]
     if n < (k or 2 * SMALLEST):
         raise InputError(f"corpus.task=cluster: {n} rows are too few for {k or 'several'} clusters.")
@@ -58,7 +64,9 @@ def _clusters(prompts: Iterator[str], k: int | None, seed: int) -> tuple[np.ndar
         label = _fitted(X, k or _number(X, seed), seed)
     _, label = np.unique(label, return_inverse=True)  # fewer where prompts are the same
     width = len(str(label.max()))
-    means = np.stack([np.asarray(counts[label == cluster].mean(axis=0)).ravel() for cluster in range(label.max() + 1)])
+    means = np.stack(
+        [np.asarray(counts[label == cluster].mean(axis=0)).ravel() for cluster in range(label.max() + 1)]
+    )
     apart, vocabulary = means - np.asarray(counts.mean(axis=0)).ravel(), words.get_feature_names_out()
     top = [" ".join(vocabulary[np.argsort(-row, kind="stable")[:3]]) for row in apart]
     return label, [f"{cluster:0{width}d} {words}" for cluster, words in enumerate(top)]

@@ -1,7 +1,8 @@
-"""The files behind a path, and the records in each: JSON lines, a JSON array, Super-NaturalInstructions, CSV, TSV, parquet, arrow.
+"""The files behind a path, and the records in each: JSON lines, a JSON array, Super-NaturalInstructions, CSV,
+TSV, parquet, arrow.
 
-Files are parsed by json, pyarrow and pyarrow's codecs, a row or a small batch at a time: memory holds the longest row, which is bounded.
-What a file is, is told by its first bytes and its ending.
+Files are parsed by json, pyarrow and pyarrow's codecs, a row or a small batch at a time: memory holds the
+longest row, which is bounded. What a file is, is told by its first bytes and its ending.
 """
 
 from __future__ import annotations
@@ -33,7 +34,15 @@ from smartdpp.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LINES, ARRAY, OBJECT, CSV, TSV, PARQUET, ARROW = "JSON lines", "a JSON array", "a JSON object", "CSV", "TSV", "parquet", "arrow"
+LINES, ARRAY, OBJECT, CSV, TSV, PARQUET, ARROW = (
+    "JSON lines",
+    "a JSON array",
+    "a JSON object",
+    "CSV",
+    "TSV",
+    "parquet",
+    "arrow",
+)
 ENDINGS = {
     ".jsonl": LINES,
     ".ndjson": LINES,
@@ -51,7 +60,8 @@ CHUNK = 1 << 16  # bytes of a JSON array read at a time
 BATCH, AT_ONCE = 256, 1 << 25  # rows of a table decoded at a time, and bytes of them
 WHOLE = 64  # a JSON object is read whole, up to so many times the longest row
 WRAPPED = ("data", "rows", "examples", "instances", "train")  # the one field of an object that holds its rows
-OF_A_ROW = {"prompt", "response", "input", "chosen", "replies", *shapes.CHATS, *PROMPTS, *RESPONSES}  # an object with one of these is a row
+# an object with one of these is a row
+OF_A_ROW = {"prompt", "response", "input", "chosen", "replies", *shapes.CHATS, *PROMPTS, *RESPONSES}
 LOOKED, NAMED = 5, 8  # rows of a folder's file looked at to tell whether it holds any, and their fields said
 FIELDS = 256  # an object of more is a vocabulary or an index, and no row
 NO_OBJECT = "not an object"
@@ -62,11 +72,12 @@ Records = Iterator[tuple[str, "Record | BadRow"]]
 
 
 def find(paths: str | list[str], usable: Callable[[Collection[str]], bool], longest: int) -> list[Path]:
-    """The files of a path, a glob or several of either, folders searched in sorted order; in a folder, those that hold rows.
+    """The files of a path, a glob or several of either, folders searched in sorted order; in a folder, those
+    that hold rows.
 
-    JSON lines of a folder always count; a file of another kind does where one of its first records has fields that are ``usable``, and
-    where it is damaged, which is told when it is read. ``longest`` bytes of a row are looked at. What is passed over is noted.
-    InputError where nothing is left, or a file may not be read.
+    JSON lines of a folder always count; a file of another kind does where one of its first records has fields
+    that are ``usable``, and where it is damaged, which is told when it is read. ``longest`` bytes of a row
+    are looked at. What is passed over is noted. InputError where nothing is left, or a file may not be read.
     """
     given = [paths] if isinstance(paths, str) else list(paths)
     if not given:
@@ -78,11 +89,20 @@ def find(paths: str | list[str], usable: Callable[[Collection[str]], bool], long
     except OSError as error:
         raise InputError(f"corpus.path: {error.filename} cannot be read ({error.strerror}).") from None
     if closed := [path for path in found if not os.access(path, os.R_OK)]:
-        raise InputError(f"corpus.path: {closed[0]} may not be read by this user: change its permissions, or leave it out.")
-    if twice := sorted(str(path) for path in found if again[path.resolve()] > 1) if len(again) < len(found) else []:
+        raise InputError(
+            f"corpus.path: {closed[0]} may not be read by this user: change its permissions, or leave it out."
+        )
+    if (
+        twice := sorted(str(path) for path in found if again[path.resolve()] > 1)
+        if len(again) < len(found)
+        else []
+    ):
         note(OTHERWISE, "from files that corpus.path names twice, and that are read twice", twice[0])
     if empty:
-        raise InputError(f"corpus.path: {_shown(given)} is empty; expected rows with task, prompt and response, one JSON object per line.")
+        raise InputError(
+            f"corpus.path: {_shown(given)} is empty; expected rows with task, prompt and response, one JSON "
+            "object per line."
+        )
     return found
 
 
@@ -106,7 +126,8 @@ def _expanded(path: str) -> list[Path]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """What a glob names, without what smartdpp wrote below the folder where it begins, and without what a folder among it holds anyway."""
+    """What a glob names, without what smartdpp wrote below the folder where it begins, and without what a
+    folder among it holds anyway."""
     begin = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     found = sorted(map(Path, glob.glob(str(pattern), recursive=True)))
     if not found:
@@ -117,7 +138,11 @@ def _matches(pattern: Path) -> list[Path]:
     made = cache(made_here)
     kept, folders, left = [], set[Path](), ""
     for match in found:
-        inside = [folder for folder in (*reversed(match.parents), match) if begin in folder.parents and folder.is_dir()]
+        inside = [
+            folder
+            for folder in (*reversed(match.parents), match)
+            if begin in folder.parents and folder.is_dir()
+        ]
         if own := next((folder for folder in inside if made(folder)), None):
             left = f"{own.relative_to(begin)}/"
             note_passed_over(left, str(made(own)))
@@ -125,7 +150,9 @@ def _matches(pattern: Path) -> list[Path]:
             kept.append(match)
             folders |= {match} if match.is_dir() else set()
     if not kept:
-        raise InputError(f"corpus.path: all that matches {pattern} is passed over ({left}: {made(begin / left)}).")
+        raise InputError(
+            f"corpus.path: all that matches {pattern} is passed over ({left}: {made(begin / left)})."
+        )
     return kept
 
 
@@ -167,7 +194,8 @@ def _in_folder(root: Path, usable: Callable[[Collection[str]], bool], longest: i
     if not kept:
         found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
         raise InputError(
-            f"corpus.path: the folder {root} holds no file with rows (it holds {found}); read are {READABLE}, with fields task, prompt and "
+            f"corpus.path: the folder {root} holds no file with rows (it holds {found}); read are "
+            f"{READABLE}, with fields task, prompt and "
             "response or what corpus.columns maps to them."
         )
     return kept
@@ -183,9 +211,12 @@ def _skipped(folder: Path) -> str | None:
 
 
 def made_here(folder: Path) -> str | None:
-    """What smartdpp has left in this folder, or that it may not be read; None for a folder that is not its own."""
+    """What smartdpp has left in this folder, or that it may not be read; None for a folder that is not its
+    own."""
     try:
-        if folder.name == "store" and any(re.fullmatch(r"[0-9a-f]{16}(\.partial)?", key.name) for key in folder.glob("*/*")):
+        if folder.name == "store" and any(
+            re.fullmatch(r"[0-9a-f]{16}(\.partial)?", key.name) for key in folder.glob("*/*")
+        ):
             return "what smartdpp has stored"
         if folder.name == "runs" and any(re.search(r"-[0-9a-f]{8}$", run.name) for run in folder.iterdir()):
             return "what smartdpp has run"
@@ -197,7 +228,8 @@ def made_here(folder: Path) -> str | None:
 
 
 def _no_rows(path: Path, usable: Callable[[Collection[str]], bool], longest: int) -> str | None:
-    """Why a file of a folder is not read; None if it is. One that is damaged is, and told then: its rows may be missed."""
+    """Why a file of a folder is not read; None if it is. One that is damaged is, and told then: its rows may
+    be missed."""
     ending = _ending(path)
     if path.name.startswith("."):
         return "hidden"
@@ -217,7 +249,11 @@ def _no_rows(path: Path, usable: Callable[[Collection[str]], bool], longest: int
         return None
     if not looked:
         return "no rows"
-    return f"no prompt and response among its fields ({_few(fields[0])})" if fields else "its items are no objects"
+    return (
+        f"no prompt and response among its fields ({_few(fields[0])})"
+        if fields
+        else "its items are no objects"
+    )
 
 
 def _few(names: Collection[str]) -> str:
@@ -227,7 +263,8 @@ def _few(names: Collection[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _glance(path: Path, version: tuple[int, ...], longest: int) -> tuple[str, list[Collection[str] | None]]:
-    """What a file is taken for, and of each of its first records the fields, NO_OBJECT, or None where it is damaged.
+    """What a file is taken for, and of each of its first records the fields, NO_OBJECT, or None where it is
+    damaged.
 
     Remembered while the file stays the same (``version``): a folder is searched several times in a run.
     """
@@ -244,14 +281,17 @@ def _glance(path: Path, version: tuple[int, ...], longest: int) -> tuple[str, li
 
 
 def was_pasted(path: Path, columns: Mapping[str, str | list[str]], longest: int) -> bool:
-    """`smartdpp.corpus.shapes.was_pasted` of a file's first record: another way of reading is another corpus."""
+    """`smartdpp.corpus.shapes.was_pasted` of a file's first record: another way of reading is another
+    corpus."""
     about = path.stat()
     texts = tuple((field, theirs) for field, theirs in columns.items() if isinstance(theirs, str))
     return _was_pasted(path, (about.st_ino, about.st_size, about.st_mtime_ns), longest, texts)
 
 
 @lru_cache(maxsize=4096)
-def _was_pasted(path: Path, version: tuple[int, ...], longest: int, columns: tuple[tuple[str, str], ...]) -> bool:
+def _was_pasted(
+    path: Path, version: tuple[int, ...], longest: int, columns: tuple[tuple[str, str], ...]
+) -> bool:
     """Remembered while the file stays the same (``version``). A damaged one is told when it is read."""
     try:
         with noted():  # looking is not reading
@@ -269,7 +309,8 @@ def _fields(record: Record | BadRow) -> Collection[str] | None:
 
 
 def _many_fields(path: Path) -> Collection[str]:
-    """The first fields of an object that has more than FIELDS of them in its first CHUNK: it need not be read to its end, or fit memory."""
+    """The first fields of an object that has more than FIELDS of them in its first CHUNK: it need not be read
+    to its end, or fit memory."""
     with path.open("rb") as file:
         text = file.read(CHUNK).decode("utf-8-sig", "replace").strip()
     decoder, between = json.JSONDecoder(), re.compile(r"\s*[{,:]\s*")
@@ -288,22 +329,28 @@ def _many_fields(path: Path) -> Collection[str]:
 
 
 def _saved(folder: Path) -> list[Path] | None:
-    """The files of a dataset that `save_to_disk` left in this folder; of a dictionary of datasets, where it has but one."""
+    """The files of a dataset that `save_to_disk` left in this folder; of a dictionary of datasets, where it
+    has but one."""
     splits = saved_splits(folder)
     if splits is None:
         return None
     if len(splits) != 1:
         raise InputError(
-            f"corpus.path: {folder} holds the splits {', '.join(splits)}: name one, as corpus.path={folder / next(iter(splits))}."
+            f"corpus.path: {folder} holds the splits {', '.join(splits)}: name one, as "
+            f"corpus.path={folder / next(iter(splits))}."
         )
     return next(iter(splits.values()))
 
 
 def saved_splits(folder: Path) -> dict[str, list[Path]] | None:
-    """By split, the files that `save_to_disk` left in this folder; a dataset without splits is ``train``. None where it left nothing."""
+    """By split, the files that `save_to_disk` left in this folder; a dataset without splits is ``train``.
+    None where it left nothing."""
     if (folder / "dataset_dict.json").is_file():
         names = _about(folder / "dataset_dict.json").get("splits", [])
-        return {name: [path for paths in (saved_splits(folder / name) or {}).values() for path in paths] for name in names}
+        return {
+            name: [path for paths in (saved_splits(folder / name) or {}).values() for path in paths]
+            for name in names
+        }
     state = _about(folder / "state.json") if (folder / "state.json").is_file() else {}
     if "_data_files" not in state:
         return None
@@ -314,12 +361,15 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); it says which files save_to_disk has written.") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}); it says which files save_to_disk has written."
+        ) from None
     return found if isinstance(found, dict) else {}
 
 
 def unnamed(paths: list[Path]) -> dict[Path, str]:
-    """What to call the task of each file's rows where they have none: the file's name, with its folder's where two have the same one.
+    """What to call the task of each file's rows where they have none: the file's name, with its folder's
+    where two have the same one.
 
     The files of one split (``train-00000-of-00002``) have one name.
     """
@@ -327,7 +377,9 @@ def unnamed(paths: list[Path]) -> dict[Path, str]:
     folders: dict[str, set[Path]] = {}
     for path, name in parts.items():
         folders.setdefault(name, set()).add(path.parent)
-    return {path: f"{path.parent.name}/{name}" if len(folders[name]) > 1 else name for path, name in parts.items()}
+    return {
+        path: f"{path.parent.name}/{name}" if len(folders[name]) > 1 else name for path, name in parts.items()
+    }
 
 
 def is_csv(path: Path, *kinds: str) -> bool:
@@ -349,7 +401,8 @@ def stem(path: Path) -> str:
 
 
 def opened(path: Path, longest: int) -> tuple[str, Records]:
-    """What a file is taken for, and its records. A row of more than ``longest`` bytes is a bad one. InputError where reading ends."""
+    """What a file is taken for, and its records. A row of more than ``longest`` bytes is a bad one.
+    InputError where reading ends."""
     try:
         with path.open("rb") as file:
             head = file.read(6)
@@ -382,7 +435,10 @@ def _damage_told(path: Path, packing: str | None, number: list[int]) -> Iterator
         yield
     except DAMAGED as error:
         what = {None: "file", ".gz": "gzip"}.get(packing, str(packing))
-        raise InputError(f"{path}: the {what} cannot be read beyond line {number[0]} ({error}). It may be cut short or damaged.") from None
+        raise InputError(
+            f"{path}: the {what} cannot be read beyond line {number[0]} ({error}). It may be cut short or "
+            "damaged."
+        ) from None
 
 
 @contextmanager
@@ -452,7 +508,9 @@ def _json_kind(path: Path, packing: str | None, ending: str, longest: int) -> st
         except (ValueError, RecursionError):
             return OBJECT
         alone = not any(chunk.strip() for chunk in iter(lambda: file.read(CHUNK), b""))
-    return OBJECT if alone and isinstance(record, dict) and (_is_superni(record) or _wrapped(record)) else LINES
+    return (
+        OBJECT if alone and isinstance(record, dict) and (_is_superni(record) or _wrapped(record)) else LINES
+    )
 
 
 def _is_superni(record: Record) -> bool:
@@ -464,7 +522,11 @@ def _wrapped(record: Record) -> list[str]:
     if OF_A_ROW & set(record):
         return []
     values = {name: record.get(name) for name in WRAPPED}
-    return [name for name, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
 
 
 def _lines(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
@@ -482,11 +544,25 @@ def _lines(path: Path, packing: str | None, longest: int, number: list[int]) -> 
                 text = line.decode("utf-8-sig" if number[0] == 1 else "utf-8")
                 record = json.loads(text) if text.strip() else None
             except UnicodeDecodeError as error:
-                yield place, BadRow(place, "not UTF-8", f"not UTF-8 text ({error.reason} at byte {error.start}){_otherwise(path)}.")
+                yield (
+                    place,
+                    BadRow(
+                        place,
+                        "not UTF-8",
+                        f"not UTF-8 text ({error.reason} at byte {error.start}){_otherwise(path)}.",
+                    ),
+                )
                 continue
             except (ValueError, RecursionError) as error:
-                reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-                said = f"malformed JSON ({reason}). Each line must be one complete JSON object{_otherwise(path)}."
+                reason = (
+                    f"{error.msg}, column {error.colno}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else "nested too deeply"
+                )
+                said = (
+                    f"malformed JSON ({reason}). Each line must be one complete JSON "
+                    f"object{_otherwise(path)}."
+                )
                 yield place, BadRow(place, "malformed JSON", said)
                 continue
             if text.strip():
@@ -504,24 +580,32 @@ def _otherwise(path: Path) -> str:
 def _object_only(record: Any, place: str) -> Record | BadRow:
     if isinstance(record, dict):
         return record
-    return BadRow(place, NO_OBJECT, f"expected a JSON object with task, prompt and response, found a {type(record).__name__}.")
+    return BadRow(
+        place,
+        NO_OBJECT,
+        f"expected a JSON object with task, prompt and response, found a {type(record).__name__}.",
+    )
 
 
 def _array(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
-    """Items of a JSON array, or of several after each other, each decoded as soon as it is there. One that is malformed or too long ends
-    the reading, and so does anything behind the last array."""
+    """Items of a JSON array, or of several after each other, each decoded as soon as it is there. One that is
+    malformed or too long ends the reading, and so does anything behind the last array."""
     items = 0
     with _opened(path, packing) as file:
         text = _Text(path, file)
         while bracket := text.following():
             if bracket != "[":
                 said = f"{bracket!r} after the end of a JSON array; expected nothing more, or another array"
-                raise InputError(f"{path}, line {text.line}: {said}. A file of JSON lines cannot begin with an array.")
+                raise InputError(
+                    f"{path}, line {text.line}: {said}. A file of JSON lines cannot begin with an array."
+                )
             text.at += 1
             first = True
             while (character := text.following()) != "]":
                 if not character:
-                    raise InputError(f"{path}: the JSON array is cut short after item {items}, line {text.line}.")
+                    raise InputError(
+                        f"{path}: the JSON array is cut short after item {items}, line {text.line}."
+                    )
                 items += 1
                 place = f"{path}, item {items} (line {text.line})"
                 if not first:
@@ -532,12 +616,16 @@ def _array(path: Path, packing: str | None, longest: int, number: list[int]) -> 
                 first = False
                 record, length = text.item(place, longest)
                 number[0] = text.line
-                yield place, _object_only(record, place) if length <= longest else too_long(place, "item", longest)
+                yield (
+                    place,
+                    _object_only(record, place) if length <= longest else too_long(place, "item", longest),
+                )
             text.at += 1
 
 
 class _Text:
-    """JSON text of a file, in memory from the current item on; ``at`` is the next character's index, ``line`` its line."""
+    """JSON text of a file, in memory from the current item on; ``at`` is the next character's index, ``line``
+    its line."""
 
     decoder, space = json.JSONDecoder(), re.compile(r"\s*")
 
@@ -551,7 +639,9 @@ class _Text:
         try:
             self.text, self.at = self.text[self.at :] + self.decode(chunk, final=not chunk), 0
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.path}, after line {self.line}: not UTF-8 text ({error.reason}).") from None
+            raise InputError(
+                f"{self.path}, after line {self.line}: not UTF-8 text ({error.reason})."
+            ) from None
         return bool(chunk)
 
     def following(self) -> str:
@@ -573,10 +663,14 @@ class _Text:
                 raise InputError(f"{place}: malformed JSON (nested too deeply).") from None
             except ValueError as error:
                 if len(self.text) - self.at > longest:
-                    raise InputError(str(too_long(place, "item", longest)) + " Or its JSON is malformed.") from None
+                    raise InputError(
+                        str(too_long(place, "item", longest)) + " Or its JSON is malformed."
+                    ) from None
                 if not self.more():
                     reason = getattr(error, "msg", str(error))
-                    raise InputError(f"{place}: malformed JSON ({reason}), or the file is cut short.") from None
+                    raise InputError(
+                        f"{place}: malformed JSON ({reason}), or the file is cut short."
+                    ) from None
         length = end - self.at
         self._move(end)
         return record, length
@@ -587,18 +681,28 @@ class _Text:
 
 
 def _object(path: Path, packing: str | None, longest: int, number: list[int]) -> Records:
-    """One JSON object for a whole file: Super-NaturalInstructions' tasks, rows under one of WRAPPED, or a single row."""
+    """One JSON object for a whole file: Super-NaturalInstructions' tasks, rows under one of WRAPPED, or a
+    single row."""
     with _opened(path, packing) as file:
         content = file.read(WHOLE * longest + 1)
     if len(content) > WHOLE * longest:
-        raise InputError(f"{path}: one JSON object of more than {WHOLE * longest / 2**20:g} MiB: write its rows as JSON lines.")
+        raise InputError(
+            f"{path}: one JSON object of more than {WHOLE * longest / 2**20:g} MiB: write its rows as JSON "
+            "lines."
+        )
     try:
         whole = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        reason = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise InputError(f"{path}: malformed JSON ({reason}); expected JSON lines, an array of objects, or one object.") from None
+        reason = (
+            f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        raise InputError(
+            f"{path}: malformed JSON ({reason}); expected JSON lines, an array of objects, or one object."
+        ) from None
     if not isinstance(whole, dict):
-        raise InputError(f"{path}: expected JSON lines or an array of objects, found a {type(whole).__name__}.")
+        raise InputError(
+            f"{path}: expected JSON lines or an array of objects, found a {type(whole).__name__}."
+        )
     if _is_superni(whole):
         yield from _superni(path, whole)
         return
@@ -615,8 +719,13 @@ def _object(path: Path, packing: str | None, longest: int, number: list[int]) ->
 
 
 def _superni(path: Path, whole: Record) -> Records:
-    """Rows of a task of Super-NaturalInstructions: the definition and the input are the prompt, the file's name is the task."""
-    definition = whole["Definition"] if isinstance(whole["Definition"], str) else "\n".join(map(str, whole["Definition"]))
+    """Rows of a task of Super-NaturalInstructions: the definition and the input are the prompt, the file's
+    name is the task."""
+    definition = (
+        whole["Definition"]
+        if isinstance(whole["Definition"], str)
+        else "\n".join(map(str, whole["Definition"]))
+    )
     for i, instance in enumerate(whole["Instances"], start=1):
         place = f"{path}, instance {i}"
         if not isinstance(instance, dict):
@@ -632,7 +741,8 @@ def _superni(path: Path, whole: Record) -> Records:
 def _csv(path: Path, packing: str | None, delimiter: str, longest: int, number: list[int]) -> Records:
     """Every cell is text: numbers keep their digits and NA is two letters. An empty cell is empty text.
 
-    Read strictly: a stray quote makes bad rows of all lines it reaches over, where a lenient reader makes one cell of them.
+    Read strictly: a stray quote makes bad rows of all lines it reaches over, where a lenient reader makes one
+    cell of them.
     """
     csv.field_size_limit(max(csv.field_size_limit(), longest))  # the module's own is 128 KiB
     kind, shown, row = "CSV" if delimiter == "," else "TSV", str(path), 0
@@ -646,7 +756,11 @@ def _csv(path: Path, packing: str | None, delimiter: str, longest: int, number: 
                 cells = next(reader, None)
                 wrong = "" if cells is None else lines.garbled
             except csv.Error as error:
-                cells, wrong = [], f"a quote that is not in its place ({error}): write a quote inside a cell in quotes twice"
+                cells, wrong = (
+                    [],
+                    f"a quote that is not in its place ({error}): write a quote inside a cell in quotes "
+                    "twice",
+                )
                 rows = number[0] - before  # of none is known where it would have ended
             if cells is None:
                 return
@@ -689,7 +803,9 @@ class _CsvLines:
                 self.room -= len(line)
                 if self.room < 0:
                     place = f"{self.path}, line {number[0] + 1}"
-                    raise InputError(str(too_long(place, "row", self.longest)) + " Or a quote is never closed.")
+                    raise InputError(
+                        str(too_long(place, "row", self.longest)) + " Or a quote is never closed."
+                    )
                 if not (sound or _is_utf8(line)):
                     self.garbled = "bytes that are not UTF-8"
                 number[0] += 1
@@ -728,11 +844,14 @@ def _parquet(path: Path) -> Records:
     try:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            size = min((_rows_at_once(group.total_byte_size, group.num_rows) for group in groups), default=BATCH)
+            size = min(
+                (_rows_at_once(group.total_byte_size, group.num_rows) for group in groups), default=BATCH
+            )
             yield from _batches(path, file.schema_arrow, file.iter_batches(batch_size=size))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be read as parquet ({str(error).partition(chr(10))[0]}). It may be cut short or damaged."
+            f"{path}: cannot be read as parquet ({str(error).partition(chr(10))[0]}). It may be cut short "
+            "or damaged."
         ) from None
 
 
@@ -750,7 +869,10 @@ def _arrow(path: Path) -> Records:
                 batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
             yield from _batches(path, reader.schema, batches)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: cannot be read as arrow ({str(error).partition(chr(10))[0]}). It may be cut short or damaged.") from None
+        raise InputError(
+            f"{path}: cannot be read as arrow ({str(error).partition(chr(10))[0]}). It may be cut short or "
+            "damaged."
+        ) from None
 
 
 def _rows_at_once(size: int, rows: int) -> int:
@@ -774,7 +896,8 @@ def _batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -
 
 
 def _without_gaps(value: Any) -> Any:
-    """Without the fields that are null inside of a table's column: there every object has the fields of all."""
+    """Without the fields that are null inside of a table's column: there every object has the fields of
+    all."""
     if isinstance(value, dict):
         return {name: _without_gaps(inside) for name, inside in value.items() if inside is not None}
     return [_without_gaps(inside) for inside in value] if isinstance(value, list) else value
@@ -793,7 +916,11 @@ def labels(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """As `class_names`, from a dataset's features."""
     from datasets import ClassLabel
 
-    return {column: feature.names for column, feature in (features or {}).items() if isinstance(feature, ClassLabel)}
+    return {
+        column: feature.names
+        for column, feature in (features or {}).items()
+        if isinstance(feature, ClassLabel)
+    }
 
 
 def named(record: Record, names: Mapping[str, list[str]]) -> Record:

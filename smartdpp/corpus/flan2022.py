@@ -1,7 +1,9 @@
-"""FLAN 2022 as SMART uses it (arXiv 2403.08370): five submixtures, about 1,840 tasks and 17.6 million examples.
+"""FLAN 2022 as SMART uses it (arXiv 2403.08370): five submixtures, about 1,840 tasks and 17.6 million
+examples.
 
-The datasets are `kowndinya23/{submixture}-submix-4096` with columns inputs, targets, task_source, task_name and template_type. The template
-type (zero- or few-shot, with or without options) is kept: SMART splits a task's budget over its template pools.
+The datasets are `kowndinya23/{submixture}-submix-4096` with columns inputs, targets, task_source, task_name
+and template_type. The template type (zero- or few-shot, with or without options) is kept: SMART splits a
+task's budget over its template pools.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ COLUMNS: dict[str, str | list[str]] = {
 
 @dataclass(frozen=True)
 class Flan2022:
-    """``path`` is a folder that holds local copies, one folder per dataset under its name (``niv2-submix-4096``); null reads the hub.
+    """``path`` is a folder that holds local copies, one folder per dataset under its name
+    (``niv2-submix-4096``); null reads the hub.
 
     ``revisions`` pins a submixture to a commit (``{cot: 1a2b3c}``).
     """
@@ -46,17 +49,23 @@ class Flan2022:
         check_reading(self.on_bad_row, self.max_line_mib, self.max_bad_share)
         names = list(self.submixtures)
         if not names or len(set(names)) < len(names) or not set(names) <= set(SUBMIXTURES):
-            raise InputError(f"corpus.submixtures is {names}: give one or more of {', '.join(SUBMIXTURES)}, each once.")
+            raise InputError(
+                f"corpus.submixtures is {names}: give one or more of {', '.join(SUBMIXTURES)}, each once."
+            )
         if not set(self.revisions or {}) <= set(names):
             raise InputError(
-                f"corpus.revisions names {sorted(set(self.revisions or {}) - set(names))}, not among corpus.submixtures {names}."
+                f"corpus.revisions names {sorted(set(self.revisions or {}) - set(names))}, not among "
+                f"corpus.submixtures {names}."
             )
 
     def check(self) -> list[str]:
         if self.path is not None:
             absent = [hub.path for hub in self._hubs() if not Path(hub.path).is_dir()]
             if absent:
-                return [f"corpus.path: {self.path} must hold a folder for each submixture; there is no {', '.join(absent)}."]
+                return [
+                    f"corpus.path: {self.path} must hold a folder for each submixture; there is no "
+                    f"{', '.join(absent)}."
+                ]
         return [problem for hub in self._hubs() for problem in hub.check()]
 
     def fingerprint(self) -> str:
@@ -69,7 +78,9 @@ class Flan2022:
     def _hubs(self) -> list[Hub]:
         return [
             Hub(
-                path=f"kowndinya23/{name}-submix-4096" if self.path is None else str(Path(self.path).expanduser() / f"{name}-submix-4096"),
+                path=f"kowndinya23/{name}-submix-4096"
+                if self.path is None
+                else str(Path(self.path).expanduser() / f"{name}-submix-4096"),
                 split=self.split,
                 revision=(self.revisions or {}).get(name),
                 columns=COLUMNS,

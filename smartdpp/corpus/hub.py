@@ -1,8 +1,10 @@
-"""Any dataset that the `datasets` library reads: a name on the hub, a local folder in its layout, what `save_to_disk` left, or a file.
+"""Any dataset that the `datasets` library reads: a name on the hub, a local folder in its layout, what
+`save_to_disk` left, or a file.
 
-Nothing from a dataset is executed: loading scripts are never trusted. Rows are streamed, so the corpus artifact is the only copy on disk.
-Of a local folder, `datasets` says which files make up a split, and `smartdpp.corpus.files` reads them: no column's type is guessed from its
-first rows, so a column that begins with nulls, files with different columns, numbers and NA in CSV come as they stand.
+Nothing from a dataset is executed: loading scripts are never trusted. Rows are streamed, so the corpus
+artifact is the only copy on disk. Of a local folder, `datasets` says which files make up a split, and
+`smartdpp.corpus.files` reads them: no column's type is guessed from its first rows, so a column that begins
+with nulls, files with different columns, numbers and NA in CSV come as they stand.
 """
 
 from __future__ import annotations
@@ -26,16 +28,19 @@ from smartdpp.store.content import commit
 from smartdpp.types import Row
 
 OURS = ("json", "csv", "parquet", "arrow")  # builders of `datasets` whose files we read
-ASIDE = ("name", "version", "data_dir", "data_files", "description", "features")  # of a builder's configuration: not how a file is read
+# of a builder's configuration: not how a file is read
+ASIDE = ("name", "version", "data_dir", "data_files", "description", "features")
 
 
 @dataclass(frozen=True)
 class Hub:
-    """``columns`` maps our fields to the dataset's columns, and only those are read (``{prompt: inputs, response: targets}``); null means
-    the columns already carry our names, or those of `smartdpp.corpus.rows.recognised`. ``constants`` gives the value of a field that rows
-    lack: ``{task: alpaca}`` for a dataset that is one task. ``revision`` should be a commit: a branch can move, and cached artifacts would
-    not notice. ``split`` may be a slice (``train[:10%]``) or a sum. Rows without a task are one task, by
-    the dataset's name. ``on_bad_row``, ``max_bad_share``, ``media`` and ``max_line_mib`` as in `smartdpp.corpus.jsonl`.
+    """``columns`` maps our fields to the dataset's columns, and only those are read (``{prompt: inputs,
+    response: targets}``); null means the columns already carry our names, or those of
+    `smartdpp.corpus.rows.recognised`. ``constants`` gives the value of a field that rows lack: ``{task:
+    alpaca}`` for a dataset that is one task. ``revision`` should be a commit: a branch can move, and cached
+    artifacts would not notice. ``split`` may be a slice (``train[:10%]``) or a sum. Rows without a task are
+    one task, by the dataset's name. ``on_bad_row``, ``max_bad_share``, ``media`` and ``max_line_mib`` as in
+    `smartdpp.corpus.jsonl`.
     """
 
     path: str
@@ -59,14 +64,30 @@ class Hub:
         problems = []
         if local is None:
             if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.path) or self.path.startswith("."):
-                problems.append(f"corpus.path: {self.path!r} is neither a folder here nor a dataset's name on the hub (owner/name).")
+                problems.append(
+                    f"corpus.path: {self.path!r} is neither a folder here nor a dataset's name on the hub "
+                    "(owner/name)."
+                )
         else:
             if local.is_dir() and not any(_own(local)):
-                problems.append(f"corpus.path: the folder {local} holds no file; expected the hub's layout, as data/train-*.parquet.")
+                problems.append(
+                    f"corpus.path: the folder {local} holds no file; expected the hub's layout, as "
+                    "data/train-*.parquet."
+                )
             if self.revision is not None:
-                problems.append(f"corpus.revision={self.revision!r} means nothing for the local folder {local}: leave it null.")
-        if self.columns and not {"prompt", "response"} <= set(self.columns) and "messages" not in self.columns:
-            problems.append("corpus.columns must map prompt and response, or messages: only the columns named there are read.")
+                problems.append(
+                    f"corpus.revision={self.revision!r} means nothing for the local folder {local}: leave "
+                    "it null."
+                )
+        if (
+            self.columns
+            and not {"prompt", "response"} <= set(self.columns)
+            and "messages" not in self.columns
+        ):
+            problems.append(
+                "corpus.columns must map prompt and response, or messages: only the columns named there are "
+                "read."
+            )
         return problems
 
     def fingerprint(self) -> str:
@@ -74,17 +95,26 @@ class Hub:
         if local is None:
             content = f"{self.path}@{self._commit() or 'main'}"
         else:
-            content = content_hash(local, sorted(_own(local))) if local.is_dir() else content_hash(local.parent, [local])
+            content = (
+                content_hash(local, sorted(_own(local)))
+                if local.is_dir()
+                else content_hash(local.parent, [local])
+            )
         return f"{content} as turns" if self._was_pasted(local) else content
 
     def _was_pasted(self, local: Path | None) -> bool:
-        """Whether it may hold conversations, which were read as text once; of a dataset on the hub only its columns' names can tell."""
+        """Whether it may hold conversations, which were read as text once; of a dataset on the hub only its
+        columns' names can tell."""
         if self.columns and "messages" not in self.columns:
             return False
         if local is None:
             return True
         paths = _own(local) if local.is_dir() else [local]
-        return any(files.was_pasted(path, self.columns or {}, self._longest) for path in paths if files.is_known(path))
+        return any(
+            files.was_pasted(path, self.columns or {}, self._longest)
+            for path in paths
+            if files.is_known(path)
+        )
 
     def rows(self) -> Iterator[Row]:
         return with_ids(self.read)
@@ -109,7 +139,8 @@ class Hub:
             tally=tally,
             unnamed=files.stem(Path(source)) if local else source,
             longest=self._longest,
-            blank_cells=splits is not None and any(files.is_csv(path) for paths in splits[0].values() for path in paths),
+            blank_cells=splits is not None
+            and any(files.is_csv(path) for paths in splits[0].values() for path in paths),
         )
         yield from kept.beside(rows) if keep else rows
         tally.end(source)
@@ -126,7 +157,8 @@ class Hub:
         return path if path.exists() else None
 
     def _splits(self, local: Path) -> tuple[dict[str, list[Path]], dict[str, list[str]]] | None:
-        """The files of every split and the names of class columns that a card gives; None for what only `datasets` can read."""
+        """The files of every split and the names of class columns that a card gives; None for what only
+        `datasets` can read."""
         if local.is_file():
             return {"train": [local]}, {}
         if (saved := files.saved_splits(local)) is not None:
@@ -148,7 +180,12 @@ class Hub:
         }
         if differing == {"sep"} and all(files.is_csv(path, files.TSV) for path in every):
             differing = set()
-        if builder.name not in OURS or differing or not every or not all(files.is_known(path) for path in every):
+        if (
+            builder.name not in OURS
+            or differing
+            or not every
+            or not all(files.is_known(path) for path in every)
+        ):
             return None
         return found, files.labels(builder.info.features)
 
@@ -159,18 +196,24 @@ class Hub:
         wanted = {name: re.split(r"\[", name)[0].strip() for name in self.split.split("+")}
         if absent := [name for name in wanted.values() if name not in splits]:
             there = ", ".join(splits)
-            raise InputError(f"corpus.split: {self.path} (split {self.split}) has no split {', '.join(absent)}; there are {there}.")
+            raise InputError(
+                f"corpus.split: {self.path} (split {self.split}) has no split {', '.join(absent)}; there "
+                f"are {there}."
+            )
         if "[" not in self.split:
             for name in wanted.values():
                 yield from self._of(splits[name], names)
             return
         with noted():  # counting is not reading
-            sizes = {name: sum(1 for _ in self._of(splits[name], names)) for name in dict.fromkeys(wanted.values())}
+            sizes = {
+                name: sum(1 for _ in self._of(splits[name], names)) for name in dict.fromkeys(wanted.values())
+            }
         try:
             parts = ReadInstruction.from_spec(self.split).to_absolute(sizes)
         except (ValueError, AssertionError) as error:
             raise InputError(
-                f"corpus.split={self.split}: {error}; {', '.join(f'{n} has {size} rows' for n, size in sizes.items())}."
+                f"corpus.split={self.split}: {error}; "
+                f"{', '.join(f'{n} has {size} rows' for n, size in sizes.items())}."
             ) from None
         for part in parts:
             yield from islice(self._of(splits[part.splitname], names), part.from_ or 0, part.to)
@@ -195,9 +238,16 @@ class Hub:
             yield f"{self.path} ({self.split}), row {index}", record
 
     def _require_columns(self, record: Mapping[str, Any]) -> None:
-        theirs = [name for mapped in (self.columns or {}).values() for name in ([mapped] if isinstance(mapped, str) else mapped)]
+        theirs = [
+            name
+            for mapped in (self.columns or {}).values()
+            for name in ([mapped] if isinstance(mapped, str) else mapped)
+        ]
         if absent := sorted(set(theirs) - set(record)):
-            raise InputError(f"corpus.columns: {self.path} has no column {', '.join(absent)}; its columns are {', '.join(record)}.")
+            raise InputError(
+                f"corpus.columns: {self.path} has no column {', '.join(absent)}; its columns are "
+                f"{', '.join(record)}."
+            )
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
         """As `datasets` reads them, with the names of classes."""
@@ -206,7 +256,13 @@ class Hub:
         path = str(self._local() or self.path)
         streaming = self.streaming and not set("[+") & set(self.split)  # which datasets does not slice
         with self._refused():
-            found = load_dataset(path, self.name, split=self.split, revision=None if self._local() else self._commit(), streaming=streaming)
+            found = load_dataset(
+                path,
+                self.name,
+                split=self.split,
+                revision=None if self._local() else self._commit(),
+                streaming=streaming,
+            )
             names = files.labels(found.features)
             for record in found:
                 yield classes.numbered(files.named(record, names), names)
@@ -226,7 +282,8 @@ class Hub:
                     raise
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 raise InputError(
-                    f"corpus.path: cannot read {self.path} (name {self.name}, split {self.split}, revision {self.revision}): {reason}"
+                    f"corpus.path: cannot read {self.path} (name {self.name}, split {self.split}, revision "
+                    f"{self.revision}): {reason}"
                 ) from error
 
         return refused()
@@ -240,7 +297,8 @@ def _own(folder: Path) -> Iterator[Path]:
 
 
 def _is_own(path: Path, folder: Path) -> bool:
-    """Whether smartdpp did not write it; both as they lie on the disk, as `datasets` resolves some paths and not others."""
+    """Whether smartdpp did not write it; both as they lie on the disk, as `datasets` resolves some paths and
+    not others."""
     root = folder.resolve()
     ways = {path.absolute(), path.resolve()}  # a link's own folder counts, and that of what it leads to
     above = {parent for way in ways for parent in way.parents if root in parent.parents}

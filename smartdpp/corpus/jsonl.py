@@ -1,10 +1,10 @@
 """A corpus in your own files: JSON lines first of all, and what else `smartdpp.corpus.files` reads.
 
-A record is an object with ``task``, ``prompt`` and ``response``; ``id``, ``dataset``, ``source``, ``license``, ``template``, ``choices``
-(a list of texts) and ``answer`` are optional. In place of prompt and response it may hold the ``messages`` of a
-conversation (see `smartdpp.corpus.chat`), two answers or a tree of them (see `smartdpp.corpus.shapes`), or what common datasets call them
-(see `smartdpp.corpus.rows.recognised`). Rows are read one
-at a time. Blank lines are skipped.
+A record is an object with ``task``, ``prompt`` and ``response``; ``id``, ``dataset``, ``source``,
+``license``, ``template``, ``choices`` (a list of texts) and ``answer`` are optional. In place of prompt and
+response it may hold the ``messages`` of a conversation (see `smartdpp.corpus.chat`), two answers or a tree of
+them (see `smartdpp.corpus.shapes`), or what common datasets call them (see
+`smartdpp.corpus.rows.recognised`). Rows are read one at a time. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ from smartdpp.types import Row
 class Jsonl:
     """``path`` is a file, a folder, whose files are read in sorted order, a glob, or a list of them.
 
-    ``columns`` maps our field to the file's where the names differ; ``constants`` gives the value of a field that rows lack
-    (``{task: alpaca, license: cc-by-4.0}``). A row without a source gets its file's name. A row that cannot be read ends the reading, or
-    with ``on_bad_row="drop"`` is left out and counted, up to the share ``max_bad_share`` of all rows; ``media="drop"`` leaves out those
-    with images or audio. ``max_line_mib`` bounds a row, and with it memory.
+    ``columns`` maps our field to the file's where the names differ; ``constants`` gives the value of a field
+    that rows lack (``{task: alpaca, license: cc-by-4.0}``). A row without a source gets its file's name. A
+    row that cannot be read ends the reading, or with ``on_bad_row="drop"`` is left out and counted, up to the
+    share ``max_bad_share`` of all rows; ``media="drop"`` leaves out those with images or audio.
+    ``max_line_mib`` bounds a row, and with it memory.
 
-    ``task`` is a field that names the task, or "cluster": the prompts' words make the tasks, ``clusters`` of them (see
-    `smartdpp.corpus.clusters`). None: the field ``task``; a file whose first record has none is a task of its own, by its name.
+    ``task`` is a field that names the task, or "cluster": the prompts' words make the tasks, ``clusters`` of
+    them (see `smartdpp.corpus.clusters`). None: the field ``task``; a file whose first record has none is a
+    task of its own, by its name.
     """
 
     path: str | list[str]
@@ -65,9 +67,14 @@ class Jsonl:
         check_names(self.columns, self.constants)
         check_reading(self.on_bad_row, self.max_line_mib, self.max_bad_share, self.media)
         if self.task is not None and ("task" in (self.columns or {}) or "task" in (self.constants or {})):
-            raise InputError("corpus.task says what the task is, and corpus.columns or corpus.constants does too: leave one out.")
+            raise InputError(
+                "corpus.task says what the task is, and corpus.columns or corpus.constants does too: leave "
+                "one out."
+            )
         if self.clusters is not None and (self.clusters < 2 or self.task != CLUSTER):
-            raise InputError(f"corpus.clusters is {self.clusters}: choose 2 or more, together with corpus.task={CLUSTER}.")
+            raise InputError(
+                f"corpus.clusters is {self.clusters}: choose 2 or more, together with corpus.task={CLUSTER}."
+            )
 
     def check(self) -> list[str]:
         try:
@@ -83,7 +90,11 @@ class Jsonl:
             content = content_hash(found[0].parent if root.is_file() else root, found)
         else:
             content = " ".join(content_hash(path.parent, [path]) for path in found)
-        return f"{content} as turns" if any(files.was_pasted(path, self._mapped(), self._longest) for path in found) else content
+        return (
+            f"{content} as turns"
+            if any(files.was_pasted(path, self._mapped(), self._longest) for path in found)
+            else content
+        )
 
     def rows(self) -> Iterator[Row]:
         return self._rows()
@@ -115,7 +126,8 @@ class Jsonl:
             return True  # it is told when it is read
         names = {*fields, *(self.constants or {})}
         held = {
-            field: all(name in names for name in ([theirs] if isinstance(theirs, str) else theirs[:1])) or field in names
+            field: all(name in names for name in ([theirs] if isinstance(theirs, str) else theirs[:1]))
+            or field in names
             for field, theirs in ours.items()
         }
         return held["messages"] or (held["prompt"] and held["response"])

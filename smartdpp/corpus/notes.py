@@ -1,6 +1,8 @@
-"""What a reading of a corpus took files for, passed over, left out or did not look at: counted, with the first places of each.
+"""What a reading of a corpus took files for, passed over, left out or did not look at: counted, with the
+first places of each.
 
-A loader calls `note` wherever it does not keep something as it stands; whoever reads opens `noted` around it, or nothing is collected.
+A loader calls `note` wherever it does not keep something as it stands; whoever reads opens `noted` around it,
+or nothing is collected.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Notes:
             "files": self.files,
             "passed_over": self.passed_over,
             **{
-                kind: {what: {"rows": n, "first": self.first[kind, what]} for what, n in sorted(counts.items())}
+                kind: {
+                    what: {"rows": n, "first": self.first[kind, what]} for what, n in sorted(counts.items())
+                }
                 for kind, counts in self.counts.items()
             },
         }
@@ -93,9 +97,14 @@ def said(facts: dict[str, Any]) -> list[str]:
         sentences.append(f"passed over {some(facts['passed_over'])}")
     if facts[LEFT_OUT]:
         reasons = ", ".join(f"{n} {what}" for what, n in facts[LEFT_OUT].items())
-        sentences.append(f"{_rows(sum(facts[LEFT_OUT].values()))} left out as unreadable ({reasons}; first places in dropped.json)")
+        sentences.append(
+            f"{_rows(sum(facts[LEFT_OUT].values()))} left out as unreadable ({reasons}; first places in "
+            "dropped.json)"
+        )
     if facts[UNREAD]:
-        sentences.append(f"fields not read: {some([f'{what} ({_rows(n)})' for what, n in facts[UNREAD].items()])}")
+        sentences.append(
+            f"fields not read: {some([f'{what} ({_rows(n)})' for what, n in facts[UNREAD].items()])}"
+        )
     return sentences + [f"{_rows(n)}: {what}" for what, n in facts[OTHERWISE].items()]
 
 

@@ -20,7 +20,8 @@ from smartdpp.types import Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RECORD, KIND, TYPES = "record", "kind", "types"  # of a row: the record it came from, what its file was taken for, a table's schema
+# of a row: the record it came from, what its file was taken for, a table's schema
+RECORD, KIND, TYPES = "record", "kind", "types"
 COLUMNS = dict.fromkeys((RECORD, KIND, TYPES), "string")
 FILE = "records.parquet"  # beside the corpus's data.parquet, row for row
 NAME = "original"  # of the file beside the mixture
@@ -45,7 +46,8 @@ LONGEST = 2**22  # bytes of a row that are looked at where only its columns are 
 
 
 class Kept:
-    """Records on their way to become rows, which come one by one: the latest record is that of the row at hand."""
+    """Records on their way to become rows, which come one by one: the latest record is that of the row at
+    hand."""
 
     def __init__(self, records: files.Records, kind: str, path: Path | None = None) -> None:
         self.records, self.kind = records, kind
@@ -61,7 +63,15 @@ class Kept:
         """The rows with RECORD, KIND and TYPES."""
         for place, row in rows:
             assert not isinstance(self.latest, BadRow)
-            yield place, {**row, RECORD: {name: _stored(value) for name, value in self.latest.items()}, KIND: self.kind, TYPES: self.types}
+            yield (
+                place,
+                {
+                    **row,
+                    RECORD: {name: _stored(value) for name, value in self.latest.items()},
+                    KIND: self.kind,
+                    TYPES: self.types,
+                },
+            )
 
 
 def _stored(value: Any) -> Any:
@@ -75,7 +85,8 @@ def packed(row: Row) -> Row:
 
 @contextmanager
 def keeping(path: Path) -> Iterator[Callable[[Row], None]]:
-    """A function that appends a packed row's record to FILE, which is not there in the end where no row had one."""
+    """A function that appends a packed row's record to FILE, which is not there in the end where no row had
+    one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -97,8 +108,8 @@ def keeping(path: Path) -> Iterator[Callable[[Row], None]]:
 
 
 def put(table: pa.Table, out: Path) -> Path:
-    """The records of FILE's rows, in their order, as NAME with the ending of the format they came in; JSON lines where they came in
-    several, or in one that cannot be told from a row of it."""
+    """The records of FILE's rows, in their order, as NAME with the ending of the format they came in; JSON
+    lines where they came in several, or in one that cannot be told from a row of it."""
     records = [json.loads(text) for text in table[RECORD].to_pylist()]
     kinds, types = set(table[KIND].to_pylist()), set(table[TYPES].to_pylist())
     ending = ENDING.get(kinds.pop(), ".jsonl") if len(kinds) == 1 and len(types) == 1 else ".jsonl"
@@ -130,11 +141,15 @@ def check(path: Path) -> None:
 
 
 def write(records: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema | None = None) -> None:
-    """The records in the format of the file's ending, all of it or nothing. ``schema``: that of the table they came from, if any.
+    """The records in the format of the file's ending, all of it or nothing. ``schema``: that of the table
+    they came from, if any.
 
     InputError for what the format cannot hold.
     """
-    kind, names = WRITTEN[path.suffix.lower()], list(dict.fromkeys(name for record in records for name in record))
+    kind, names = (
+        WRITTEN[path.suffix.lower()],
+        list(dict.fromkeys(name for record in records for name in record)),
+    )
     if kind == files.PARQUET:
         import pyarrow.parquet as pq
 
@@ -144,7 +159,9 @@ def write(records: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema | 
     elif kind in (files.CSV, files.TSV):
         cells = [[_cell(record.get(name), name) for name in names] for record in records]
         text = io.StringIO()
-        csv.writer(text, delimiter="," if kind == files.CSV else "\t", lineterminator="\n").writerows([names, *cells])
+        csv.writer(text, delimiter="," if kind == files.CSV else "\t", lineterminator="\n").writerows(
+            [names, *cells]
+        )
         disk.write_bytes(path, text.getvalue().encode())
     elif kind == files.ARRAY:
         disk.write_bytes(path, ("[\n" + ",\n".join(map(_json, records)) + "\n]\n").encode())
@@ -165,7 +182,11 @@ def _schema(path: Path) -> pa.Schema | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for read in (pq.read_schema, lambda at: pa.ipc.open_file(at).schema, lambda at: pa.ipc.open_stream(at).schema):
+    for read in (
+        pq.read_schema,
+        lambda at: pa.ipc.open_file(at).schema,
+        lambda at: pa.ipc.open_stream(at).schema,
+    ):
         try:
             return read(path)
         except (pa.ArrowException, OSError):
@@ -183,7 +204,9 @@ def _table(records: Sequence[Mapping[str, Any]], names: list[str], schema: pa.Sc
             kind = schema.field(name).type if known and schema is not None else None
             arrays.append(_array([record.get(name) for record in records], kind))
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be a column of parquet ({str(error).splitlines()[0]}): write JSON lines (.jsonl).") from None
+        raise InputError(
+            f"{name} cannot be a column of parquet ({str(error).splitlines()[0]}): write JSON lines (.jsonl)."
+        ) from None
     return pa.Table.from_arrays(arrays, names).replace_schema_metadata(_metadata(schema, names))
 
 
@@ -210,13 +233,21 @@ def _metadata(schema: pa.Schema | None, names: list[str]) -> dict[bytes, bytes] 
     if not features or not set(features) <= set(names):
         return None
     own = {RANK: {"dtype": "int64", "_type": "Value"}, GAIN: {"dtype": "float64", "_type": "Value"}}
-    about["info"]["features"] = {name: features[name] if name in features else own[name] for name in names if name in {**features, **own}}
-    return {b"huggingface": json.dumps(about).encode()} if set(about["info"]["features"]) == set(names) else None
+    about["info"]["features"] = {
+        name: features[name] if name in features else own[name]
+        for name in names
+        if name in {**features, **own}
+    }
+    return (
+        {b"huggingface": json.dumps(about).encode()} if set(about["info"]["features"]) == set(names) else None
+    )
 
 
 def _cell(value: Any, name: str) -> str:
     if isinstance(value, (list, dict)):
-        raise InputError(f"{name} holds lists or objects, which CSV cannot: write JSON lines (.jsonl) or parquet.")
+        raise InputError(
+            f"{name} holds lists or objects, which CSV cannot: write JSON lines (.jsonl) or parquet."
+        )
     return "" if value is None else str(value)
 
 

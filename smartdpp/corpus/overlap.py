@@ -1,9 +1,11 @@
-"""Which prompts of the pool share text with held-out prompts: n-gram overlap that lists the shared text itself.
+"""Which prompts of the pool share text with held-out prompts: n-gram overlap that lists the shared text
+itself.
 
-Prompts are compared as lower-case alphanumeric words, in windows of n words (a prompt shorter than that is one window, so it matches only
-an equally short prompt with the same words). Corpora made from templates share wording that gives nothing away, so counts alone mislead:
-windows that occur in more than half of a held-out task's documents are its *boilerplate*, and a shared stretch with fewer than n/2 words
-outside them is reported as boilerplate, not as a leak. Languages written without spaces give long words, and so few windows.
+Prompts are compared as lower-case alphanumeric words, in windows of n words (a prompt shorter than that is
+one window, so it matches only an equally short prompt with the same words). Corpora made from templates share
+wording that gives nothing away, so counts alone mislead: windows that occur in more than half of a held-out
+task's documents are its *boilerplate*, and a shared stretch with fewer than n/2 words outside them is
+reported as boilerplate, not as a leak. Languages written without spaces give long words, and so few windows.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ HALF, TWENTIETH = 2, 20  # of a held-out task's documents; of all rows of a task
 
 
 class Match(NamedTuple):
-    """A stretch of a pool prompt all of whose windows occur in one held-out document, or in the boilerplate of one held-out task."""
+    """A stretch of a pool prompt all of whose windows occur in one held-out document, or in the boilerplate
+    of one held-out task."""
 
     heldout_id: str | None  # None: the task's boilerplate
     heldout_task: str
@@ -46,10 +49,12 @@ def plain(text: str) -> str:
 
 
 class HeldoutIndex:
-    """Windows of the held-out documents. Memory grows with the held-out text (about 0.3 kB a word), not with the pool.
+    """Windows of the held-out documents. Memory grows with the held-out text (about 0.3 kB a word), not with
+    the pool.
 
-    Where the documents are a few rows of larger tasks, ``whole`` has all rows of those: what more than a twentieth of a task's rows say is
-    its boilerplate then, as a task may be worded in several ways, each too rare to be seen in most of a few documents.
+    Where the documents are a few rows of larger tasks, ``whole`` has all rows of those: what more than a
+    twentieth of a task's rows say is its boilerplate then, as a task may be worded in several ways, each too
+    rare to be seen in most of a few documents.
     """
 
     def __init__(self, documents: Iterable[Row], n: int, whole: Iterable[Row] | None = None) -> None:
@@ -64,7 +69,9 @@ class HeldoutIndex:
             self.ids.append(document["id"])
             self.tasks.append(document["task"])
 
-        size, counts, share = (*self._counts(), HALF) if whole is None else (*self._counts_in(whole), TWENTIETH)
+        size, counts, share = (
+            (*self._counts(), HALF) if whole is None else (*self._counts_in(whole), TWENTIETH)
+        )
         for window, by_task in counts:  # what two rows share is a repetition, not a template
             common = [task for task, count in by_task.items() if count >= 3 and share * count > size[task]]
             if common:
@@ -74,12 +81,17 @@ class HeldoutIndex:
     def _counts(self) -> tuple[Counter[str], Iterator[tuple[Window, Counter[str]]]]:
         """Documents of each task, and of each task with a window."""
         many = ((window, found) for window, found in self._documents.items() if len(found) >= 3)
-        return Counter(self.tasks), ((window, Counter(self.tasks[d] for d in found)) for window, found in many)
+        return Counter(self.tasks), (
+            (window, Counter(self.tasks[d] for d in found)) for window, found in many
+        )
 
     def _counts_in(self, rows: Iterable[Row]) -> tuple[Counter[str], Iterator[tuple[Window, Counter[str]]]]:
         """The same of all ``rows``, for the windows of a task's own documents."""
         size: Counter[str] = Counter()
-        counts = {window: Counter(dict.fromkeys((self.tasks[d] for d in found), 0)) for window, found in self._documents.items()}
+        counts = {
+            window: Counter(dict.fromkeys((self.tasks[d] for d in found), 0))
+            for window, found in self._documents.items()
+        }
         for row in rows:
             size[row["task"]] += 1
             for window in set(windows(words(row["prompt"]), self.n)):
@@ -91,7 +103,8 @@ class HeldoutIndex:
         return len(self.ids)
 
     def matches(self, prompt: str) -> list[Match]:
-        """At most one match per held-out document, in the documents' order, then at most one per held-out task's boilerplate."""
+        """At most one match per held-out document, in the documents' order, then at most one per held-out
+        task's boilerplate."""
         tokens = words(prompt)
         shared = windows(tokens, self.n)
         if self._documents.keys().isdisjoint(shared):
@@ -119,7 +132,8 @@ class HeldoutIndex:
         return leaks + templates
 
     def _longest(self, starts: list[int], common: set[int], length: int) -> tuple[int, int]:
-        """Of the stretches that runs of consecutive windows cover, the one with most words outside ``common`` (the first of equals)."""
+        """Of the stretches that runs of consecutive windows cover, the one with most words outside ``common``
+        (the first of equals)."""
         stretches = []
         begin = previous = starts[0]
         for start in [*starts[1:], length + self.n]:
@@ -131,7 +145,8 @@ class HeldoutIndex:
 
 
 class NearCopies:
-    """Which rows read as one of a few ``aside`` that were taken out of their own tasks: the same prompt, or a leak by `HeldoutIndex`.
+    """Which rows read as one of a few ``aside`` that were taken out of their own tasks: the same prompt, or a
+    leak by `HeldoutIndex`.
 
     ``whole``: all rows of the corpus, which tell what is only how a task is worded.
     """

@@ -1,9 +1,9 @@
 """From a stored record to a row: field names, conversations, stable ids.
 
-A record is whatever a file or a dataset holds; a row has exactly the fields below, and a conversation's ``messages`` and ``tools`` beside
-them: see `smartdpp.corpus.chat`. Text is taken byte for byte and never rendered.
-A row's id is the one it came with, else a hash of task, prompt and response with a counter for repeats, so that ids neither depend on
-the position in the file nor merge two equal rows.
+A record is whatever a file or a dataset holds; a row has exactly the fields below, and a conversation's
+``messages`` and ``tools`` beside them: see `smartdpp.corpus.chat`. Text is taken byte for byte and never
+rendered. A row's id is the one it came with, else a hash of task, prompt and response with a counter for
+repeats, so that ids neither depend on the position in the file nor merge two equal rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from smartdpp.types import Row
 
 FIELDS = ("id", "task", "dataset", "prompt", "response", "source", "license", "template", "choices", "answer")
 REQUIRED = ("task", "prompt", "response")
-SCORE = "score"  # a number that came with the row, read only where a mapping says which field it is: see smartdpp.quality.counts.Column
+# a number that came with the row, read only where a mapping says which field it is: see
+# smartdpp.quality.counts.Column
+SCORE = "score"
 CHAT = ("messages", "tools", "system")  # of a conversation
 IDENTITY = {field: field for field in (*FIELDS, *CHAT)}
 WAY_OUT = " corpus.on_bad_row=drop leaves such rows out and counts them."
@@ -40,29 +42,45 @@ RESPONSES = ("output", "completion", "answer", "targets", "target")
 
 def check_names(columns: Mapping[str, str | list[str]] | None, constants: Mapping[str, str] | None) -> None:
     """Raises InputError if a mapping names a field that rows do not have."""
-    for parameter, names, known in (("columns", columns, (*IDENTITY, SCORE)), ("constants", constants, FIELDS)):
+    for parameter, names, known in (
+        ("columns", columns, (*IDENTITY, SCORE)),
+        ("constants", constants, FIELDS),
+    ):
         unknown = sorted(set(names or {}) - set(known))
         if unknown:
-            raise InputError(f"corpus.{parameter} names {', '.join(unknown)}, which rows do not have; the fields are {', '.join(known)}.")
+            raise InputError(
+                f"corpus.{parameter} names {', '.join(unknown)}, which rows do not have; the fields are "
+                f"{', '.join(known)}."
+            )
 
 
-def check_reading(on_bad_row: str, max_line_mib: float, max_bad_share: float = 0, media: str = "refuse") -> None:
+def check_reading(
+    on_bad_row: str, max_line_mib: float, max_bad_share: float = 0, media: str = "refuse"
+) -> None:
     """Raises InputError for a way of reading that does not exist."""
     if not 0 <= max_bad_share <= 1:
-        raise InputError(f"corpus.max_bad_share is {max_bad_share}: choose 0 to 1 (0.01 is the default, one row in a hundred).")
+        raise InputError(
+            f"corpus.max_bad_share is {max_bad_share}: choose 0 to 1 (0.01 is the default, one row in a "
+            "hundred)."
+        )
     if media not in ("refuse", "drop"):
         said = "choose refuse (a row with images or audio ends the run) or drop (it is left out and counted)"
         raise InputError(f"corpus.media is {media!r}: {said}.")
     if on_bad_row not in ("refuse", "drop"):
         raise InputError(
-            f"corpus.on_bad_row is {on_bad_row!r}: choose refuse (a row that cannot be read ends the run) or drop (it is counted)."
+            f"corpus.on_bad_row is {on_bad_row!r}: choose refuse (a row that cannot be read ends the run) "
+            "or drop (it is counted)."
         )
     if not 0 < max_line_mib <= 1024:
-        raise InputError(f"corpus.max_line_mib is {max_line_mib}: choose more than 0 and at most 1024 MiB (4 is the default).")
+        raise InputError(
+            f"corpus.max_line_mib is {max_line_mib}: choose more than 0 and at most 1024 MiB (4 is the "
+            "default)."
+        )
 
 
 class BadRow(InputError):
-    """One row that cannot be read; those after it may be. ``reason`` is the same for all rows that fail alike."""
+    """One row that cannot be read; those after it may be. ``reason`` is the same for all rows that fail
+    alike."""
 
     def __init__(self, place: str, reason: str, said: str) -> None:
         super().__init__(f"{place}: {said}")
@@ -84,12 +102,15 @@ class ClassName(str):
         return self.names.index(self)
 
 
-def recognised(names: Collection[str], columns: Columns, mapped: Collection[str], constants: Collection[str], place: str) -> Columns:
-    """``columns`` for a record with these fields: without a prompt or response under our names, the names that common datasets use.
+def recognised(
+    names: Collection[str], columns: Columns, mapped: Collection[str], constants: Collection[str], place: str
+) -> Columns:
+    """``columns`` for a record with these fields: without a prompt or response under our names, the names
+    that common datasets use.
 
-    ShareGPT's conversations are messages, functions their tools; Alpaca's instruction and input, Dolly's instruction and
-    context, a question, inputs are a prompt; output, completion, answer, targets are a response. A field that ``mapped`` or
-    ``constants`` gives is left alone. BadRow where two fit.
+    ShareGPT's conversations are messages, functions their tools; Alpaca's instruction and input, Dolly's
+    instruction and context, a question, inputs are a prompt; output, completion, answer, targets are a
+    response. A field that ``mapped`` or ``constants`` gives is left alone. BadRow where two fit.
     """
     ours = dict(columns)
     if "messages" in ours and "messages" not in {*mapped, *names}:
@@ -106,10 +127,13 @@ def recognised(names: Collection[str], columns: Columns, mapped: Collection[str]
             raise BadRow(
                 place,
                 f"several fields for {field}",
-                f"its {field} could be {' or '.join(found)}: say which with corpus.columns='{{{field}: {found[0]}}}'.",
+                f"its {field} could be {' or '.join(found)}: say which with corpus.columns='{{{field}: "
+                f"{found[0]}}}'.",
             )
         if found:
-            more = [name for name in ("input", "context") if name in names] if found == ["instruction"] else []
+            more = (
+                [name for name in ("input", "context") if name in names] if found == ["instruction"] else []
+            )
             ours[field] = [found[0], *more] if more else found[0]
             if found == ["answer"]:
                 ours.pop("answer", None)
@@ -119,7 +143,8 @@ def recognised(names: Collection[str], columns: Columns, mapped: Collection[str]
 
 
 class Tally:
-    """What becomes of rows that cannot be read, over all files of a reading: raised, or with ``drop`` noted, up to a ``share`` of all.
+    """What becomes of rows that cannot be read, over all files of a reading: raised, or with ``drop`` noted,
+    up to a ``share`` of all.
 
     Rows with images or audio have a way of their own, ``drop_media``, and no limit.
     """
@@ -142,16 +167,22 @@ class Tally:
             self.bad[row.reason] += 1
 
     def end(self, source: str) -> None:
-        """To be called when everything has been read. InputError where nothing is left, or too much was left out."""
+        """To be called when everything has been read. InputError where nothing is left, or too much was left
+        out."""
         bad = self.bad.total()
         if bad + self.media and not self.taken:
             way = "corpus.on_bad_row" if bad else "corpus.media"
-            raise InputError(f"{source}: none of its rows can be read, so {way}=drop leaves nothing. The first: {self.first}")
+            raise InputError(
+                f"{source}: none of its rows can be read, so {way}=drop leaves nothing. The first: "
+                f"{self.first}"
+            )
         if bad > self.share * (read := bad + self.media + self.taken):
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.bad.most_common())
             raise InputError(
-                f"{source}: {bad} of {read} rows ({bad / read:.1%}) cannot be read ({reasons}), more than corpus.max_bad_share="
-                f"{self.share:g} lets corpus.on_bad_row=drop leave out. The first: {self.first} Mend them, or raise corpus.max_bad_share."
+                f"{source}: {bad} of {read} rows ({bad / read:.1%}) cannot be read ({reasons}), more than "
+                "corpus.max_bad_share="
+                f"{self.share:g} lets corpus.on_bad_row=drop leave out. The first: {self.first} Mend them, "
+                "or raise corpus.max_bad_share."
             )
 
 
@@ -169,9 +200,10 @@ def rows_of(
 ) -> Iterator[tuple[str, Row]]:
     """Pairs (place, row) of these records; a row without a source has ``source``, its id may still be None.
 
-    ``mapped`` are the fields that the user maps, the others are `recognised`; None: only what ``columns`` says is read, and no field counts
-    as unread. A bad row goes to ``tally``. ``longest``: bytes of a row's texts. ``unnamed``: the task of records of which the first has
-    none. ``blank_cells``: an empty text is nothing, but for prompt and response.
+    ``mapped`` are the fields that the user maps, the others are `recognised`; None: only what ``columns``
+    says is read, and no field counts as unread. A bad row goes to ``tally``. ``longest``: bytes of a row's
+    texts. ``unnamed``: the task of records of which the first has none. ``blank_cells``: an empty text is
+    nothing, but for prompt and response.
     """
     known: dict[tuple[str, ...], tuple[Columns, str]] = {}
     shaped = mapped is not None and _is_shaped(mapped)
@@ -219,7 +251,8 @@ def whole(records: Iterable[tuple[str, Any]], mapped: Collection[str]) -> Iterat
 
 
 def _is_shaped(mapped: Collection[str]) -> bool:
-    """Whether records are looked at as a whole, as the user says of no field what is asked and answered there."""
+    """Whether records are looked at as a whole, as the user says of no field what is asked and answered
+    there."""
     return not {"prompt", "response", "messages"} & set(mapped)
 
 
@@ -238,20 +271,37 @@ def _bounded(record: Mapping[str, Any], longest: int, place: str, length: int = 
 
 
 def too_long(place: str, what: str, longest: int) -> BadRow:
-    said = f"the {what} is longer than {longest / 2**20:.3g} MiB, the most that corpus.max_line_mib allows: raise it (a tokenizer of bytes "
-    return BadRow(place, "longer than corpus.max_line_mib", f"{said}needs about 270 times that in memory) or cut the text.")
+    said = (
+        f"the {what} is longer than {longest / 2**20:.3g} MiB, the most that corpus.max_line_mib allows: "
+        "raise it (a tokenizer of bytes "
+    )
+    return BadRow(
+        place,
+        "longer than corpus.max_line_mib",
+        f"{said}needs about 270 times that in memory) or cut the text.",
+    )
 
 
-def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, str] | None, place: str, *, all_fields: bool = True) -> Row:
+def to_row(
+    record: Mapping[str, Any],
+    columns: Columns,
+    constants: Mapping[str, str] | None,
+    place: str,
+    *,
+    all_fields: bool = True,
+) -> Row:
     """The row behind one record; its id may still be None.
 
-    ``columns`` maps our field to the record's (fields not in it are not read, and counted if ``all_fields``), or to several whose texts are
-    joined by a blank line where they are not empty (``{prompt: [instruction, input]}``), ``constants`` gives the value of a field the
-    record lacks, ``place`` says where the record is ("data.jsonl, line 3"). A record without a response may hold ``messages``
-    instead. A number is its digits, and a list of one text that text. BadRow naming the place.
+    ``columns`` maps our field to the record's (fields not in it are not read, and counted if ``all_fields``),
+    or to several whose texts are joined by a blank line where they are not empty (``{prompt: [instruction,
+    input]}``), ``constants`` gives the value of a field the record lacks, ``place`` says where the record is
+    ("data.jsonl, line 3"). A record without a response may hold ``messages`` instead. A number is its digits,
+    and a list of one text that text. BadRow naming the place.
     """
     row: Row = {field: _value(record, columns[field]) if field in columns else None for field in FIELDS}
-    from_chat = row["response"] is None and "messages" in columns and _value(record, columns["messages"]) is not None
+    from_chat = (
+        row["response"] is None and "messages" in columns and _value(record, columns["messages"]) is not None
+    )
     if from_chat:
         _read_conversation(row, record, columns, place)
     row |= {field: value for field, value in (constants or {}).items() if row[field] is None}
@@ -268,8 +318,10 @@ def to_row(record: Mapping[str, Any], columns: Columns, constants: Mapping[str, 
         raise BadRow(
             place,
             f"without {' and '.join(missing)}",
-            f"the row has no {' and no '.join(missing)}; its fields are {', '.join(map(str, record)) or 'none'}. "
-            "Map other names with corpus.columns='{prompt: their_name}', or give a constant with corpus.constants='{task: name}'.",
+            f"the row has no {' and no '.join(missing)}; its fields are "
+            f"{', '.join(map(str, record)) or 'none'}. "
+            "Map other names with corpus.columns='{prompt: their_name}', or give a constant with "
+            "corpus.constants='{task: name}'.",
         )
     for field in FIELDS:
         if row[field] is not None:
@@ -304,13 +356,20 @@ def _checked_turns(row: Row, place: str) -> int:
     try:
         text = json.dumps([others, row["tools"]], ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise BadRow(place, "with turns that are no JSON", f"messages or tools are no JSON ({error}).") from None
+        raise BadRow(
+            place, "with turns that are no JSON", f"messages or tools are no JSON ({error})."
+        ) from None
     _check_text("messages", text, place)
     return len(text)
 
 
 def _note_unread(record: Mapping[str, Any], columns: Columns, from_chat: bool, place: str) -> None:
-    read = {name for field, theirs in columns.items() if field not in CHAT or from_chat for name in _several(theirs)}
+    read = {
+        name
+        for field, theirs in columns.items()
+        if field not in CHAT or from_chat
+        for name in _several(theirs)
+    }
     if from_chat:
         read -= {name for field in ("prompt", "response") for name in _several(columns.get(field, []))}
     for name, value in record.items():
@@ -327,11 +386,13 @@ def _value(record: Mapping[str, Any], theirs: str | list[str]) -> Any:
         return record.get(theirs)
     texts = [record.get(name) for name in theirs]
     wrong = next((text for text in texts if not isinstance(text, str | None)), None)
-    return wrong if wrong is not None else "\n\n".join(text for text in texts if text)  # what is no text is refused with the field's name
+    # what is no text is refused with the field's name
+    return wrong if wrong is not None else "\n\n".join(text for text in texts if text)
 
 
 def _text(field: str, value: Any, place: str) -> str | None:
-    """The text behind a number or a list of one; None for what pandas writes where nothing was (NaN). BadRow for anything else."""
+    """The text behind a number or a list of one; None for what pandas writes where nothing was (NaN). BadRow
+    for anything else."""
     if isinstance(value, ClassName):
         return str(value)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
@@ -346,13 +407,25 @@ def _text(field: str, value: Any, place: str) -> str | None:
     if isinstance(value, list):
         hint = " Give one row for each."
         if value and isinstance(value[0], dict):
-            hint = " A tree of replies (as OASST's) is read as a conversation where corpus.columns maps neither prompt nor response."
-    raise BadRow(place, f"whose {field} is no text", f"{field} must be text, found {type(value).__name__} {str(value)[:40]!r}.{hint}")
+            hint = (
+                " A tree of replies (as OASST's) is read as a conversation where corpus.columns maps "
+                "neither prompt nor response."
+            )
+    raise BadRow(
+        place,
+        f"whose {field} is no text",
+        f"{field} must be text, found {type(value).__name__} {str(value)[:40]!r}.{hint}",
+    )
 
 
 def _choices(choices: Any, answer: Any, place: str) -> tuple[Any, Any]:
-    """Choices as texts, the answer as one of them or an index from 0. ARC's ``{text: [...], label: [A, B]}`` is a list of texts too."""
-    if isinstance(choices, dict) and isinstance(choices.get("text"), list) and isinstance(choices.get("label"), list):
+    """Choices as texts, the answer as one of them or an index from 0. ARC's ``{text: [...], label: [A, B]}``
+    is a list of texts too."""
+    if (
+        isinstance(choices, dict)
+        and isinstance(choices.get("text"), list)
+        and isinstance(choices.get("label"), list)
+    ):
         names, choices = [str(name) for name in choices["label"]], choices["text"]
         if len(names) == len(choices) and str(answer) in names:
             answer = choices[names.index(str(answer))]
@@ -364,25 +437,28 @@ def _choices(choices: Any, answer: Any, place: str) -> tuple[Any, Any]:
             raise BadRow(
                 place,
                 "with an ambiguous answer",
-                f"answer {answer} is the text of choice {index}, and the index of another: write it as text in quotes.",
+                f"answer {answer} is the text of choice {index}, and the index of another: write it as text "
+                "in quotes.",
             )
     return choices, answer
 
 
 def _by_number(answer: ClassName, choices: list[Any]) -> str | int:
-    """A class's name where the choices are the names of the classes; else its number says which choice it is (MMLU's A to D)."""
+    """A class's name where the choices are the names of the classes; else its number says which choice it is
+    (MMLU's A to D)."""
     texts = [choice for choice in choices if isinstance(choice, str)]
     if set(texts) <= set(answer.names) or set(answer.names) <= set(texts):
         return str(answer)
     number = answer.number
-    return choices[number] if number < len(choices) else number  # its text, as a number could be the text of another choice
+    # its text, as a number could be the text of another choice
+    return choices[number] if number < len(choices) else number
 
 
 def with_ids(read: Callable[[], Iterable[tuple[str, Row]]]) -> Iterator[Row]:
     """Rows of ``read()``, pairs (place, row), each with a distinct id.
 
-    Remembers one small digest a row. Raises InputError naming both places of a given id that comes twice (the first is found by reading
-    again).
+    Remembers one small digest a row. Raises InputError naming both places of a given id that comes twice (the
+    first is found by reading again).
     """
     seen: set[bytes] = set()
     repeats: dict[str, int] = {}
@@ -396,8 +472,13 @@ def with_ids(read: Callable[[], Iterable[tuple[str, Row]]]) -> Iterator[Row]:
             row["id"] = content
         key = _digest(row["id"])
         if key in seen:
-            first = next((p for p, r in read() if r["id"] == row["id"]), "a row whose id was made from its content")
-            raise InputError(f"The id {row['id']!r} comes twice: {first} and {place}. Make ids distinct, or leave them out.")
+            first = next(
+                (p for p, r in read() if r["id"] == row["id"]), "a row whose id was made from its content"
+            )
+            raise InputError(
+                f"The id {row['id']!r} comes twice: {first} and {place}. Make ids distinct, or leave them "
+                "out."
+            )
         seen.add(key)
         yield row
 

@@ -1,8 +1,9 @@
-"""Records that say more than a prompt and a response: which of two answers is better, whether one is good, trees of replies.
+"""Records that say more than a prompt and a response: which of two answers is better, whether one is good,
+trees of replies.
 
-Each becomes a record with prompt and response, or with ``messages``, before its fields are read; what was made of it is
-noted. Recognised are DPO's chosen and rejected (also UltraFeedback's and Anthropic's), KTO's label, prompts that are turns
-(TRL's), OpenAssistant's trees.
+Each becomes a record with prompt and response, or with ``messages``, before its fields are read; what was
+made of it is noted. Recognised are DPO's chosen and rejected (also UltraFeedback's and Anthropic's), KTO's
+label, prompts that are turns (TRL's), OpenAssistant's trees.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from smartdpp.corpus.notes import OTHERWISE, note
 Record = Mapping[str, Any]
 CONVERSATIONS = ("conversations", "conversation")
 CHATS = ("messages", *CONVERSATIONS)
-ANSWERED = ({"chosen", "rejected"}, trees.FLAT, {"replies", "text"}, {"message_tree_id", "prompt"})  # fields that say which shape it is
+# fields that say which shape it is
+ANSWERED = ({"chosen", "rejected"}, trees.FLAT, {"replies", "text"}, {"message_tree_id", "prompt"})
 LABELS = ("label", "kto_tag")
 ANSWERS = ("completion", "response", "output")
 CHOSEN = "pairs of answers: the chosen one is read"
@@ -26,19 +28,25 @@ HH = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
 
 def label_of(record: Record) -> bool | None:
-    """Whether KTO's label says that the answer is good; None where it has none, or the field says something else."""
-    if record.get("response") is not None or not any(record.get(name) is not None for name in ("completion", "kto_tag", *CHATS)):
+    """Whether KTO's label says that the answer is good; None where it has none, or the field says something
+    else."""
+    if record.get("response") is not None or not any(
+        record.get(name) is not None for name in ("completion", "kto_tag", *CHATS)
+    ):
         return None
     return next((record[name] for name in LABELS if type(record.get(name)) is bool), None)
 
 
 def was_pasted(record: Record, columns: Mapping[str, Any]) -> bool:
-    """Whether a record was read before conversations were kept and labels looked at, as something else than it is today."""
+    """Whether a record was read before conversations were kept and labels looked at, as something else than
+    it is today."""
     if label_of(record) is not None:
         return True
     response = columns.get("response", "response")
     chats = [columns["messages"]] if "messages" in columns else CHATS
-    return not (isinstance(response, str) and record.get(response) is not None) and any(record.get(name) is not None for name in chats)
+    return not (isinstance(response, str) and record.get(response) is not None) and any(
+        record.get(name) is not None for name in chats
+    )
 
 
 def plain(record: Record, place: str) -> Record | None:
@@ -51,7 +59,11 @@ def plain(record: Record, place: str) -> Record | None:
             return None
         note(OTHERWISE, GOOD, place)
         record = {name: value for name, value in record.items() if name not in LABELS}
-    if record.get("rejected") is not None and record.get("chosen") is not None and record.get("response") is None:
+    if (
+        record.get("rejected") is not None
+        and record.get("chosen") is not None
+        and record.get("response") is None
+    ):
         note(OTHERWISE, CHOSEN, place)
         return _chosen(record)
     prompt = record.get("prompt")
@@ -79,7 +91,11 @@ def _chosen(record: Record) -> Record:
 
 def _joined(record: Record, before: list[Any], answer: Any, name: str) -> Record:
     """The record with these turns, which stand for its prompt, its own turns and the field of the answer."""
-    turns = answer if isinstance(answer, list) else [answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}]
+    turns = (
+        answer
+        if isinstance(answer, list)
+        else [answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}]
+    )
     kept = {field: value for field, value in record.items() if field not in ("prompt", name, *CHATS)}
     return kept | {"messages": [*before, *turns]}
 

@@ -1,7 +1,8 @@
 """Trees of replies, as OpenAssistant's: of each tree the conversation that follows the best-ranked reply.
 
-A tree is a record with its ``replies`` inside of it (or under ``prompt``, as it is exported), or one record a message, which says whose
-reply it is. Of several replies that with the smallest ``rank`` is taken, the first where none is ranked; deleted ones are not.
+A tree is a record with its ``replies`` inside of it (or under ``prompt``, as it is exported), or one record a
+message, which says whose reply it is. Of several replies that with the smallest ``rank`` is taken, the first
+where none is ranked; deleted ones are not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ def conversation(record: Record, root: Record, place: str) -> Record | None:
     turns, message = list[dict[str, Any]](), root
     while message:
         turns.append({"role": message.get("role"), "content": message.get("text")})
-        replies = [reply for reply in message.get("replies") or [] if isinstance(reply, dict) and not reply.get("deleted")]
+        replies = [
+            reply
+            for reply in message.get("replies") or []
+            if isinstance(reply, dict) and not reply.get("deleted")
+        ]
         message = min(replies, key=_rank, default={})
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
@@ -41,8 +46,16 @@ def conversation(record: Record, root: Record, place: str) -> Record | None:
         note(OTHERWISE, WITHOUT, place)
         return None
     note(OTHERWISE, TREE, place)
-    identity = record.get("id") or root.get("message_tree_id") or record.get("message_tree_id") or root.get("message_id")
-    return {name: value for name, value in record.items() if name not in ASIDE} | {"id": identity, "messages": turns}
+    identity = (
+        record.get("id")
+        or root.get("message_tree_id")
+        or record.get("message_tree_id")
+        or root.get("message_id")
+    )
+    return {name: value for name, value in record.items() if name not in ASIDE} | {
+        "id": identity,
+        "messages": turns,
+    }
 
 
 def _rank(reply: Record) -> float:
@@ -51,7 +64,8 @@ def _rank(reply: Record) -> float:
 
 
 def grown(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """The records; where they are the messages of trees, the trees, for which all of a file's are held in memory."""
+    """The records; where they are the messages of trees, the trees, for which all of a file's are held in
+    memory."""
     records = iter(records)
     first = next(records, None)
     if first is None:

@@ -1,7 +1,9 @@
-"""How diverse a set of examples is: the log determinant distance, what it hangs on, and the field's other measures beside it.
+"""How diverse a set of examples is: the log determinant distance, what it hangs on, and the field's other
+measures beside it.
 
-As a library: ``log_det_distance(X)`` and any ``measure(X) -> float`` below, X (n, d) one row an example. As a component of a run:
-conf/diversity. As a command that compares datasets without training: ``python -m smartdpp.diversity``.
+As a library: ``log_det_distance(X)`` and any ``measure(X) -> float`` below, X (n, d) one row an example. As a
+component of a run: conf/diversity. As a command that compares datasets without training: ``python -m
+smartdpp.diversity``.
 """
 
 from smartdpp.diversity.components import AllMeasures, LogDetDistance, NoMeasure

@@ -1,7 +1,8 @@
-"""Diversity as evenness: Shannon's entropy of how a set spreads over clusters of a pool, or over tasks. In nats, higher is more diverse.
+"""Diversity as evenness: Shannon's entropy of how a set spreads over clusters of a pool, or over tasks. In
+nats, higher is more diverse.
 
-The entropy over k-means clusters of a reference pool is one of the measures that Yang et al. compare (arXiv 2502.17184). exp(entropy) is
-the effective number of clusters or tasks.
+The entropy over k-means clusters of a reference pool is one of the measures that Yang et al. compare (arXiv
+2502.17184). exp(entropy) is the effective number of clusters or tasks.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from smartdpp.diversity.rows import unit
 from smartdpp.errors import InputError
 
 
-def cluster_entropy(X: np.ndarray, *, pool: np.ndarray | None = None, clusters: int = 100, seed: int = 0) -> float:
-    """Entropy of X (n, d) over k-means clusters of ``pool`` (m, d; X itself without one), rows on the unit sphere.
+def cluster_entropy(
+    X: np.ndarray, *, pool: np.ndarray | None = None, clusters: int = 100, seed: int = 0
+) -> float:
+    """Entropy of X (n, d) over k-means clusters of ``pool`` (m, d; X itself without one), rows on the unit
+    sphere.
 
-    As many clusters as the pool has distinct rows where there are fewer. Seeded mini-batch k-means of scikit-learn: time O(m d clusters).
+    As many clusters as the pool has distinct rows where there are fewer. Seeded mini-batch k-means of
+    scikit-learn: time O(m d clusters).
     """
     if clusters < 1:
         raise InputError(f"cluster_entropy: clusters is {clusters}, but there must be at least 1.")
@@ -25,7 +30,8 @@ def cluster_entropy(X: np.ndarray, *, pool: np.ndarray | None = None, clusters: 
 
     X = unit(X)
     P = X if pool is None else unit(pool, "pool")
-    clusters = min(clusters, len({row.tobytes() for row in P.astype(np.float32)}))  # float32: without the noise of rounding
+    # float32: without the noise of rounding
+    clusters = min(clusters, len({row.tobytes() for row in P.astype(np.float32)}))
     means = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=2048).fit(P)
     return task_entropy(means.predict(X.astype(P.dtype)))
 

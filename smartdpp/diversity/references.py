@@ -1,8 +1,10 @@
-"""What a set is compared with: reference sets, and their greedy log gains, kept on disk because each costs as much as the set itself.
+"""What a set is compared with: reference sets, and their greedy log gains, kept on disk because each costs as
+much as the set itself.
 
-Three kinds. The unit sphere: rows uniform in all directions, Wang et al.'s (arXiv 2402.02318), the most diverse set there is. Shuffled
-columns: the set's own values, each column permuted by itself, which keeps every feature's distribution and destroys all else; a set is far
-from it by what its features share. A held-out corpus: any other set's rows, of which every seed draws as many as are needed.
+Three kinds. The unit sphere: rows uniform in all directions, Wang et al.'s (arXiv 2402.02318), the most
+diverse set there is. Shuffled columns: the set's own values, each column permuted by itself, which keeps
+every feature's distribution and destroys all else; a set is far from it by what its features share. A
+held-out corpus: any other set's rows, of which every seed draws as many as are needed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ VERSION = 2  # raised by hand when a reference or greedy changes what it gives
 
 
 def uniform_sphere(n: int, d: int, seed: int) -> np.ndarray:
-    """float32[n, d]: rows uniform on the unit sphere, the points that ``np.random.seed(seed)`` and ``randn`` give."""
+    """float32[n, d]: rows uniform on the unit sphere, the points that ``np.random.seed(seed)`` and ``randn``
+    give."""
     X = np.random.RandomState(seed).randn(n, d)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     return X.astype(np.float32)
@@ -48,7 +51,13 @@ def name(reference: Reference) -> str:
 
 
 def reference_gains(
-    reference: Reference, X: np.ndarray, seeds: Sequence[int], points: int, kernel: Kernel, gamma: float, picks: int
+    reference: Reference,
+    X: np.ndarray,
+    seeds: Sequence[int],
+    points: int,
+    kernel: Kernel,
+    gamma: float,
+    picks: int,
 ) -> list[np.ndarray]:
     """For every seed float64[picks]: Δ_m of a reference set of ``points`` rows in the dimension of X (n, d).
 
@@ -57,24 +66,39 @@ def reference_gains(
     n, d = X.shape
     if isinstance(reference, str):
         if reference not in ("sphere", "shuffled"):
-            raise InputError(f"reference is {reference!r}: choose sphere or shuffled, or give a matrix of held-out rows.")
+            raise InputError(
+                f"reference is {reference!r}: choose sphere or shuffled, or give a matrix of held-out rows."
+            )
         if reference == "sphere":
             return [_sphere(int(seed), points, d, kernel, float(gamma), picks) for seed in seeds]
         if points != n:
-            raise InputError(f"reference_size is {points}, but shuffling the columns of {n} rows gives {n}: leave it out.")
-        return [_cached(_of(X), "shuffled", seed, points, kernel, gamma, picks, partial(shuffled_columns, X, seed)) for seed in seeds]
+            raise InputError(
+                f"reference_size is {points}, but shuffling the columns of {n} rows gives {n}: leave it out."
+            )
+        return [
+            _cached(
+                _of(X), "shuffled", seed, points, kernel, gamma, picks, partial(shuffled_columns, X, seed)
+            )
+            for seed in seeds
+        ]
     held_out = np.asarray(reference)
     if held_out.ndim != 2 or held_out.shape[1] != d:
-        raise InputError(f"The held-out reference has shape {held_out.shape}; the set has {d} columns, and so must it.")
+        raise InputError(
+            f"The held-out reference has shape {held_out.shape}; the set has {d} columns, and so must it."
+        )
     if len(held_out) < points:
         raise InputError(
-            f"The held-out reference has {len(held_out)} rows, but {points} are needed: give a larger one, or measure fewer rows."
+            f"The held-out reference has {len(held_out)} rows, but {points} are needed: give a larger one, "
+            "or measure fewer rows."
         )
 
     def drawn(seed: int) -> np.ndarray:
         return held_out[np.sort(np.random.default_rng(seed).permutation(len(held_out))[:points])]
 
-    return [_cached(_of(held_out), "held out", seed, points, kernel, gamma, picks, partial(drawn, seed)) for seed in seeds]
+    return [
+        _cached(_of(held_out), "held out", seed, points, kernel, gamma, picks, partial(drawn, seed))
+        for seed in seeds
+    ]
 
 
 def greedy_gains(function: LogDet, picks: int) -> np.ndarray:
@@ -93,9 +117,17 @@ def _of(X: np.ndarray) -> str:
 
 
 def _cached(
-    content: Any, kind: str, seed: int, points: int, kernel: Kernel, gamma: float, picks: int, make: Callable[[], np.ndarray]
+    content: Any,
+    kind: str,
+    seed: int,
+    points: int,
+    kernel: Kernel,
+    gamma: float,
+    picks: int,
+    make: Callable[[], np.ndarray],
 ) -> np.ndarray:
-    """The gains from the user's cache, which holds the most picks ever asked for, or found now and left there.
+    """The gains from the user's cache, which holds the most picks ever asked for, or found now and left
+    there.
 
     A cache that cannot be used costs time only.
     """
@@ -103,7 +135,8 @@ def _cached(
     file = cache_dir() / "references" / f"{key}.npy"
     try:
         gains = np.load(file, allow_pickle=False)
-        if gains.ndim == 1 and len(gains) >= picks and gains.dtype == np.float64:  # the first picks are the same whatever follows
+        # the first picks are the same whatever follows
+        if gains.ndim == 1 and len(gains) >= picks and gains.dtype == np.float64:
             return _frozen(gains[:picks])
     except (OSError, ValueError, EOFError):
         pass  # not there, or cut short: it is made again

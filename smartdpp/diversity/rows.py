@@ -1,4 +1,5 @@
-"""Rows on the unit sphere, checked once; which of them are copies; and the blocks that keep any n x n table out of memory."""
+"""Rows on the unit sphere, checked once; which of them are copies; and the blocks that keep any n x n table
+out of memory."""
 
 from __future__ import annotations
 
@@ -17,32 +18,43 @@ def checked(X: np.ndarray, name: str = "X") -> np.ndarray:
     """X itself: (n, d), numeric, finite and not empty. InputError otherwise."""
     X = np.asarray(X)
     if X.ndim != 2 or 0 in X.shape:
-        raise InputError(f"{name} must have shape (n, d) with n and d at least 1; this array has shape {X.shape}.")
+        raise InputError(
+            f"{name} must have shape (n, d) with n and d at least 1; this array has shape {X.shape}."
+        )
     if X.dtype.kind not in "fiu":
         raise InputError(f"{name} must hold real numbers, not {X.dtype}.")
     bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
     if bad.size:
-        raise InputError(f"{name} must be finite: {bad.size} of {len(X)} rows are not, the first is row {bad[0]}.")
+        raise InputError(
+            f"{name} must be finite: {bad.size} of {len(X)} rows are not, the first is row {bad[0]}."
+        )
     return X
 
 
 def unit(X: np.ndarray, name: str = "X") -> np.ndarray:
-    """float64[n, d] (float32 above a gigabyte): rows divided by their norm. InputError if a row is zero or X cannot be used."""
+    """float64[n, d] (float32 above a gigabyte): rows divided by their norm. InputError if a row is zero or X
+    cannot be used."""
     X = checked(X, name)
-    X = X.astype(np.float64 if 8 * X.size <= WHOLE_BYTES else np.float32)  # a copy, and before the norm: X may be float16
+    # a copy, and before the norm: X may be float16
+    X = X.astype(np.float64 if 8 * X.size <= WHOLE_BYTES else np.float32)
     norm = np.linalg.norm(X, axis=1, keepdims=True)
     zero = np.flatnonzero(norm[:, 0] == 0)
     if zero.size:
-        raise InputError(f"{name}: cosines need rows that are not zero; {zero.size} of {len(X)} are, the first is row {zero[0]}.")
+        raise InputError(
+            f"{name}: cosines need rows that are not zero; {zero.size} of {len(X)} are, the first is row "
+            f"{zero[0]}."
+        )
     X /= norm
     return X
 
 
 def copies(X: np.ndarray, normalised: bool) -> np.ndarray:
-    """bool[n]: which rows of X (n, d) repeat another row that is not marked, so that as many are left as there are distinct ones.
+    """bool[n]: which rows of X (n, d) repeat another row that is not marked, so that as many are left as
+    there are distinct ones.
 
-    normalised: whether rows are compared by their direction, as kernels on L2-normalised rows see them: a row and its double are copies, to
-    within rounding. Otherwise they are compared exactly. InputError as ``unit`` where a direction is asked for and there is none.
+    normalised: whether rows are compared by their direction, as kernels on L2-normalised rows see them: a row
+    and its double are copies, to within rounding. Otherwise they are compared exactly. InputError as ``unit``
+    where a direction is asked for and there is none.
     """
     if not normalised:
         X = np.asarray(X)

@@ -1,7 +1,9 @@
-"""What a log determinant distance hangs on: how values and ranking of datasets move with each choice that the measure leaves open.
+"""What a log determinant distance hangs on: how values and ranking of datasets move with each choice that the
+measure leaves open.
 
-One choice is varied at a time, the others stay: the reference, γ, n (where the curves are read, the same for all sets) and the truncation.
-The ranking under each is compared with the ranking under the choices that stay, by Kendall's τ: 1 is the same order, -1 the reverse.
+One choice is varied at a time, the others stay: the reference, γ, n (where the curves are read, the same for
+all sets) and the truncation. The ranking under each is compared with the ranking under the choices that stay,
+by Kendall's τ: 1 is the same order, -1 the reverse.
 """
 
 from __future__ import annotations
@@ -44,10 +46,12 @@ def sensitivity(
     shares: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
     reference_seeds: tuple[int, ...] = (0, 1, 2),
 ) -> pd.DataFrame:
-    """One line per setting and set: varied, setting, n, set, value (nats per example), rank (1: most diverse), tau.
+    """One line per setting and set: varied, setting, n, set, value (nats per example), rank (1: most
+    diverse), tau.
 
-    sets: at least two matrices (N, d), of one d. ``references[0]`` stays while the rest varies; ``shares`` are the parts of the largest
-    common n at which the curves are read too. Raises InputError for fewer than two sets, or an n that a set does not reach.
+    sets: at least two matrices (N, d), of one d. ``references[0]`` stays while the rest varies; ``shares``
+    are the parts of the largest common n at which the curves are read too. Raises InputError for fewer than
+    two sets, or an n that a set does not reach.
     """
     import pandas as pd
     from scipy.stats import kendalltau, rankdata
@@ -65,7 +69,9 @@ def sensitivity(
                 gains[mine] = greedy_gains(LogDet(X, kernel=kernel, gamma=setting.gamma, ridge=0.0), len(X))
             key = (label, name(setting.reference), setting.gamma)
             if key not in theirs:
-                theirs[key] = reference_gains(setting.reference, X, reference_seeds, len(X), kernel, setting.gamma, len(X))
+                theirs[key] = reference_gains(
+                    setting.reference, X, reference_seeds, len(X), kernel, setting.gamma, len(X)
+                )
             found.append(ldd_curves(gains[mine], theirs[key], setting.truncate)[0].mean(axis=0))
         return found
 
@@ -76,8 +82,14 @@ def sensitivity(
     varied = [("none", "as measured", usual)]
     varied += [("reference", name(r), Setting(r, gamma, truncate, n)) for r in references]
     varied += [("gamma", f"{g:g}", Setting(references[0], g, truncate, n)) for g in gammas]
-    varied += [("truncation", "none" if t == -np.inf else f"{t:g}", Setting(references[0], gamma, t, n)) for t in truncations]
-    varied += [("n", str(m), Setting(references[0], gamma, truncate, m)) for m in dict.fromkeys(max(2, round(s * whole)) for s in shares)]
+    varied += [
+        ("truncation", "none" if t == -np.inf else f"{t:g}", Setting(references[0], gamma, t, n))
+        for t in truncations
+    ]
+    varied += [
+        ("n", str(m), Setting(references[0], gamma, truncate, m))
+        for m in dict.fromkeys(max(2, round(s * whole)) for s in shares)
+    ]
 
     lines, ranking = [], np.empty(0)
     for what, label, setting in varied:
@@ -98,7 +110,8 @@ def sensitivity(
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """``sensitivity``'s table with one line per setting: tau, the furthest any set moves in rank, and the range of the values."""
+    """``sensitivity``'s table with one line per setting: tau, the furthest any set moves in rank, and the
+    range of the values."""
     import pandas as pd
 
     usual = table[table["varied"] == "none"].set_index("set")["rank"]

@@ -1,6 +1,8 @@
-"""Vendi score: the effective number of distinct examples (Friedman and Dieng 2023, arXiv 2210.02410; order q: arXiv 2310.12952).
+"""Vendi score: the effective number of distinct examples (Friedman and Dieng 2023, arXiv 2210.02410; order q:
+arXiv 2310.12952).
 
-With K_ij = x_i·x_j on unit rows, and λ the eigenvalues of K / n (they sum to 1), it is the Hill number of order q of λ:
+With K_ij = x_i·x_j on unit rows, and λ the eigenvalues of K / n (they sum to 1), it is the Hill number of
+order q of λ:
 
     V_q = (Σ λ^q)^(1 / (1 - q));   V_1 = exp(-Σ λ log λ);   V_∞ = 1 / max λ.
 
@@ -16,12 +18,16 @@ from smartdpp.errors import InputError
 
 
 def vendi_score(X: np.ndarray, *, q: float = 1.0) -> float:
-    """V_q of X (n, d) in [1, min(n, d)]; higher is more diverse. Time O(n d min(n, d)), memory O(n d + min(n, d)²).
+    """V_q of X (n, d) in [1, min(n, d)]; higher is more diverse. Time O(n d min(n, d)), memory O(n d + min(n,
+    d)²).
 
     Raises InputError for a q below 0 or rows that are zero or not finite.
     """
     if not q >= 0:
-        raise InputError(f"vendi_score: q is {q}, but an order is 0 or more (1: Shannon's entropy, inf: the largest eigenvalue).")
+        raise InputError(
+            f"vendi_score: q is {q}, but an order is 0 or more (1: Shannon's entropy, inf: the largest "
+            "eigenvalue)."
+        )
     X = unit(X)
     n, d = X.shape
     # XXᵀ and XᵀX share their nonzero eigenvalues

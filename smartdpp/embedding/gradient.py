@@ -1,4 +1,5 @@
-"""The gradient an example would train with, sketched: the space in which the DPP paper (arXiv 2402.02318) measures diversity."""
+"""The gradient an example would train with, sketched: the space in which the DPP paper (arXiv 2402.02318)
+measures diversity."""
 
 from __future__ import annotations
 
@@ -27,11 +28,12 @@ EXACT_BYTES = 16 * 2**30  # the largest X.npy that full gradients may make
 
 @dataclass(frozen=True)
 class Gradient:
-    """Rows S g_i / ‖S g_i‖, [n, dim] in ``store``'s type, g_i = ∇ (mean cross-entropy of response i) for the weights of ``layers``.
+    """Rows S g_i / ‖S g_i‖, [n, dim] in ``store``'s type, g_i = ∇ (mean cross-entropy of response i) for the
+    weights of ``layers``.
 
-    S is ``sketch``, one Johnson-Lindenstrauss map made within the backward pass; ``lora``, the paper's two projections; or ``exact``, no
-    map: the whole gradient, for checks on small models (``dim`` has no say there). See smartdpp.gradient.reductions for all three. The
-    model is taken as it is, without warm-up.
+    S is ``sketch``, one Johnson-Lindenstrauss map made within the backward pass; ``lora``, the paper's two
+    projections; or ``exact``, no map: the whole gradient, for checks on small models (``dim`` has no say
+    there). See smartdpp.gradient.reductions for all three. The model is taken as it is, without warm-up.
     """
 
     model: Model
@@ -61,29 +63,45 @@ class Gradient:
         return ""
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
-        """Loads the model and draws the projections. InputError for rows without a response (named), or a model without such layers."""
+        """Loads the model and draws the projections. InputError for rows without a response (named), or a
+        model without such layers."""
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         refuse_blank(tokenizer, fmt, rows)
         weights = placed(self.model.load(dtype=compute_dtype()))
-        chosen = {"layers": self.layers, "dim": self.dim, "seed": self.seed, "rank": self.rank, "lora_rank": self.lora_rank}
+        chosen = {
+            "layers": self.layers,
+            "dim": self.dim,
+            "seed": self.seed,
+            "rank": self.rank,
+            "lora_rank": self.lora_rank,
+        }
         reduce = reduction(weights, self.projection, **chosen)  # type: ignore[arg-type]
         size = len(rows) * reduce.size * np.dtype(self.store).itemsize
         if self.projection == "exact" and size > EXACT_BYTES:
             raise InputError(
-                f"embedding.projection=exact would keep {reduce.size} numbers of each of {len(rows)} rows, {size / 1e9:.0f} GB: "
+                f"embedding.projection=exact would keep {reduce.size} numbers of each of {len(rows)} rows, "
+                f"{size / 1e9:.0f} GB: "
                 "use projection=sketch, a smaller model, or fewer rows"
             )
 
         def encode(shard: pa.Table) -> np.ndarray:
             ids = shard["id"].to_pylist()
             X = np.empty((len(shard), reduce.size), dtype=np.float32)
-            for done in gradients(weights, reduce, encoded(tokenizer, fmt, shard), tokenizer.pad_token_id, self.batch_tokens, ids):
+            for done in gradients(
+                weights,
+                reduce,
+                encoded(tokenizer, fmt, shard),
+                tokenizer.pad_token_id,
+                self.batch_tokens,
+                ids,
+            ):
                 X[done.rows] = done.vectors
             norm = np.linalg.norm(X, axis=1, keepdims=True)
             zero = [ids[i] for i in np.flatnonzero(norm == 0)]
             if zero:
                 raise InputError(
-                    f"the gradient of {len(zero)} rows is zero, first {', '.join(zero[:5])}: the model is certain of their responses "
+                    f"the gradient of {len(zero)} rows is zero, first {', '.join(zero[:5])}: the model is "
+                    "certain of their responses "
                     "already; remove these rows or use another embedding"
                 )
             return (X / norm).astype(self.store)

@@ -1,4 +1,5 @@
-"""Hidden states of a causal language model, pooled over an example's tokens (Wang et al., arXiv 2402.02318, compare with their mean)."""
+"""Hidden states of a causal language model, pooled over an example's tokens (Wang et al., arXiv 2402.02318,
+compare with their mean)."""
 
 from __future__ import annotations
 
@@ -28,11 +29,12 @@ Tokens = Literal["all", "prompt", "response"]
 
 @dataclass(frozen=True)
 class Hidden:
-    """float32[n, hidden size]: h = mean over ``tokens`` of layer ``layer``'s states, or the state of the last of them.
+    """float32[n, hidden size]: h = mean over ``tokens`` of layer ``layer``'s states, or the state of the last
+    of them.
 
-    ``layer`` 0 is the token embeddings, l the output of the l-th block, -1 the last layer after the model's final norm. ``tokens`` are
-    all of them, the prompt's, or the response's with its end token; the model always reads the whole example. ``normalize`` divides by the
-    L2 norm, as a dot-product kernel needs.
+    ``layer`` 0 is the token embeddings, l the output of the l-th block, -1 the last layer after the model's
+    final norm. ``tokens`` are all of them, the prompt's, or the response's with its end token; the model
+    always reads the whole example. ``normalize`` divides by the L2 norm, as a dot-product kernel needs.
     """
 
     model: Model
@@ -66,14 +68,21 @@ class Hidden:
         @torch.inference_mode()
         def states(batch: Batch) -> np.ndarray:
             batch = batch.to(weights.device)
-            # no attention mask: padding stands to the right, where causal attention never looks; no logits are made
+            # no attention mask: padding stands to the right, where causal attention never looks; no logits
+            # are made
             out = weights.base_model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
-            return pooled(out.hidden_states[layer].float(), _where(batch, self.tokens), self.pooling).cpu().numpy()
+            return (
+                pooled(out.hidden_states[layer].float(), _where(batch, self.tokens), self.pooling)
+                .cpu()
+                .numpy()
+            )
 
         def encode(shard: pa.Table) -> np.ndarray:
             examples = encoded(tokenizer, self.model.format, shard)
             X = np.empty((len(shard), weights.get_input_embeddings().weight.shape[1]), dtype=np.float32)
-            for batch, part in run_batches(examples, self.batch_tokens, tokenizer.pad_token_id, states, shard["id"].to_pylist()):
+            for batch, part in run_batches(
+                examples, self.batch_tokens, tokenizer.pad_token_id, states, shard["id"].to_pylist()
+            ):
                 X[batch.rows] = part
             return X / np.linalg.norm(X, axis=1, keepdims=True) if self.normalize else X
 
@@ -95,7 +104,8 @@ class Hidden:
 
 
 def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
-    """float32[b, h] from states float32[b, t, h]: their mean over ``where`` (bool[b, t], some in every row), or the last of them."""
+    """float32[b, h] from states float32[b, t, h]: their mean over ``where`` (bool[b, t], some in every row),
+    or the last of them."""
     import torch
 
     if pooling == "mean":
@@ -106,13 +116,18 @@ def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
 
 def _where(batch: Batch, tokens: Tokens) -> Tensor:
     response = batch.labels != IGNORED
-    return {"all": batch.attention_mask.bool(), "prompt": batch.attention_mask.bool() & ~response, "response": response}[tokens]
+    return {
+        "all": batch.attention_mask.bool(),
+        "prompt": batch.attention_mask.bool() & ~response,
+        "response": response,
+    }[tokens]
 
 
 def _layer(layer: int, model: PreTrainedModel) -> int:
     n: int = model.config.get_text_config().num_hidden_layers
     if not -n - 1 <= layer <= n:
         raise InputError(
-            f"embedding.layer is {layer}, but the model has {n} layers: choose 0 (token embeddings) to {n}, or -1 to {-n - 1}."
+            f"embedding.layer is {layer}, but the model has {n} layers: choose 0 (token embeddings) to {n}, "
+            f"or -1 to {-n - 1}."
         )
     return layer

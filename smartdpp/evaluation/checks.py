@@ -21,14 +21,19 @@ def names_of(tasks: list[str | int] | None) -> list[str] | None:
 
 
 def known(wanted: Iterable[str], names: Iterable[str], where: str) -> None:
-    """InputError listing the ``wanted`` tasks that are not among ``names``, with those that are spelled alike."""
+    """InputError listing the ``wanted`` tasks that are not among ``names``, with those that are spelled
+    alike."""
     names, wanted = sorted(names), list(wanted)
     unknown = [name for name in wanted if name not in names]
     if unknown:
         near = sorted({match for name in unknown for match in get_close_matches(name, names)})
         some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(names)}: {some}"
-        none = "; evaluation=none scores nothing" if len(unknown) == len(list(wanted)) and where == "the corpus" else ""
+        none = (
+            "; evaluation=none scores nothing"
+            if len(unknown) == len(list(wanted)) and where == "the corpus"
+            else ""
+        )
         raise InputError(f"evaluation.tasks: {where} has no task {', '.join(unknown)}; {hint}{none}")
 
 
@@ -36,5 +41,6 @@ def some_left(heldout: Iterable[str], names: Iterable[str]) -> None:
     """InputError if holding these out leaves no task of the corpus to train on."""
     if not set(names) - set(heldout):
         raise InputError(
-            "the evaluation holds out every task of the corpus: leave at least one to train on, or score nothing with evaluation=none"
+            "the evaluation holds out every task of the corpus: leave at least one to train on, or score "
+            "nothing with evaluation=none"
         )

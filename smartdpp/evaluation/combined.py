@@ -27,9 +27,11 @@ RESERVED = {*METRICS, "seconds", "made_in", "peak_gib"}  # which begin names in 
 
 @dataclass(frozen=True)
 class Combined:
-    """The evaluations in ``of``, by name. The first is the main one: a run's score and the usual columns are its, a query is of its tasks.
+    """The evaluations in ``of``, by name. The first is the main one: a run's score and the usual columns are
+    its, a query is of its tasks.
 
-    Each other one leaves its files in a folder of its name, and its columns begin with its name: ``indomain/loss``.
+    Each other one leaves its files in a folder of its name, and its columns begin with its name:
+    ``indomain/loss``.
     """
 
     from_corpus: ClassVar[bool] = True
@@ -38,19 +40,38 @@ class Combined:
 
     def __post_init__(self) -> None:
         if not self.of:
-            raise InputError("evaluation.of is empty: add an evaluation with +evaluation@evaluation.of.NAME=OPTION, or score nothing with "
-                             "evaluation=none")  # fmt: skip
+            raise InputError(
+                "evaluation.of is empty: add an evaluation with +evaluation@evaluation.of.NAME=OPTION, or "
+                "score nothing with "
+                "evaluation=none"
+            )
         for name, part in self.of.items():
             if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED:
-                raise InputError(f"evaluation.of.{name}: call it otherwise, in letters, digits and _; the names of columns begin with it")
+                raise InputError(
+                    f"evaluation.of.{name}: call it otherwise, in letters, digits and _; the names of "
+                    "columns begin with it"
+                )
             if isinstance(part, (Combined, NoEvaluation)):
-                raise InputError(f"evaluation.of.{name}: it scores nothing of its own; take it out with ~evaluation@evaluation.of.{name}")
+                raise InputError(
+                    f"evaluation.of.{name}: it scores nothing of its own; take it out with "
+                    f"~evaluation@evaluation.of.{name}"
+                )
         if sum(isinstance(part, Indomain) for part in self.of.values()) > 1:
-            raise InputError("evaluation.of: two evaluations set rows of the pool's tasks aside; leave one, with the tasks of both")
-        whole = {name: part for name, part in self.of.items() if isinstance(part, (Heldout, Jsonl)) and not isinstance(part, IndomainFile)}
+            raise InputError(
+                "evaluation.of: two evaluations set rows of the pool's tasks aside; leave one, with the "
+                "tasks of both"
+            )
+        whole = {
+            name: part
+            for name, part in self.of.items()
+            if isinstance(part, (Heldout, Jsonl)) and not isinstance(part, IndomainFile)
+        }
         drawn = [name for name, part in whole.items() if isinstance(part, Heldout) and part.tasks is None]
         if drawn and len(whole) > 1:
-            raise InputError(f"evaluation.of.{drawn[0]}.tasks is null: {', '.join(whole)} hold out tasks together, so name this one's")
+            raise InputError(
+                f"evaluation.of.{drawn[0]}.tasks is null: {', '.join(whole)} hold out tasks together, so "
+                "name this one's"
+            )
 
     @property
     def batch_size(self) -> int:
@@ -58,7 +79,11 @@ class Combined:
 
     @property
     def max_new_tokens(self) -> int | None:
-        found = [getattr(part, "max_new_tokens", None) for part in self.of.values() if getattr(part, "generate", True)]
+        found = [
+            getattr(part, "max_new_tokens", None)
+            for part in self.of.values()
+            if getattr(part, "generate", True)
+        ]
         return max((new for new in found if new is not None), default=None)
 
     def check(self) -> list[str]:
@@ -68,7 +93,9 @@ class Combined:
         return self._named((name, part.check_documents(heldout, model)) for name, part in self.of.items())
 
     def fingerprint(self) -> str:
-        return " ".join(f"{name}:{content}" for name, part in self.of.items() if (content := part.fingerprint()))
+        return " ".join(
+            f"{name}:{content}" for name, part in self.of.items() if (content := part.fingerprint())
+        )
 
     def split(self) -> dict[str, Any]:
         """Of one that holds anything out it is the same as of that one alone, so both share the corpus."""
@@ -81,7 +108,8 @@ class Combined:
         return found
 
     def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
-        return {task: ids for part in self.of.values() for task, ids in part.aside(rows).items()}  # one of them reads the rows
+        # one of them reads the rows
+        return {task: ids for part in self.of.values() for task, ids in part.aside(rows).items()}
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         return next(iter(self.of.values())).unscored(heldout)
@@ -100,4 +128,8 @@ class Combined:
         write_json(out / "scores.json", read_json(out / "scores.json") | {"others": found})
 
     def _named(self, problems: Any) -> list[str]:
-        return [problem.replace("evaluation.", f"evaluation.of.{name}.") for name, some in problems for problem in some]
+        return [
+            problem.replace("evaluation.", f"evaluation.of.{name}.")
+            for name, some in problems
+            for problem in some
+        ]

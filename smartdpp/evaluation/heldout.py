@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Heldout:
     """Evaluates ``limit`` documents of each held-out task, in a seeded order.
 
-    ``tasks`` names them; None lets ``seed`` draw ``num_tasks`` of the corpus's. A generation ends with end-of-text, at the ``stop`` text
-    after its first words (a blank line: a base model has not learned to end) or after ``max_new_tokens``. ``generate=False`` measures the
-    loss alone, in about half the time.
+    ``tasks`` names them; None lets ``seed`` draw ``num_tasks`` of the corpus's. A generation ends with
+    end-of-text, at the ``stop`` text after its first words (a blank line: a base model has not learned to
+    end) or after ``max_new_tokens``. ``generate=False`` measures the loss alone, in about half the time.
     """
 
     from_corpus: ClassVar[bool] = True
@@ -40,12 +40,19 @@ class Heldout:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, num_tasks=self.num_tasks, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+        at_least(
+            1,
+            num_tasks=self.num_tasks,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+        )
         at_least(0, seed=self.seed)
         object.__setattr__(self, "tasks", names_of(self.tasks))
         if self.tasks is not None and not self.tasks:
             raise InputError(
-                "evaluation.tasks is empty: name at least one task of the corpus, null to draw num_tasks of them, or evaluation=none"
+                "evaluation.tasks is empty: name at least one task of the corpus, null to draw num_tasks of "
+                "them, or evaluation=none"
             )
 
     def check(self) -> list[str]:
@@ -55,13 +62,20 @@ class Heldout:
         return ""  # the documents are the corpus's own
 
     def split(self) -> dict[str, Any]:
-        return {"tasks": self.tasks} if self.tasks is not None else {"num_tasks": self.num_tasks, "seed": self.seed}
+        return (
+            {"tasks": self.tasks}
+            if self.tasks is not None
+            else {"num_tasks": self.num_tasks, "seed": self.seed}
+        )
 
     def heldout(self, tasks: list[str]) -> list[str]:
-        """The names held out, sorted. InputError names any that is not in the corpus, or says that no task would be left to train on."""
+        """The names held out, sorted. InputError names any that is not in the corpus, or says that no task
+        would be left to train on."""
         names = sorted(set(tasks))
         if self.tasks is None:
-            wanted = [names[i] for i in np.random.default_rng(self.seed).permutation(len(names))[: self.num_tasks]]
+            wanted = [
+                names[i] for i in np.random.default_rng(self.seed).permutation(len(names))[: self.num_tasks]
+            ]
         else:
             wanted = list(dict.fromkeys(self.tasks))
         known(wanted, names, "the corpus")
@@ -78,7 +92,12 @@ class Heldout:
         return iter(())
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
-        how = {"limit": self.limit, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
+        how = {
+            "limit": self.limit,
+            "max_new_tokens": self.max_new_tokens,
+            "generate": self.generate,
+            "seed": self.seed,
+        }
         return [] if heldout is None else row_problems(self._own(heldout), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
@@ -96,7 +115,8 @@ class Heldout:
         )
 
     def _own(self, heldout: pa.Table) -> dict[str, list[Row]]:
-        """By task. Other rows are another evaluation's, beside which this one stands (see smartdpp.evaluation.combined)."""
+        """By task. Other rows are another evaluation's, beside which this one stands (see
+        smartdpp.evaluation.combined)."""
         tasks: dict[str, list[Row]] = {}
         for row in heldout.to_pylist():
             if not row.get("aside") and (self.tasks is None or row["task"] in self.tasks):

@@ -1,8 +1,10 @@
-"""Rows of the pool's own tasks, set aside before anything is chosen: whether the model becomes better at what it is trained on.
+"""Rows of the pool's own tasks, set aside before anything is chosen: whether the model becomes better at what
+it is trained on.
 
-Which rows are set aside follows from each prompt's own text: a task's prompts are ordered by a hash, and the first ones are taken. The
-order of the corpus plays no part, and a row more or less in it moves no other row, but for the one at the end. Of equal prompts one row
-is taken; the corpus stage takes the others, and what nearly reads the same, out of the pool (see smartdpp.corpus.overlap.NearCopies).
+Which rows are set aside follows from each prompt's own text: a task's prompts are ordered by a hash, and the
+first ones are taken. The order of the corpus plays no part, and a row more or less in it moves no other row,
+but for the one at the end. Of equal prompts one row is taken; the corpus stage takes the others, and what
+nearly reads the same, out of the pool (see smartdpp.corpus.overlap.NearCopies).
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Indomain:
-    """Scores ``per_task`` rows of each task of the pool, or of ``tasks``; ``spare`` more of each are for a query.
+    """Scores ``per_task`` rows of each task of the pool, or of ``tasks``; ``spare`` more of each are for a
+    query.
 
-    A task gives rows only if it has twice as many different prompts as would be set aside. One that has fewer stays in the pool and is
-    not evaluated, which is counted and said; if it was named, it is refused. The other parameters are Heldout's.
+    A task gives rows only if it has twice as many different prompts as would be set aside. One that has fewer
+    stays in the pool and is not evaluated, which is counted and said; if it was named, it is refused. The
+    other parameters are Heldout's.
     """
 
     from_corpus: ClassVar[bool] = True
@@ -66,7 +70,8 @@ class Indomain:
     def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
         """Keeps at most four times as many prompts of a task in memory as are set aside."""
         wanted = self.per_task + self.spare
-        first: dict[str, dict[bytes, tuple[bytes, str]]] = {}  # of each task: a prompt's place in the order to its first row
+        # of each task: a prompt's place in the order to its first row
+        first: dict[str, dict[bytes, tuple[bytes, str]]] = {}
         for row in rows:
             if self.tasks is not None and row["task"] not in self.tasks:
                 continue
@@ -80,12 +85,16 @@ class Indomain:
         if few and (self.tasks is not None or len(few) == len(first)):
             task, n = next(iter(few.items()))
             raise InputError(
-                f"evaluation.per_task={self.per_task} and spare={self.spare}: a task needs {2 * wanted} different prompts to set "
-                f"{wanted} aside, and {len(few)} {'that are named have' if self.tasks is not None else 'of them, all, have'} fewer, "
-                f"such as {task!r} with {n}; lower the two, or {'name' if self.tasks is not None else 'give'} larger tasks"
+                f"evaluation.per_task={self.per_task} and spare={self.spare}: a task needs {2 * wanted} "
+                "different prompts to set "
+                f"{wanted} aside, and {len(few)} "
+                f"{'that are named have' if self.tasks is not None else 'of them, all, have'} fewer, "
+                f"such as {task!r} with {n}; lower the two, or "
+                f"{'name' if self.tasks is not None else 'give'} larger tasks"
             )
         return {
-            task: [] if task in few else [prompts[key][1] for key in sorted(prompts)[:wanted]] for task, prompts in sorted(first.items())
+            task: [] if task in few else [prompts[key][1] for key in sorted(prompts)[:wanted]]
+            for task, prompts in sorted(first.items())
         }
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
@@ -95,7 +104,12 @@ class Indomain:
         return iter(())
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
-        how = {"limit": self.per_task, "max_new_tokens": self.max_new_tokens, "generate": self.generate, "seed": self.seed}
+        how = {
+            "limit": self.per_task,
+            "max_new_tokens": self.max_new_tokens,
+            "generate": self.generate,
+            "seed": self.seed,
+        }
         return [] if heldout is None else row_problems(self._scored(heldout), model, **how)  # type: ignore[arg-type]
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
@@ -128,7 +142,8 @@ class Indomain:
 
 @dataclass(frozen=True)
 class IndomainFile(Jsonl):
-    """The rows of a file, whose tasks stay in the pool where it has them too: only near copies of the rows leave it."""
+    """The rows of a file, whose tasks stay in the pool where it has them too: only near copies of the rows
+    leave it."""
 
     def split(self) -> dict[str, Any]:
         return super().split() | {"aside": "file"}

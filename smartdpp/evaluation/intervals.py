@@ -1,10 +1,12 @@
 """How sure a mean or a difference is: over seeds, over documents, over both, and among many comparisons.
 
-A difference between two ways of choosing is paired twice: the same seeds and the same held-out documents enter both sides, so what makes a
-seed or a document hard for both cancels. What is left varies over seeds and over documents. The two are independent parts of one error:
-the squares of their half widths add (recovery of variance estimates, Zou and Donner 2008). Unlike Satterthwaite's degrees of freedom this
-does not take few seeds that agree by luck for many. Several ways under one baseline tell of each other's variance over seeds: see
-``moderated``. How often all this claims what is not so was simulated: experiments/results/benchmarks/intervals.md.
+A difference between two ways of choosing is paired twice: the same seeds and the same held-out documents
+enter both sides, so what makes a seed or a document hard for both cancels. What is left varies over seeds and
+over documents. The two are independent parts of one error: the squares of their half widths add (recovery of
+variance estimates, Zou and Donner 2008). Unlike Satterthwaite's degrees of freedom this does not take few
+seeds that agree by luck for many. Several ways under one baseline tell of each other's variance over seeds:
+see ``moderated``. How often all this claims what is not so was simulated:
+experiments/results/benchmarks/intervals.md.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ FEWEST_WAYS = 3  # ways whose variances are moderated
 SHARED = 0.5  # the least correlation of two ways' differences: both have the baseline's noise in them
 
 Influence = Mapping[Any, float]
-"""Document to what it adds to a difference of macro-averages: their squares sum to its variance over documents."""
+"""Document to what it adds to a difference of macro-averages: their squares sum to its variance over
+documents."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,14 @@ def t_interval(values: Any) -> tuple[float, float]:
     return float(values.mean()), _half([(values.var(ddof=1) / n, n - 1)], LEVEL) if n > 1 else np.nan
 
 
-def influence(keys: Sequence[tuple[str, str]], numerator: np.ndarray, denominator: np.ndarray) -> dict[tuple[str, str], float]:
-    """What each document adds to a macro-average over tasks of ratios of sums, by linearisation (Cochran, Sampling Techniques, ch. 6).
+def influence(
+    keys: Sequence[tuple[str, str]], numerator: np.ndarray, denominator: np.ndarray
+) -> dict[tuple[str, str], float]:
+    """What each document adds to a macro-average over tasks of ratios of sums, by linearisation (Cochran,
+    Sampling Techniques, ch. 6).
 
-    keys: (task, document) for each of n; numerator, denominator: float64[n]. Documents without the metric have denominator 0 and no part.
+    keys: (task, document) for each of n; numerator, denominator: float64[n]. Documents without the metric
+    have denominator 0 and no part.
     """
     has = denominator > 0
     tasks, of = np.unique([task for (task, _), h in zip(keys, has, strict=True) if h], return_inverse=True)
@@ -67,14 +74,17 @@ class Spread:
 
 
 def moderated(ways: Sequence[Mapping[Any, float]]) -> list[Spread | None]:
-    """Each way's spread over seeds, steadied by the other ways'. ways: seed to difference, all against the same runs of one baseline.
+    """Each way's spread over seeds, steadied by the other ways'. ways: seed to difference, all against the
+    same runs of one baseline.
 
-    Empirical Bayes (Smyth 2004): the variances s² of W ways with d degrees of freedom each are draws around s0² with d0, both of which the
-    spread of log s² tells, so that (d0 s0² + d s²) / (d0 + d) has d0 + d. Ways that differ in their variance make d0 small by themselves.
-    Two things are more careful than there. The baseline's noise is in all differences, so their variances agree without telling more: with
-    a correlation of ρ between ways the spread expected by chance is 1 - ρ² as large, and no way gets more degrees of freedom than
-    W d / (1 + (W - 1) ρ²); ρ is taken from the differences, SHARED at least. And a variance is never made smaller, as the noisiest of
-    unequal ways would be claimed too often (0.09 for 0.05 in simulation).
+    Empirical Bayes (Smyth 2004): the variances s² of W ways with d degrees of freedom each are draws around
+    s0² with d0, both of which the spread of log s² tells, so that (d0 s0² + d s²) / (d0 + d) has d0 + d. Ways
+    that differ in their variance make d0 small by themselves. Two things are more careful than there. The
+    baseline's noise is in all differences, so their variances agree without telling more: with a correlation
+    of ρ between ways the spread expected by chance is 1 - ρ² as large, and no way gets more degrees of
+    freedom than W d / (1 + (W - 1) ρ²); ρ is taken from the differences, SHARED at least. And a variance is
+    never made smaller, as the noisiest of unequal ways would be claimed too often (0.09 for 0.05 in
+    simulation).
 
     With fewer than FEWEST_WAYS ways that vary each keeps its own; None for a way with one seed.
     """
@@ -97,12 +107,16 @@ def moderated(ways: Sequence[Mapping[Any, float]]) -> list[Spread | None]:
         else:  # no more spread than equal variances have
             d0, steadied = np.inf, np.full(len(ways), np.average(s2[fit], weights=d[fit]))
         most = d[fit].sum() / (1 + (W - 1) * shared)
-        s2, d = np.where(d > 0, np.maximum(s2, steadied), np.nan), np.where(d > 0, np.minimum(d0 + d, np.maximum(most, d)), 0)
+        s2, d = (
+            np.where(d > 0, np.maximum(s2, steadied), np.nan),
+            np.where(d > 0, np.minimum(d0 + d, np.maximum(most, d)), 0),
+        )
     return [Spread(float(v), float(df)) if df > 0 else None for v, df in zip(s2, d, strict=True)]
 
 
 def _correlation(ways: Sequence[Mapping[Any, float]]) -> float:
-    """The mean correlation of two ways' differences over the seeds that both have; 0 where no two share three seeds."""
+    """The mean correlation of two ways' differences over the seeds that both have; 0 where no two share three
+    seeds."""
     seeds = sorted({seed for way in ways for seed in way}, key=repr)
     values = np.array([[way.get(seed, np.nan) for seed in seeds] for way in ways])
     found = []
@@ -133,10 +147,14 @@ def _inverse_trigamma(value: float) -> float:
     return float(x)
 
 
-def paired_difference(by_seed: Sequence[float], influences: Sequence[Influence], spread: Spread | None = None) -> Difference:
-    """The mean of ``by_seed``, one difference a pair of runs; ``influences`` are the pairs' own, or empty where documents are not known.
+def paired_difference(
+    by_seed: Sequence[float], influences: Sequence[Influence], spread: Spread | None = None
+) -> Difference:
+    """The mean of ``by_seed``, one difference a pair of runs; ``influences`` are the pairs' own, or empty
+    where documents are not known.
 
-    A document that several pairs share is the same draw in each of them. spread: over seeds, as ``moderated`` has it; None: by these alone.
+    A document that several pairs share is the same draw in each of them. spread: over seeds, as ``moderated``
+    has it; None: by these alone.
     """
     S, mean = len(by_seed), float(np.mean(by_seed))
     if spread is None and S > 1:
@@ -152,11 +170,14 @@ def paired_difference(by_seed: Sequence[float], influences: Sequence[Influence],
         return Difference(mean, np.nan, np.nan, half_documents, np.nan, S, D)
     seeds = [(spread.variance / S, spread.df)]
     both = seeds + documents
-    return Difference(mean, _half(both, LEVEL), _half(seeds, LEVEL), half_documents, _two_sided(mean, both), S, D)
+    return Difference(
+        mean, _half(both, LEVEL), _half(seeds, LEVEL), half_documents, _two_sided(mean, both), S, D
+    )
 
 
 def _half(parts: Sequence[tuple[float, float]], level: float) -> float:
-    """Half the width of an interval for a sum of independent errors, each with its variance and the degrees of freedom of that."""
+    """Half the width of an interval for a sum of independent errors, each with its variance and the degrees
+    of freedom of that."""
     from scipy.special import stdtrit
 
     return float(np.sqrt(sum(variance * stdtrit(df, (1 - level) / 2) ** 2 for variance, df in parts)))
@@ -180,7 +201,8 @@ def _two_sided(mean: float, parts: Sequence[tuple[float, float]]) -> float:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's step-down correction (1979): the k-th smallest of m values times m - k + 1, made to rise, at most 1. nan counts for none."""
+    """Holm's step-down correction (1979): the k-th smallest of m values times m - k + 1, made to rise, at
+    most 1. nan counts for none."""
     values = np.asarray(p, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]

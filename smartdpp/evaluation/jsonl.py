@@ -1,6 +1,7 @@
 """Held-out tasks in a file of JSON lines, the same fields as a corpus: see `smartdpp.corpus.jsonl`.
 
-A row with ``choices`` is also multiple choice: ``answer`` is the right choice's text or its index from 0, else the response is.
+A row with ``choices`` is also multiple choice: ``answer`` is the right choice's text or its index from 0,
+else the response is.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ SHOWN = 5  # wrong rows; the rest are counted
 class Jsonl:
     """Evaluates ``limit`` documents of each task in the file (or of ``tasks``), in a seeded order.
 
-    Each prompt is preceded by ``num_fewshot`` solved rows of its task. Tasks that are in the corpus too leave the pool. The other
-    parameters are those of `smartdpp.evaluation.heldout.Heldout` and `smartdpp.corpus.jsonl.Jsonl`.
+    Each prompt is preceded by ``num_fewshot`` solved rows of its task. Tasks that are in the corpus too leave
+    the pool. The other parameters are those of `smartdpp.evaluation.heldout.Heldout` and
+    `smartdpp.corpus.jsonl.Jsonl`.
     """
 
     from_corpus: ClassVar[bool] = False
@@ -42,14 +44,21 @@ class Jsonl:
     num_fewshot: int = 0
     limit: int = 25  # documents per task
     batch_size: int = 32
-    max_tokens: int | None = None  # of shots, prompt and response together; longer documents are passed over and counted
+    # of shots, prompt and response together; longer documents are passed over and counted
+    max_tokens: int | None = None
     max_new_tokens: int = 32
     stop: str | None = "\n\n"
     generate: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, limit=self.limit, batch_size=self.batch_size, max_tokens=self.max_tokens, max_new_tokens=self.max_new_tokens)
+        at_least(
+            1,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_tokens=self.max_tokens,
+            max_new_tokens=self.max_new_tokens,
+        )
         at_least(0, num_fewshot=self.num_fewshot, seed=self.seed)
         object.__setattr__(self, "tasks", names_of(self.tasks))
         with _as_evaluation():
@@ -72,7 +81,8 @@ class Jsonl:
         return shared
 
     def documents(self) -> Iterator[Row]:
-        """The file's rows, or those of ``tasks``. InputError names the line that cannot be read, or a task that is not there."""
+        """The file's rows, or those of ``tasks``. InputError names the line that cannot be read, or a task
+        that is not there."""
         return (row for _, row in self._placed())
 
     def _placed(self) -> Iterator[tuple[str, Row]]:
@@ -90,7 +100,11 @@ class Jsonl:
                 seen.add(row["task"])
                 if self.tasks is None or row["task"] in self.tasks:
                     yield place, row
-        known(map(str, self.tasks or []), seen, self.path if isinstance(self.path, str) else ", ".join(self.path))
+        known(
+            map(str, self.tasks or []),
+            seen,
+            self.path if isinstance(self.path, str) else ", ".join(self.path),
+        )
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
         """A wrong answer is told with its file and line, also in rows that ``limit`` leaves out."""

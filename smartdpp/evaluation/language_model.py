@@ -1,13 +1,15 @@
 """The model as lm-eval sees it, reading exactly the tokens that training wrote.
 
-lm-eval asks a model separately for the likelihood of a response and for a generation, so every prompt is read twice. Here one request,
-``answer``, does both: a prompt's tokens are read once, then the response, every choice and the generation continue from the same
-key-value cache. lm-eval's own requests (`loglikelihood`, `generate_until`) work too, for its own tasks.
+lm-eval asks a model separately for the likelihood of a response and for a generation, so every prompt is read
+twice. Here one request, ``answer``, does both: a prompt's tokens are read once, then the response, every
+choice and the generation continue from the same key-value cache. lm-eval's own requests (`loglikelihood`,
+`generate_until`) work too, for its own tasks.
 
-Of a conversation every trained turn is scored, each after the conversation as it was until then; what is generated is the last of them.
+Of a conversation every trained turn is scored, each after the conversation as it was until then; what is
+generated is the last of them.
 
-All text is literal: ``<|im_end|>`` inside a prompt becomes the tokens of those ten characters. Special tokens enter only where
-`smartdpp.models.tokens` puts them.
+All text is literal: ``<|im_end|>`` inside a prompt becomes the tokens of those ten characters. Special tokens
+enter only where `smartdpp.models.tokens` puts them.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ WINDOW = 128  # response tokens scored at a time: bounds the logits to batch x W
 
 
 class Answer(NamedTuple):
-    """What a model made of one document. Log-likelihoods are in nats, summed over a continuation's tokens, end-of-text excluded."""
+    """What a model made of one document. Log-likelihoods are in nats, summed over a continuation's tokens,
+    end-of-text excluded."""
 
     logprobs: list[float]  # one per continuation
     n_tokens: list[int]  # one per continuation
@@ -77,7 +80,8 @@ def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
 
 
 def context(model: Model) -> int | None:
-    """How many tokens the model reads at once, by the rule of lm-eval and without its weights; None where it cannot be told."""
+    """How many tokens the model reads at once, by the rule of lm-eval and without its weights; None where it
+    cannot be told."""
     from lm_eval.models.utils import resolve_max_length
     from transformers import AutoConfig
 
@@ -89,7 +93,9 @@ def context(model: Model) -> int | None:
     return resolve_max_length(config, tokenizer)
 
 
-def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fmt: str, batch_size: int) -> HFLM:
+def language_model(
+    weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fmt: str, batch_size: int
+) -> HFLM:
     """Wraps loaded weights. The class is defined here because its base takes seconds to import."""
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -101,19 +107,25 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
         @torch.inference_mode()
         def answer(self, requests: list[Instance]) -> list[Answer]:
-            """Requests carry (prompt, continuations, generation), the last None or {"max_new_tokens": int, "stop": str | None}."""
-            parts = [part for i, request in enumerate(requests) for part in _asked(tokenizer, fmt, i, request)]
+            """Requests carry (prompt, continuations, generation), the last None or {"max_new_tokens": int,
+            "stop": str | None}."""
+            parts = [
+                part for i, request in enumerate(requests) for part in _asked(tokenizer, fmt, i, request)
+            ]
             answers: dict[int, Answer] = {}
             for generates in (False, True):
                 order = [part for part in parts if (part.generation is not None) is generates]
-                order.sort(key=lambda part: -len(part.prompt))  # neighbours in length share a batch: less padding
+                # neighbours in length share a batch: less padding
+                order.sort(key=lambda part: -len(part.prompt))
                 for start in range(0, len(order), batch_size):
                     threads.settle()
                     batch = order[start : start + batch_size]
                     found = _batch(self.model, tokenizer, batch, batch[0].generation)
                     for part, answer in zip(batch, found, strict=True):
                         scored = answers.get(part.row)  # a conversation's turns, before its last is generated
-                        answers[part.row] = scored._replace(generation=answer.generation) if scored else answer
+                        answers[part.row] = (
+                            scored._replace(generation=answer.generation) if scored else answer
+                        )
                     if self.progress is not None:
                         self.progress.update(sum(bool(part.continuations) for part in batch))
             return [_told(tokenizer, fmt, request, answers[i]) for i, request in enumerate(requests)]
@@ -127,7 +139,11 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
             return super()._encode_pair(context, continuation)
 
         def tok_encode(
-            self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: Any
+            self,
+            string: str,
+            add_special_tokens: bool | None = None,
+            left_truncate_len: int | None = None,
+            **_: Any,
         ) -> list[int]:
             special = self.special_tokens if add_special_tokens is None else add_special_tokens
             ids = tokenizer(string, add_special_tokens=special, split_special_tokens=True)["input_ids"]
@@ -141,7 +157,11 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
                 self.special_tokens = True
 
         def tok_batch_encode(
-            self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, truncation: bool = False
+            self,
+            strings: list[str],
+            padding_side: str = "left",
+            left_truncate_len: int | None = None,
+            truncation: bool = False,
         ) -> tuple[torch.Tensor, torch.Tensor]:
             ids = [encode_prompt(tokenizer, fmt, string)[-(left_truncate_len or 0) :] for string in strings]
             padded = tokenizer.pad({"input_ids": ids}, padding_side=padding_side, return_tensors="pt")
@@ -152,7 +172,8 @@ def language_model(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 
 def _asked(tokenizer: PreTrainedTokenizerBase, fmt: str, i: int, request: Instance) -> Iterator[Asked]:
-    """A request's work: all at once, or of a conversation its scores and its generation, which go on from different tokens."""
+    """A request's work: all at once, or of a conversation its scores and its generation, which go on from
+    different tokens."""
     text, continuations, generation = request.args
     if (conversation := spoken(tokenizer, fmt, request.doc)) is None:
         prompt = encode_prompt(tokenizer, fmt, text)
@@ -175,21 +196,27 @@ def _told(tokenizer: PreTrainedTokenizerBase, fmt: str, request: Instance, answe
 
 
 def spoken(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Any) -> Spoken | None:
-    """A document that is a conversation; None for a single turn. The end of a turn is not scored, as a single response's is not."""
+    """A document that is a conversation; None for a single turn. The end of a turn is not scored, as a single
+    response's is not."""
     messages = messages_of(row) if isinstance(row, dict) else None
     if messages is None:
         return None
     example = encode_row(tokenizer, fmt, row)
     assert isinstance(example, Conversation)
     ends = set(tokenizer.all_special_ids)
-    spans = [(a, next((i for i in range(b, a, -1) if example.ids[i - 1] not in ends), a)) for a, b in example.trained]
+    spans = [
+        (a, next((i for i in range(b, a, -1) if example.ids[i - 1] not in ends), a))
+        for a, b in example.trained
+    ]
     labels = Conversation(example.ids, spans).labels
     first = spans[0][0] if spans else len(labels)
     last = max((i for i, message in enumerate(messages) if is_trained(message)), default=0)
     opened = render_prompt(tokenizer, fmt, messages[:last], tools_of(row))
     target = _text(tokenizer, example.ids[slice(*spans[-1])]) if spans else ""
     end = spans[-1][1] if spans else first
-    return Spoken(example.ids[:first], Continuation(example.ids[first:end], labels[first:end]), opened, target)
+    return Spoken(
+        example.ids[:first], Continuation(example.ids[first:end], labels[first:end]), opened, target
+    )
 
 
 def _scored(continuation: Continuation) -> int:
@@ -202,7 +229,8 @@ def _batch(
     asked: list[Asked],
     generation: dict | None,
 ) -> list[Answer]:
-    """Reads B prompts once, up to their last token, and continues from there: once per continuation, once to generate."""
+    """Reads B prompts once, up to their last token, and continues from there: once per continuation, once to
+    generate."""
     import torch
 
     prompts, continuations = [part.prompt for part in asked], [part.continuations for part in asked]
@@ -211,14 +239,26 @@ def _batch(
     position = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = None
     if ids.shape[1] > 1:
-        before = model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], position_ids=position[:, :-1], use_cache=True, logits_to_keep=1)
+        before = model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=position[:, :-1],
+            use_cache=True,
+            logits_to_keep=1,
+        )
         cache = before.past_key_values
     last = ids[:, -1:]
 
     most = max(len(many) for many in continuations)
-    columns = [[many[k] if k < len(many) else Continuation([], []) for many in continuations] for k in range(most)]
+    columns = [
+        [many[k] if k < len(many) else Continuation([], []) for many in continuations] for k in range(most)
+    ]
     logprobs = [_logprob(model, copy.deepcopy(cache), mask, last, column) for column in columns]
-    written = [None] * len(prompts) if generation is None else _greedy(model, tokenizer, cache, mask, last, **generation)
+    written = (
+        [None] * len(prompts)
+        if generation is None
+        else _greedy(model, tokenizer, cache, mask, last, **generation)
+    )
     per_row = torch.stack(logprobs, dim=1).tolist() if logprobs else [[] for _ in prompts]
     return [
         Answer(row[: len(many)], [_scored(continuation) for continuation in many], len(prompt), text)
@@ -227,7 +267,11 @@ def _batch(
 
 
 def _logprob(
-    model: PreTrainedModel, cache: Cache | None, mask: torch.Tensor, last: torch.Tensor, continuations: list[Continuation]
+    model: PreTrainedModel,
+    cache: Cache | None,
+    mask: torch.Tensor,
+    last: torch.Tensor,
+    continuations: list[Continuation],
 ) -> torch.Tensor:
     """log p of what is scored of each continuation, given all before it, float64 (B,).
 
@@ -245,16 +289,26 @@ def _logprob(
     ids = padded([c.ids for c in continuations], 0)
     read = torch.cat([last, ids[:, :-1]], dim=1)[:, : ids.shape[1]]  # each position predicts the next token
     position = mask.sum(-1, keepdim=True) - 1 + torch.arange(read.shape[1], device=mask.device)
-    full = torch.cat([mask, mask.new_ones(read.shape[0], max(read.shape[1] - 1, 0))], dim=1)  # right padding is never attended to: causal
+    # right padding is never attended to: causal
+    full = torch.cat([mask, mask.new_ones(read.shape[0], max(read.shape[1] - 1, 0))], dim=1)
     total = torch.zeros(len(continuations), dtype=torch.float64, device=mask.device)
     for start in range(0, read.shape[1], WINDOW):
         part = slice(start, start + WINDOW)
         seen = mask.shape[1] + min(start + WINDOW, read.shape[1]) - 1
         out = model(
-            input_ids=read[:, part], attention_mask=full[:, :seen], position_ids=position[:, part], past_key_values=cache, use_cache=True
+            input_ids=read[:, part],
+            attention_mask=full[:, :seen],
+            position_ids=position[:, part],
+            past_key_values=cache,
+            use_cache=True,
         )
         cache = out.past_key_values
-        nll = cross_entropy(out.logits.float().flatten(0, 1), target[:, part].flatten(), ignore_index=IGNORED, reduction="none")
+        nll = cross_entropy(
+            out.logits.float().flatten(0, 1),
+            target[:, part].flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        )
         total -= nll.double().view(len(continuations), -1).sum(1)
     return total.cpu()
 
@@ -268,8 +322,9 @@ def _greedy(
     max_new_tokens: int,
     stop: str | None,
 ) -> list[str]:
-    """The likeliest token at each step, until end-of-text, ``max_new_tokens`` or the ``stop`` text after something else than blanks (a chat
-    model given a bare prompt often begins with a blank line). The stop text is cut off. Finished rows leave the batch."""
+    """The likeliest token at each step, until end-of-text, ``max_new_tokens`` or the ``stop`` text after
+    something else than blanks (a chat model given a bare prompt often begins with a blank line). The stop
+    text is cut off. Finished rows leave the batch."""
     import torch
 
     ends = model.generation_config.eos_token_id
@@ -278,12 +333,18 @@ def _greedy(
     alive = list(range(len(last)))
     for _ in range(max_new_tokens):
         position = mask.sum(-1, keepdim=True) - 1
-        out = model(input_ids=last, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+        out = model(
+            input_ids=last, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        )
         cache, last = out.past_key_values, out.logits[:, -1].argmax(-1, keepdim=True)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         for row, token in zip(alive, last[:, 0].tolist(), strict=True):
             new[row].append(token)
-        going = [i for i, row in enumerate(alive) if new[row][-1] not in ends and not (stop and stop in _text(tokenizer, new[row]))]
+        going = [
+            i
+            for i, row in enumerate(alive)
+            if new[row][-1] not in ends and not (stop and stop in _text(tokenizer, new[row]))
+        ]
         if not going:
             break
         if len(going) < len(alive):

@@ -1,4 +1,5 @@
-"""Evaluates a model on rows, task by task. Finished tasks stay in ``samples.jsonl``: a killed evaluation goes on with the next one."""
+"""Evaluates a model on rows, task by task. Finished tasks stay in ``samples.jsonl``: a killed evaluation goes
+on with the next one."""
 
 from __future__ import annotations
 
@@ -42,9 +43,10 @@ def evaluate_rows(
 ) -> None:
     """Writes ``samples.jsonl`` and, last, ``scores.json``.
 
-    Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that is empty, or longer than
-    ``max_tokens`` or the model's context, is passed over and counted under ``excluded``; tasks that lost every document so are named under
-    ``lost_tasks``. InputError if nothing is left at all.
+    Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that
+    is empty, or longer than ``max_tokens`` or the model's context, is passed over and counted under
+    ``excluded``; tasks that lost every document so are named under ``lost_tasks``. InputError if nothing is
+    left at all.
     """
     from lm_eval.evaluator import evaluate
     from tqdm import tqdm
@@ -63,7 +65,9 @@ def evaluate_rows(
                 if [sample["id"] for sample in samples] == [row["id"] for row in rows]:
                     lm.progress.update(len(rows))
                 else:
-                    found = evaluate(lm, {"tasks": {name: rows_task(name, rows, generation)}}, bootstrap_iters=0)
+                    found = evaluate(
+                        lm, {"tasks": {name: rows_task(name, rows, generation)}}, bootstrap_iters=0
+                    )
                     samples = [example["sample"] for example in found["samples"][name]]
                     write_samples(out / SAMPLES, done + samples)
                 done += samples
@@ -71,7 +75,13 @@ def evaluate_rows(
         out,
         done,
         settings=settings(lm)
-        | {"limit": limit, "batch_size": batch_size, "max_tokens": max_tokens, "num_fewshot": num_fewshot, "seed": seed}
+        | {
+            "limit": limit,
+            "batch_size": batch_size,
+            "max_tokens": max_tokens,
+            "num_fewshot": num_fewshot,
+            "seed": seed,
+        }
         | (generation or {"max_new_tokens": None, "stop": None}),
         excluded=excluded,
         lost_tasks=[name for name in sorted(tasks) if name not in chosen],
@@ -80,7 +90,8 @@ def evaluate_rows(
 
 
 def finished_samples(out: Path) -> dict[str, list[Sample]]:
-    """Samples by task that an interrupted evaluation left in ``out``: the file only ever holds whole tasks."""
+    """Samples by task that an interrupted evaluation left in ``out``: the file only ever holds whole
+    tasks."""
     found: dict[str, list[Sample]] = {}
     for sample in read_samples(out / SAMPLES) if (out / SAMPLES).is_file() else []:
         found.setdefault(sample["task"], []).append(sample)
@@ -88,10 +99,12 @@ def finished_samples(out: Path) -> dict[str, list[Sample]]:
 
 
 def write_scores(out: Path, samples: list[Sample], **facts: Any) -> None:
-    """``scores.json``, the last file. ``facts`` are what else a reader of the numbers must know; some have a default.
+    """``scores.json``, the last file. ``facts`` are what else a reader of the numbers must know; some have a
+    default.
 
-    ``excluded`` counts the documents of a task that were passed over, by reason, ``truncated`` those that were cut to fit, ``lost_tasks``
-    names the tasks without any document, ``left_out`` the metrics of a task that cannot be compared.
+    ``excluded`` counts the documents of a task that were passed over, by reason, ``truncated`` those that
+    were cut to fit, ``lost_tasks`` names the tasks without any document, ``left_out`` the metrics of a task
+    that cannot be compared.
     """
     facts = {"excluded": {}, "truncated": {}, "lost_tasks": [], "left_out": {}} | facts
     write_samples(out / SAMPLES, samples)
@@ -103,34 +116,49 @@ def write_scores(out: Path, samples: list[Sample], **facts: Any) -> None:
 
 
 def evaluated(scores: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a finished evaluation, from its ``scores.json``: the means over tasks, and what was not evaluated or not whole."""
+    """The facts of a finished evaluation, from its ``scores.json``: the means over tasks, and what was not
+    evaluated or not whole."""
     passed_over: dict[str, int] = {}
     for reasons in scores["excluded"].values():
         for reason, n in reasons.items():
             passed_over[reason] = passed_over.get(reason, 0) + n
-    missing = {"passed_over": passed_over, "truncated": sum(scores["truncated"].values()), "lost_tasks": scores["lost_tasks"]}
+    missing = {
+        "passed_over": passed_over,
+        "truncated": sum(scores["truncated"].values()),
+        "lost_tasks": scores["lost_tasks"],
+    }
     others = {name: evaluated(of_another) for name, of_another in scores.get("others", {}).items()}
     return scores["mean"] | missing | ({"others": others} if others else {})
 
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
-    numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float)) and name != "truncated"}
+    numbers = {
+        name: value
+        for name, value in facts.items()
+        if isinstance(value, (int, float)) and name != "truncated"
+    }
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if not name.endswith("_se"))
     others = [f"{name}: {describe(of_another)}" for name, of_another in facts.get("others", {}).items()]
     return "; ".join([told, *not_evaluated(facts), *others])
 
 
 def memory(sizes: Anatomy, batch: int, longest: int, response: int, wide: int) -> float:
-    """Bytes of scoring: weights, the keys and values of a batch of the longest rows, one layer's work, and the logits of a window of their
-    responses; ``wide`` bytes a number."""
+    """Bytes of scoring: weights, the keys and values of a batch of the longest rows, one layer's work, and
+    the logits of a window of their responses; ``wide`` bytes a number."""
     tokens = batch * longest
     cache = tokens * sizes.layers * 2 * sizes.keys * wide
-    return PACKED * sizes.parameters * wide + cache + tokens * sizes.kept * wide + 2 * batch * min(WINDOW, response) * sizes.vocabulary * 4
+    return (
+        PACKED * sizes.parameters * wide
+        + cache
+        + tokens * sizes.kept * wide
+        + 2 * batch * min(WINDOW, response) * sizes.vocabulary * 4
+    )
 
 
 def not_evaluated(facts: dict[str, Any]) -> list[str]:
-    """Sentences on the documents that an evaluation passed over or cut to fit the model's context, and on tasks that have none left."""
+    """Sentences on the documents that an evaluation passed over or cut to fit the model's context, and on
+    tasks that have none left."""
     said = []
     if passed_over := facts.get("passed_over"):
         reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in passed_over.items())
@@ -159,7 +187,8 @@ def fitting(
     num_fewshot: int,
     seed: int,
 ) -> tuple[dict[str, list[Row]], dict[str, dict[str, int]]]:
-    """The documents to evaluate by task, and why and how often others were passed over. ``room`` is kept free for the generation.
+    """The documents to evaluate by task, and why and how often others were passed over. ``room`` is kept free
+    for the generation.
 
     ``context`` None: not known yet, so no document is too long for it. InputError if nothing is left at all.
     """
@@ -173,13 +202,22 @@ def fitting(
                 return "empty_response" if prompt else "empty_prompt"
             n_tokens = max(len(prompt) + len(rest) + 1, len(opened) + room)  # with the last turn's end
             too_long = context is not None and n_tokens > context
-            return "too_long" if too_long or (max_tokens is not None and len(prompt) + len(rest) + 1 > max_tokens) else None
-        encoded = [encode(tokenizer, model.format, row["prompt"], text) for text in (row["response"], *(row.get("choices") or []))]
+            return (
+                "too_long"
+                if too_long or (max_tokens is not None and len(prompt) + len(rest) + 1 > max_tokens)
+                else None
+            )
+        encoded = [
+            encode(tokenizer, model.format, row["prompt"], text)
+            for text in (row["response"], *(row.get("choices") or []))
+        ]
         n_prompt = encoded[0].n_prompt
         if n_prompt == 0 or not row["response"]:
             return "empty_prompt" if n_prompt == 0 else "empty_response"
         too_long = context is not None and max(n_prompt + room, *(len(ids) for ids, _ in encoded)) > context
-        return "too_long" if too_long or (max_tokens is not None and len(encoded[0].ids) > max_tokens) else None
+        return (
+            "too_long" if too_long or (max_tokens is not None and len(encoded[0].ids) > max_tokens) else None
+        )
 
     chosen: dict[str, list[Row]] = {}
     excluded: dict[str, dict[str, int]] = {}
@@ -197,7 +235,8 @@ def fitting(
             [f"evaluation.max_tokens={max_tokens}"] if max_tokens else []
         )
         raise InputError(
-            f"evaluation: each of the {sum(map(len, tasks.values()))} held-out documents is empty or too long: {' or '.join(limits)}; "
+            f"evaluation: each of the {sum(map(len, tasks.values()))} held-out documents is empty or too "
+            f"long: {' or '.join(limits)}; "
             "give shorter ones, or a model that reads more"
         )
     return chosen, excluded
@@ -214,8 +253,11 @@ def row_problems(
     max_tokens: int | None = None,
     num_fewshot: int = 0,
 ) -> list[str]:
-    """What `evaluate_rows` would refuse, found without a model's weights; without ``model``, all but what does not fit its context."""
-    problems = [] if tasks else ["evaluation: there is no held-out document: hold out tasks that the corpus has"]
+    """What `evaluate_rows` would refuse, found without a model's weights; without ``model``, all but what
+    does not fit its context."""
+    problems = (
+        [] if tasks else ["evaluation: there is no held-out document: hold out tasks that the corpus has"]
+    )
     for _, rows in sorted(tasks.items()):
         try:
             for row in islice(documents(rows, num_fewshot, seed), limit):
@@ -224,7 +266,16 @@ def row_problems(
             problems.append(str(error))
     if model is not None and not problems:
         try:
-            fitting(model, tasks, context(model), limit, max_tokens, max_new_tokens if generate else 0, num_fewshot, seed)
+            fitting(
+                model,
+                tasks,
+                context(model),
+                limit,
+                max_tokens,
+                max_new_tokens if generate else 0,
+                num_fewshot,
+                seed,
+            )
         except InputError as error:
             problems.append(str(error))
     return problems

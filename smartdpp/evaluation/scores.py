@@ -1,16 +1,19 @@
 """From samples, one per document, to scores: one estimate and one standard error per task and metric.
 
-loss           nats per response token: total nll / total tokens of the task's documents, the end-of-text token excluded
-bits_per_byte  total nll / ln 2 / total UTF-8 bytes of the responses: comparable between tokenizers
-exact_match    share of generations equal to the response, both stripped of surrounding whitespace, case kept
-rouge_l        mean ROUGE-L F1 of generation and response (Lin 2004; rouge_score, no stemming; it reads Latin letters and digits only)
-accuracy       share of documents whose right choice has the highest total log-likelihood; the first wins a tie
+loss nats per response token: total nll / total tokens of the task's documents, the end-of-text token excluded
+bits_per_byte total nll / ln 2 / total UTF-8 bytes of the responses: comparable between tokenizers exact_match
+share of generations equal to the response, both stripped of surrounding whitespace, case kept rouge_l mean
+ROUGE-L F1 of generation and response (Lin 2004; rouge_score, no stemming; it reads Latin letters and digits
+only) accuracy share of documents whose right choice has the highest total log-likelihood; the first wins a
+tie
 
-word_perplexity, byte_perplexity    exp of nats per word and per byte of a document that is scored from its first token on (lm-eval's
+word_perplexity, byte_perplexity exp of nats per word and per byte of a document that is scored from its first
+token on (lm-eval's
                loglikelihood_rolling); its loss and bits per byte are of the whole document too
 
-Any other number in a sample is a metric of lm-eval's own and is averaged over documents. Standard errors are over documents; for the
-ratios by linearisation (Cochran, Sampling Techniques, ch. 6). One document has no standard error: null.
+Any other number in a sample is a metric of lm-eval's own and is averaged over documents. Standard errors are
+over documents; for the ratios by linearisation (Cochran, Sampling Techniques, ch. 6). One document has no
+standard error: null.
 """
 
 from __future__ import annotations
@@ -30,8 +33,21 @@ from smartdpp.store.disk import write_text
 Sample = dict[str, Any]
 
 RATIOS = {"loss": ("tokens", 1.0), "bits_per_byte": ("bytes", 1 / math.log(2))}
-PERPLEXITIES = {"word_perplexity": "words", "byte_perplexity": "bytes"}  # of rolling documents, which alone have words
-FACTS = {"task", "id", "nll", "tokens", "bytes", "words", "prompt_tokens", "generation", "target", "choice_logprobs", "truncated"}
+# of rolling documents, which alone have words
+PERPLEXITIES = {"word_perplexity": "words", "byte_perplexity": "bytes"}
+FACTS = {
+    "task",
+    "id",
+    "nll",
+    "tokens",
+    "bytes",
+    "words",
+    "prompt_tokens",
+    "generation",
+    "target",
+    "choice_logprobs",
+    "truncated",
+}
 
 
 def metrics(samples: Iterable[Sample]) -> list[str]:
@@ -42,18 +58,26 @@ def metrics(samples: Iterable[Sample]) -> list[str]:
             seen.update(dict.fromkeys(RATIOS))
         if sample.get("words") is not None:
             seen.update(dict.fromkeys(PERPLEXITIES))
-        seen.update(dict.fromkeys(name for name, value in sample.items() if name not in FACTS and value is not None))
+        seen.update(
+            dict.fromkeys(name for name, value in sample.items() if name not in FACTS and value is not None)
+        )
     return sorted(seen, key=lambda name: name not in RATIOS)
 
 
 def terms(samples: list[Sample], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numerators and denominators, float64[n] each: the metric is the ratio of their sums, of a perplexity its logarithm. Samples without
-    it count 0 in both."""
+    """Numerators and denominators, float64[n] each: the metric is the ratio of their sums, of a perplexity
+    its logarithm. Samples without it count 0 in both."""
     if metric in PERPLEXITIES:
-        pairs = [(sample["nll"], sample[PERPLEXITIES[metric]]) if sample.get("words") is not None else (0, 0) for sample in samples]
+        pairs = [
+            (sample["nll"], sample[PERPLEXITIES[metric]]) if sample.get("words") is not None else (0, 0)
+            for sample in samples
+        ]
     elif metric in RATIOS:
         size, scale = RATIOS[metric]
-        pairs = [(sample["nll"] * scale, sample[size]) if sample.get("nll") is not None else (0, 0) for sample in samples]
+        pairs = [
+            (sample["nll"] * scale, sample[size]) if sample.get("nll") is not None else (0, 0)
+            for sample in samples
+        ]
     else:
         pairs = [(sample[metric], 1) if sample.get(metric) is not None else (0, 0) for sample in samples]
     numerator, denominator = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
@@ -79,18 +103,25 @@ def task_scores(samples: list[Sample]) -> dict[str, Any]:
 
 
 def main_metric(mean: dict[str, Any]) -> str:
-    """The metric that a run's score is: the first of ours that was measured, else the first of lm-eval's own."""
-    return next(name for name in (*METRICS, *mean) if name in mean and name != "n" and not name.endswith("_se"))
+    """The metric that a run's score is: the first of ours that was measured, else the first of lm-eval's
+    own."""
+    return next(
+        name for name in (*METRICS, *mean) if name in mean and name != "n" and not name.endswith("_se")
+    )
 
 
 def mean_scores(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Macro-average: every task counts the same. Each metric is averaged over the tasks that have it."""
     mean: dict[str, Any] = {"n": sum(scores["n"] for scores in tasks.values())}
-    for metric in dict.fromkeys(name.removesuffix("_se") for scores in tasks.values() for name in scores if name.endswith("_se")):
+    for metric in dict.fromkeys(
+        name.removesuffix("_se") for scores in tasks.values() for name in scores if name.endswith("_se")
+    ):
         values = [scores[metric] for scores in tasks.values() if metric in scores]
         errors = [scores[f"{metric}_se"] for scores in tasks.values() if metric in scores]
         mean[metric] = None if None in values else float(np.mean(values))
-        mean[f"{metric}_se"] = None if None in errors else float(np.sqrt(np.sum(np.square(errors))) / len(errors))
+        mean[f"{metric}_se"] = (
+            None if None in errors else float(np.sqrt(np.sum(np.square(errors))) / len(errors))
+        )
     return mean
 
 
@@ -109,11 +140,15 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     samples = list(samples)
     for sample in samples:
         if not np.isfinite([sample.get("nll") or 0.0, *(sample.get("choice_logprobs") or [])]).all():
-            raise NotFinite(f"the model's log-likelihood of document {sample['id']} of task {sample['task']} is NaN or infinite")
+            raise NotFinite(
+                f"the model's log-likelihood of document {sample['id']} of task {sample['task']} is NaN or "
+                "infinite"
+            )
     write_text(path, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """One dict per document, in the order written. Lines end with a newline only: a text may hold other line separators."""
+    """One dict per document, in the order written. Lines end with a newline only: a text may hold other line
+    separators."""
     with path.open(encoding="utf-8", newline="\n") as lines:
         return [json.loads(line) for line in lines]

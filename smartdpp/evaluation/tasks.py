@@ -19,44 +19,55 @@ if TYPE_CHECKING:
 
 
 def documents(rows: list[Row], num_fewshot: int, seed: int) -> Iterator[Row]:
-    """One task's rows in a shuffled order that depends on their ids and ``seed`` alone, so a smaller limit is a prefix of a larger one.
+    """One task's rows in a shuffled order that depends on their ids and ``seed`` alone, so a smaller limit is
+    a prefix of a larger one.
 
-    Each prompt gets ``num_fewshot`` solved rows of the task in front, "prompt response" and a blank line each. They come from the end of
-    the order, and never share the evaluated row's prompt. InputError if the task has too few.
+    Each prompt gets ``num_fewshot`` solved rows of the task in front, "prompt response" and a blank line
+    each. They come from the end of the order, and never share the evaluated row's prompt. InputError if the
+    task has too few.
     """
     rows = sorted(rows, key=lambda row: row["id"])
     rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     for row in rows:
         if num_fewshot and row.get("messages") is not None:
             raise InputError(
-                f"evaluation.num_fewshot={num_fewshot}: row {row['id']!r} of task {row['task']!r} is a conversation, which has a history "
+                f"evaluation.num_fewshot={num_fewshot}: row {row['id']!r} of task {row['task']!r} is a "
+                "conversation, which has a history "
                 "of its own; set it to 0"
             )
         others = (other for other in reversed(rows) if other["prompt"] != row["prompt"])
         shots = [shot for shot, _ in zip(others, range(num_fewshot), strict=False)]
         if len(shots) < num_fewshot:
             raise InputError(
-                f"evaluation.num_fewshot={num_fewshot}: task {row['task']!r} has {len(shots)} other prompts than row {row['id']!r}'s; "
+                f"evaluation.num_fewshot={num_fewshot}: task {row['task']!r} has {len(shots)} other prompts "
+                f"than row {row['id']!r}'s; "
                 f"set it to {len(shots)} or less"
             )
-        yield {**row, "prompt": "".join(f"{shot['prompt']} {shot['response']}\n\n" for shot in reversed(shots)) + row["prompt"]}
+        yield {
+            **row,
+            "prompt": "".join(f"{shot['prompt']} {shot['response']}\n\n" for shot in reversed(shots))
+            + row["prompt"],
+        }
 
 
 def unscored(rows: list[Row], limit: int, seed: int) -> list[Row]:
-    """One task's rows behind the first ``limit`` of `documents`, from its end, without those whose prompt is also one of the first."""
+    """One task's rows behind the first ``limit`` of `documents`, from its end, without those whose prompt is
+    also one of the first."""
     order = list(documents(rows, 0, seed))
     scored = {row["prompt"] for row in order[:limit]}
     return [row for row in reversed(order[limit:]) if row["prompt"] not in scored]
 
 
 def right_choice(row: Row) -> int | None:
-    """Index of the choice whose text or else whose index is ``answer``; without an answer, of the response. None without choices."""
+    """Index of the choice whose text or else whose index is ``answer``; without an answer, of the response.
+    None without choices."""
     choices, answer = row.get("choices"), row.get("answer")
     if not choices:
         return None
     if row.get("messages") is not None:
         raise InputError(
-            f"row {row['id']!r} of task {row['task']!r}: a conversation with choices cannot be scored; leave the choices out, or give it "
+            f"row {row['id']!r} of task {row['task']!r}: a conversation with choices cannot be scored; "
+            "leave the choices out, or give it "
             "as prompt and response"
         )
     if answer is None:
@@ -66,13 +77,15 @@ def right_choice(row: Row) -> int | None:
     if str(answer).isdecimal() and int(answer) < len(choices):
         return int(answer)
     raise InputError(
-        f"row {row['id']!r} of task {row['task']!r}: answer {answer!r} is none of its {len(choices)} choices; "
+        f"row {row['id']!r} of task {row['task']!r}: answer {answer!r} is none of its {len(choices)} "
+        "choices; "
         "give a choice's text or its index from 0"
     )
 
 
 def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> Task:
-    """The task of answering these rows in this order. lm-eval's own bookkeeping around it stays; each document's result is one `Sample`."""
+    """The task of answering these rows in this order. lm-eval's own bookkeeping around it stays; each
+    document's result is one `Sample`."""
     from lm_eval.api.instance import Instance
     from lm_eval.api.task import Task
     from lm_eval.config.task import TaskConfig
@@ -107,10 +120,15 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
             return doc["response"]
 
         def build_all_requests(self, **_: Any) -> None:
-            self._instances = [self.construct_requests(doc, doc["prompt"], metadata=(name, i, 1)) for i, doc in enumerate(rows)]
+            self._instances = [
+                self.construct_requests(doc, doc["prompt"], metadata=(name, i, 1))
+                for i, doc in enumerate(rows)
+            ]
 
         def construct_requests(self, doc: Row, ctx: str, **kwargs: Any) -> Instance:
-            return Instance("answer", doc, (ctx, [doc["response"], *(doc.get("choices") or [])], generation), 0, **kwargs)
+            return Instance(
+                "answer", doc, (ctx, [doc["response"], *(doc.get("choices") or [])], generation), 0, **kwargs
+            )
 
         def process_results(self, doc: Row, results: list[Answer]) -> dict[str, Sample]:
             return {"sample": _sample(doc, results[0])}

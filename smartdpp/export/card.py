@@ -1,4 +1,5 @@
-"""What stands beside exported rows: LLaMA-Factory's dataset_info.json, and a card with a snippet for each trainer."""
+"""What stands beside exported rows: LLaMA-Factory's dataset_info.json, and a card with a snippet for each
+trainer."""
 
 from __future__ import annotations
 
@@ -18,16 +19,29 @@ ROLES = {
 
 
 def dataset_info(file: str, fields: Sequence[str]) -> dict[str, Any]:
-    """An entry as LLaMA-Factory's data/README.md has it; without one where no field is a prompt that it knows."""
+    """An entry as LLaMA-Factory's data/README.md has it; without one where no field is a prompt that it
+    knows."""
     there = set(fields)
     if "messages" in there:
         tools = {"tools": "tools"} if "tools" in there else {}
-        how: dict[str, Any] = {"formatting": "sharegpt", "columns": {"messages": "messages", **tools}, "tags": ROLES}
+        how: dict[str, Any] = {
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages", **tools},
+            "tags": ROLES,
+        }
     elif "conversations" in there:
-        how = {"formatting": "sharegpt", "columns": {"messages": "conversations", **_named(there, "system", "tools")}}
+        how = {
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", **_named(there, "system", "tools")},
+        }
     elif {"instruction", "output"} <= there:
         query = {"query": "input"} if "input" in there else {}
-        columns = {"prompt": "instruction", **query, "response": "output", **_named(there, "system", "history")}
+        columns = {
+            "prompt": "instruction",
+            **query,
+            "response": "output",
+            **_named(there, "system", "history"),
+        }
         how = {"formatting": "alpaca", "columns": columns}
     elif {"prompt", "response"} <= there:
         how = {"formatting": "alpaca", "columns": {"prompt": "prompt", "response": "response"}}
@@ -96,19 +110,28 @@ def _trl(there: set[str]) -> str:
         return ANOTHER
     elif {"instruction", "output"} <= there:
         given = '"\\n\\n".join(filter(None, (row["instruction"], row.get("input"))))'
-        shape = f'.map(lambda row: {{"prompt": {given}, "completion": row["output"]}}, remove_columns=rows.column_names)'
+        shape = (
+            f'.map(lambda row: {{"prompt": {given}, "completion": row["output"]}}, '
+            "remove_columns=rows.column_names)"
+        )
     elif {"prompt", "response"} <= there:
         shape = '.select_columns(["prompt", "response"]).rename_column("response", "completion")'
     else:
         return ANOTHER
     more = f"\nrows = rows{shape}" if shape else ""
-    return f'{load}{more}\nSFTTrainer(model="MODEL", train_dataset=rows, args=SFTConfig(output_dir="OUT")).train()'
+    return (
+        f'{load}{more}\nSFTTrainer(model="MODEL", train_dataset=rows, '
+        'args=SFTConfig(output_dir="OUT")).train()'
+    )
 
 
 def _llama_factory(file: str, fields: Sequence[str]) -> str:
     if not dataset_info(file, fields):
         return ANOTHER
-    return f"llamafactory-cli train --stage sft --dataset_dir FOLDER --dataset {NAME} --model_name_or_path MODEL ..."
+    return (
+        f"llamafactory-cli train --stage sft --dataset_dir FOLDER --dataset {NAME} "
+        "--model_name_or_path MODEL ..."
+    )
 
 
 def _axolotl(file: str, there: set[str]) -> str:
@@ -136,4 +159,7 @@ def _axolotl(file: str, there: set[str]) -> str:
 def _open_instruct(file: str, there: set[str]) -> str:
     if "messages" not in there:
         return ANOTHER
-    return f"python open_instruct/finetune.py --dataset_mixer_list FOLDER/{file} 1.0 --dataset_mixer_list_splits train ..."
+    return (
+        f"python open_instruct/finetune.py --dataset_mixer_list FOLDER/{file} 1.0 "
+        "--dataset_mixer_list_splits train ..."
+    )

@@ -3,9 +3,9 @@
     smartdpp export runs/smart-minilm-b230-s0-22238c00 --as messages chosen/
     python -m smartdpp.export store/mixture/b58cc407... --as jsonl chosen/ --with rank,gain,task,reason
 
-FORM is jsonl or parquet (the records as they came, all their fields), alpaca, sharegpt or messages. OUT gets train.jsonl (or
-train.parquet), a dataset_info.json for LLaMA-Factory, and a README.md that says how datasets, TRL, LLaMA-Factory, axolotl and
-open-instruct read it.
+FORM is jsonl or parquet (the records as they came, all their fields), alpaca, sharegpt or messages. OUT gets
+train.jsonl (or train.parquet), a dataset_info.json for LLaMA-Factory, and a README.md that says how datasets,
+TRL, LLaMA-Factory, axolotl and open-instruct read it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ BESIDE = ("rank", "gain", "task", "reason")
 
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="smartdpp export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="smartdpp export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("mixture", help="a run's folder, or a mixture's in store/")
     parser.add_argument("out", help="a folder that is not there yet")
     parser.add_argument("--as", dest="form", choices=FORMS, default="jsonl")
-    parser.add_argument("--with", dest="beside", default="", metavar="FIELDS", help=f"of {','.join(BESIDE)}, each as smartdpp_FIELD")
+    parser.add_argument(
+        "--with",
+        dest="beside",
+        default="",
+        metavar="FIELDS",
+        help=f"of {','.join(BESIDE)}, each as smartdpp_FIELD",
+    )
     streams()
     given = parser.parse_args(argv)
     try:
@@ -48,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def export(mixture: Path, form: str, out: Path, beside: Sequence[str] = ()) -> int:
-    """Writes the folder and returns how many rows it has. InputError says what is wrong before anything is written."""
+    """Writes the folder and returns how many rows it has. InputError says what is wrong before anything is
+    written."""
     if unknown := [name for name in beside if name not in BESIDE]:
         raise InputError(f"--with {','.join(unknown)}: choose of {', '.join(BESIDE)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -57,7 +66,9 @@ def export(mixture: Path, form: str, out: Path, beside: Sequence[str] = ()) -> i
     lines = [json.loads(line) for line in (folder / "mixture.jsonl").open(encoding="utf-8")]
     kept = originals.found(folder) if form in ("jsonl", "parquet") else None
     rows = shaped(form, lines, None if kept is None else _records(kept))
-    strategy = str(read_json(folder / "meta.json")["params"]["strategy"].get("_target_", "")).rpartition(".")[2]
+    strategy = str(read_json(folder / "meta.json")["params"]["strategy"].get("_target_", "")).rpartition(".")[
+        2
+    ]
     for row, line, extra in zip(rows, lines, _beside(lines, strategy), strict=True):
         row |= {f"smartdpp_{name}": extra[name] if name == "reason" else line[name] for name in beside}
     data = out / ("train.parquet" if form == "parquet" else "train.jsonl")
@@ -79,12 +90,19 @@ def _mixture(path: Path) -> Path:
     if (path / "artifacts.json").is_file():
         path = artifacts(path).get("mixture", path)
     if not (path / "mixture.jsonl").is_file() or not (path / "meta.json").is_file():
-        raise InputError(f"{path}: this is neither a run that has chosen its mixture nor a mixture; name runs/NAME or store/mixture/KEY.")
+        raise InputError(
+            f"{path}: this is neither a run that has chosen its mixture nor a mixture; name runs/NAME or "
+            "store/mixture/KEY."
+        )
     return path
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    return [dict(record) for _, record in files.opened(path, originals.LONGEST * 64)[1] if not isinstance(record, files.BadRow)]
+    return [
+        dict(record)
+        for _, record in files.opened(path, originals.LONGEST * 64)[1]
+        if not isinstance(record, files.BadRow)
+    ]
 
 
 def _beside(lines: Sequence[dict[str, Any]], strategy: str) -> list[dict[str, Any]]:

@@ -32,7 +32,10 @@ def shaped(form: str, lines: Sequence[Line], records: Sequence[Mapping[str, Any]
 
 
 def _turns(line: Line) -> list[dict[str, Any]]:
-    return line.get("messages") or [{"role": "user", "content": line["prompt"]}, {"role": "assistant", "content": line["response"]}]
+    return line.get("messages") or [
+        {"role": "user", "content": line["prompt"]},
+        {"role": "assistant", "content": line["response"]},
+    ]
 
 
 def _tools(line: Line) -> Line:
@@ -44,7 +47,8 @@ def _messages(line: Line) -> Line:
 
 
 def _plain(turn: Mapping[str, Any]) -> dict[str, Any]:
-    """The turn, arguments of its calls as JSON text, as OpenAI has them: one column cannot hold objects of any shape."""
+    """The turn, arguments of its calls as JSON text, as OpenAI has them: one column cannot hold objects of
+    any shape."""
     calls = turn.get("tool_calls")
     if not calls:
         return dict(turn)
@@ -52,7 +56,13 @@ def _plain(turn: Mapping[str, Any]) -> dict[str, Any]:
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict) and not isinstance(function.get("arguments"), str):
-            call = {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"), ensure_ascii=False)}}
+            call = {
+                **call,
+                "function": {
+                    **function,
+                    "arguments": json.dumps(function.get("arguments"), ensure_ascii=False),
+                },
+            }
         made.append(call)
     return {**turn, "tool_calls": made}
 
@@ -70,7 +80,11 @@ def _sharegpt(line: Line) -> Line:
         name = "function_call" if calls else SHAREGPT.get(turn["role"], "")
         if name not in (("human", "observation") if number % 2 == 0 else ("gpt", "function_call")):
             raise _no_place(line, "sharegpt", "turns that do not alternate between human and gpt")
-        value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False) if calls else turn["content"]
+        value = (
+            json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
+            if calls
+            else turn["content"]
+        )
         found.append({"from": name, "value": value})
     if len(found) % 2:
         raise _no_place(line, "sharegpt", "a last turn that nobody answers")
@@ -93,4 +107,6 @@ def _alpaca(line: Line) -> Line:
 
 
 def _no_place(line: Line, form: str, what: str) -> InputError:
-    return InputError(f"--as {form}: row {line['id']!r} has {what}, for which {form} has no place; use --as messages.")
+    return InputError(
+        f"--as {form}: row {line['id']!r} has {what}, for which {form} has no place; use --as messages."
+    )

@@ -1,4 +1,5 @@
-"""Performance along a swept number: the budget, the number of tasks, γ, θ, a temperature. Whatever else differs is a line of its own."""
+"""Performance along a swept number: the budget, the number of tasks, γ, θ, a temperature. Whatever else
+differs is a line of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ LOG_FROM = 8  # times the smallest value: from this span on the axis is logarith
 def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: pd.Series) -> Drawing:
     """Mean and 95 % t interval over seeds along the column ``swept``, side by side.
 
-    results: one line per run; ``label`` tells the lines apart and does not hold what is swept. A run without a number there (the full pool
-    has no budget) is part of a level line. panel: str for each line of results, the panel that it belongs to.
+    results: one line per run; ``label`` tells the lines apart and does not hold what is swept. A run without
+    a number there (the full pool has no budget) is part of a level line. panel: str for each line of results,
+    the panel that it belongs to.
     """
     groups, hover = list(results.groupby(panel, sort=False)), Hover()
     rows, columns = grid(len(groups))
@@ -36,13 +38,24 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
         for i, label in enumerate(lines):
             runs = of_panel[of_panel["label"] == label]
             shift = i - (len(lines) - 1) / 2  # so that intervals at one value do not hide each other
-            points = [(value, *t_interval(of_value[metric]), len(of_value)) for value, of_value in runs.groupby(swept)]
+            points = [
+                (value, *t_interval(of_value[metric]), len(of_value))
+                for value, of_value in runs.groupby(swept)
+            ]
             x, y, half, n = np.array(points).T
-            at = x * (values[-1] / values[0]) ** (0.006 * shift) if logarithmic else x + 0.006 * shift * np.ptp(values)
+            at = (
+                x * (values[-1] / values[0]) ** (0.006 * shift)
+                if logarithmic
+                else x + 0.006 * shift * np.ptp(values)
+            )
             ax.errorbar(at, y, yerr=half, capsize=5, **styles[label])
             for a, v, mean, h, count in zip(at, x, y, half, n, strict=True):
                 interval = "" if np.isnan(h) else f" ± {h:.3f}"
-                said = hover(f"{label}, {name} {v:g}", f"{METRICS[metric]} {mean:.3f}{interval}", f"n = {count:.0f} seeds")
+                said = hover(
+                    f"{label}, {name} {v:g}",
+                    f"{METRICS[metric]} {mean:.3f}{interval}",
+                    f"n = {count:.0f} seeds",
+                )
                 ax.plot(a, mean, "o", markersize=16, alpha=0, gid=said)
         for label in level:
             runs = of_panel[of_panel["label"] == label]
@@ -61,7 +74,10 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
     legend(figure, counted(results, styles, [swept, panel], level))
-    alt = f"Curves of {METRICS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: means with 95 % t intervals, "
+    alt = (
+        f"Curves of {METRICS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: "
+        "means with 95 % t intervals, "
+    )
     alt += f"one line for each of {results['label'].nunique() - len(level)} settings"
     alt += f"; level lines: {', '.join(level)}." if level else "."
     return Drawing("budget" if swept == "budget" else f"along_{short(swept)}", alt, figure, hover.texts)

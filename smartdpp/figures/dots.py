@@ -25,11 +25,24 @@ def by_strategy(results: pd.DataFrame, metric: str, styles: Looks) -> Drawing:
         runs, look = results[results["label"] == label], styles[label]
         mean, half = t_interval(runs[metric])
         for row in runs.to_dict("records"):
-            gid = hover(str(row.get("run", label)), f"seed {row['seed']}: {METRICS[metric]} {row[metric]:.3f}")
-            ax.plot(row[metric], y + 0.22, linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, gid=gid, **look)
+            gid = hover(
+                str(row.get("run", label)), f"seed {row['seed']}: {METRICS[metric]} {row[metric]:.3f}"
+            )
+            ax.plot(
+                row[metric],
+                y + 0.22,
+                linestyle="",
+                markersize=8,
+                alpha=0.45,
+                markeredgewidth=0,
+                gid=gid,
+                **look,
+            )
         bar = ax.errorbar(mean, y, xerr=None if np.isnan(half) else half, capsize=6, markersize=13, **look)
         interval = "" if np.isnan(half) else f" ± {half:.3f}"
-        bar.lines[0].set_gid(hover(label, f"mean of {len(runs)} seed{'s' if len(runs) > 1 else ''}: {mean:.3f}{interval}"))
+        bar.lines[0].set_gid(
+            hover(label, f"mean of {len(runs)} seed{'s' if len(runs) > 1 else ''}: {mean:.3f}{interval}")
+        )
         names.append(wrapped(with_n(label, len(runs))))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -40,7 +53,10 @@ def by_strategy(results: pd.DataFrame, metric: str, styles: Looks) -> Drawing:
     ax.set_title(f"{budget}{len(results)} runs\nlarge: mean over n seeds, 95 % t interval; small: each run")
     ranked = ", ".join(f"{label} {mean:.3f}" for label, mean in order.items())
     return Drawing(
-        "strategies", f"Dot plot of {METRICS[metric]} for {len(order)} ways of choosing, best first: {ranked}.", figure, hover.texts
+        "strategies",
+        f"Dot plot of {METRICS[metric]} for {len(order)} ways of choosing, best first: {ranked}.",
+        figure,
+        hover.texts,
     )
 
 
@@ -52,7 +68,12 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
     groups, hover = list(differences.groupby("panel", sort=False)), Hover()
     sizes = [len(group) for _, group in groups]
     figure, axes = panels(
-        11, 1.8 + 0.55 * sum(sizes) + 1.1 * len(groups), len(groups), 1, sharex=True, height_ratios=[n + 1 for n in sizes]
+        11,
+        1.8 + 0.55 * sum(sizes) + 1.1 * len(groups),
+        len(groups),
+        1,
+        sharex=True,
+        height_ratios=[n + 1 for n in sizes],
     )
     for ax, (title, group) in zip(axes, groups, strict=True):
         ax.axvline(0, color=GREY, linestyle="--", linewidth=2)
@@ -71,18 +92,32 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
                 **look,
             )
             interval = f" ± {row['half']:.3f}" if known else ""
-            corrected = f"p = {row['p_holm']:.2g} after Holm" if not np.isnan(row["p_holm"]) else "too few seeds for a claim"
+            corrected = (
+                f"p = {row['p_holm']:.2g} after Holm"
+                if not np.isnan(row["p_holm"])
+                else "too few seeds for a claim"
+            )
             n = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
             n += f", {row['documents']} documents" if row["documents"] else ""
-            bar.lines[0].set_gid(hover(f"{row['label']} minus {baseline}", f"{row['mean']:+.3f}{interval}", corrected, f"n = {n}"))
-        ax.set_yticks(range(len(group)), [wrapped(with_n(label, n)) for label, n in zip(group["label"], group["seeds"], strict=True)])
+            bar.lines[0].set_gid(
+                hover(
+                    f"{row['label']} minus {baseline}", f"{row['mean']:+.3f}{interval}", corrected, f"n = {n}"
+                )
+            )
+        ax.set_yticks(
+            range(len(group)),
+            [wrapped(with_n(label, n)) for label, n in zip(group["label"], group["seeds"], strict=True)],
+        )
         ax.set_ylim(len(group) - 0.4, -0.6)
         ax.set_title(title)
     better = "to the left is better" if METRICS[metric].lower else "to the right is better"
     said = wrapped(f"difference in {METRICS[metric]} to {baseline}, {better}", 68)
     figure.supxlabel(f"{said}\nfilled: still shown after Holm's correction; n: pairs of seeds")
     shown = int((differences["p_holm"] < 0.05).sum())
-    alt = f"Paired differences in {METRICS[metric]} to {baseline} with 95 % intervals: {len(differences)} comparisons, "
+    alt = (
+        f"Paired differences in {METRICS[metric]} to {baseline} with 95 % intervals: {len(differences)} "
+        "comparisons, "
+    )
     return Drawing(
         re.sub(r"\W+", "_", f"against_{baseline}").strip("_"),
         f"{alt}{shown} of which still differ after Holm's correction.",

@@ -1,4 +1,5 @@
-"""A figure with the words that belong to it: a text for readers who do not see it, and one for each point under the mouse.
+"""A figure with the words that belong to it: a text for readers who do not see it, and one for each point
+under the mouse.
 
 The same figure becomes a PNG for Markdown and slides, and an SVG to stand inside an HTML page.
 """
@@ -38,10 +39,13 @@ class Drawing:
         return path
 
     def svg(self) -> str:
-        """The figure as an element for an HTML page: ids of its own, no styles that reach beyond it, texts as <title>."""
+        """The figure as an element for an HTML page: ids of its own, no styles that reach beyond it, texts as
+        <title>."""
         buffer = io.StringIO()
         with style():
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+            self.figure.savefig(
+                buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+            )
         ElementTree.register_namespace("", SVG)
         ElementTree.register_namespace("xlink", XLINK)
         root = ElementTree.fromstring(visible(buffer.getvalue()))
@@ -69,7 +73,8 @@ class Drawing:
                 element.set("tabindex", "0")
 
     def _own_ids(self, root: ElementTree.Element) -> None:
-        """Several figures share a page: what is referred to gets the figure's name before its id, the other ids go."""
+        """Several figures share a page: what is referred to gets the figure's name before its id, the other
+        ids go."""
         used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', ElementTree.tostring(root, encoding="unicode")))
         for element in root.iter():
             for name, value in list(element.attrib.items()):

@@ -1,4 +1,5 @@
-"""Maps: the score of every pair of two choices, such as f1 by f2; and the share of every task in every mixture."""
+"""Maps: the score of every pair of two choices, such as f1 by f2; and the share of every task in every
+mixture."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.Series) -> Drawing:
-    """Mean score by two choices, the columns ``down`` and ``across``; panel: str for each line, the panel that it belongs to."""
+    """Mean score by two choices, the columns ``down`` and ``across``; panel: str for each line, the panel
+    that it belongs to."""
     groups, hover = list(results.groupby(panel, sort=False)), Hover()
     row_names, column_names = (sorted(results[name].map(plain).unique()) for name in (down, across))
     rows, columns = grid(len(groups), 2)
@@ -28,7 +30,9 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
     for ax, (title, of_panel) in zip(axes, groups, strict=False):
         cells = of_panel.groupby([of_panel[down].map(plain), of_panel[across].map(plain)])[metric]
         means = {key: t_interval(values.dropna()) for key, values in cells}
-        value = np.array([[means[r, c][0] if (r, c) in means else np.nan for c in column_names] for r in row_names])
+        value = np.array(
+            [[means[r, c][0] if (r, c) in means else np.nan for c in column_names] for r in row_names]
+        )
         best = np.nanmin(value) if METRICS[metric].lower else np.nanmax(value)
         low, span = np.nanmin(value), max(np.ptp(value[~np.isnan(value)]), 1e-12)
         for (i, j), mean in np.ndenumerate(value):
@@ -52,7 +56,11 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
                 said,
                 framed=mean == best,
             )
-        _frame(ax, [name.replace("_", "\n") for name in row_names], [name.replace("_", "\n") for name in column_names])
+        _frame(
+            ax,
+            [name.replace("_", "\n") for name in row_names],
+            [name.replace("_", "\n") for name in column_names],
+        )
         ax.set_ylabel(short(down))
         ax.set_xlabel(short(across))
         ax.set_title(title)
@@ -60,10 +68,20 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
         ax.set_visible(False)
     better = "lower" if METRICS[metric].lower else "higher"
     figure.supxlabel(
-        f"held-out {METRICS[metric]}, mean over n seeds, ± 95 % t interval; {better} is better; yellow, framed: best", fontsize=14
+        f"held-out {METRICS[metric]}, mean over n seeds, ± 95 % t interval; {better} is better; yellow, "
+        "framed: best",
+        fontsize=14,
     )
-    alt = f"Heat map of {METRICS[metric]} by {short(down)} ({', '.join(row_names)}) and {short(across)} ({', '.join(column_names)}), "
-    return Drawing(f"map_{short(down)}_{short(across)}", f"{alt}{len(results)} runs in {len(groups)} panels.", figure, hover.texts)
+    alt = (
+        f"Heat map of {METRICS[metric]} by {short(down)} ({', '.join(row_names)}) and {short(across)} "
+        f"({', '.join(column_names)}), "
+    )
+    return Drawing(
+        f"map_{short(down)}_{short(across)}",
+        f"{alt}{len(results)} runs in {len(groups)} panels.",
+        figure,
+        hover.texts,
+    )
 
 
 def _cell(ax: Axes, i: int, j: int, at: float, text: str, gid: str, *, framed: bool = False) -> None:
@@ -72,7 +90,17 @@ def _cell(ax: Axes, i: int, j: int, at: float, text: str, gid: str, *, framed: b
     from matplotlib.patches import Rectangle
 
     color = colormaps["cividis"](0.15 + 0.85 * at)
-    ax.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, facecolor=color, edgecolor="black" if framed else color, linewidth=3, gid=gid))
+    ax.add_patch(
+        Rectangle(
+            (j - 0.48, i - 0.48),
+            0.96,
+            0.96,
+            facecolor=color,
+            edgecolor="black" if framed else color,
+            linewidth=3,
+            gid=gid,
+        )
+    )
     ax.text(j, i, text, ha="center", va="center", color="black" if at > 0.45 else "white", fontsize=14)
 
 
@@ -86,7 +114,8 @@ def _frame(ax: Axes, rows: list[str], columns: list[str]) -> None:
 
 
 def task_shares(tasks: pd.DataFrame) -> Drawing:
-    """Tasks by ways of choosing: the share of the mixture in per cent, mean over seeds, at the largest budget; the pool's beside it.
+    """Tasks by ways of choosing: the share of the mixture in per cent, mean over seeds, at the largest
+    budget; the pool's beside it.
 
     tasks: one line per run and task: label, budget, task, pool, selected, share.
     """
@@ -95,7 +124,9 @@ def task_shares(tasks: pd.DataFrame) -> Drawing:
 
     budget = tasks["budget"].max()
     shown = tasks[(tasks["budget"] == budget) | tasks["budget"].isna()]
-    shares = 100 * shown.pivot_table(index="task", columns="label", values="share", aggfunc="mean", fill_value=0.0, sort=False)
+    shares = 100 * shown.pivot_table(
+        index="task", columns="label", values="share", aggfunc="mean", fill_value=0.0, sort=False
+    )
     in_pool = shown.groupby("task")["pool"].first()
     shares.insert(0, "pool", 100 * in_pool / in_pool.sum())
     total, hover = len(shares), Hover()
@@ -108,18 +139,37 @@ def task_shares(tasks: pd.DataFrame) -> Drawing:
     limit = max(float(np.abs(excess).max()), 1e-9)
     for (i, j), share in np.ndenumerate(shares.to_numpy()):
         said = hover(
-            f"{shares.index[i]}: {share:.1f} % of {shares.columns[j]}", f"{excess[i, j]:+.1f} points against the pool" if j else ""
+            f"{shares.index[i]}: {share:.1f} % of {shares.columns[j]}",
+            f"{excess[i, j]:+.1f} points against the pool" if j else "",
         )
         color = colormaps["PuOr_r"](0.5 + 0.5 * excess[i, j] / limit)
-        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor=color, linewidth=0.5, gid=said))
-        ax.text(j, i, f"{share:.1f}", ha="center", va="center", color="white" if abs(excess[i, j]) > 0.7 * limit else "black")
+        ax.add_patch(
+            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor=color, linewidth=0.5, gid=said)
+        )
+        ax.text(
+            j,
+            i,
+            f"{share:.1f}",
+            ha="center",
+            va="center",
+            color="white" if abs(excess[i, j]) > 0.7 * limit else "black",
+        )
     _frame(ax, [one_line(task) for task in shares.index], names)
     ax.xaxis.tick_top()  # before the labels are turned: those at the top are others than those at the bottom
     for text in ax.get_xticklabels():
         text.set(rotation=30, rotation_mode="anchor", horizontalalignment="left")
-    which = f"the {len(shares)} of {total} tasks whose shares differ most" if total > len(shares) else f"{total} tasks"
+    which = (
+        f"the {len(shares)} of {total} tasks whose shares differ most"
+        if total > len(shares)
+        else f"{total} tasks"
+    )
     at = f" at {budget_said(budget)}" if np.isfinite(budget) else ""
-    note = f"share of the mixture (%), mean over seeds{at}\n{which}\norange: more than in the pool, purple: less"
+    note = (
+        f"share of the mixture (%), mean over seeds{at}\n{which}\norange: more than in the pool, purple: less"
+    )
     figure.supxlabel(note, fontsize=15)
-    alt = f"Map of {which} by {shares.shape[1] - 1} ways of choosing: each task's share of the mixture{at}, in per cent, "
+    alt = (
+        f"Map of {which} by {shares.shape[1] - 1} ways of choosing: each task's share of the mixture{at}, "
+        "in per cent, "
+    )
     return Drawing("task_shares", f"{alt}beside its share of the pool.", figure, hover.texts)

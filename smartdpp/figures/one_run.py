@@ -1,4 +1,5 @@
-"""One run's figures: what its mixture is made of, what finetuning did to every held-out task, how diverse the mixture is."""
+"""One run's figures: what its mixture is made of, what finetuning did to every held-out task, how diverse the
+mixture is."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 def of_run(run: Path) -> list[Drawing]:
     """A figure whose artifact is not there is left out."""
     at = artifacts(run)
-    base, tuned = (file(at[name] / "scores.json") if name in at else None for name in ("base scores", "scores"))
+    base, tuned = (
+        file(at[name] / "scores.json") if name in at else None for name in ("base scores", "scores")
+    )
     drawn = []
     with style():
         if "mixture" in at and (listed := file(at["mixture"] / "tasks.csv")).is_file():
@@ -34,7 +37,9 @@ def of_run(run: Path) -> list[Drawing]:
         if base and tuned and base.is_file() and tuned.is_file():
             before, after = read_json(base), read_json(tuned)
             drawn.append(_dumbbell(before, after))
-            drawn += [_dumbbell(before["others"][name], its, name) for name, its in after.get("others", {}).items()]
+            drawn += [
+                _dumbbell(before["others"][name], its, name) for name, its in after.get("others", {}).items()
+            ]
         if "diversity" in at and (written := file(at["diversity"] / "diversity.json")).is_file():
             measured = read_json(written)
             if measured.get("curve"):
@@ -44,32 +49,58 @@ def of_run(run: Path) -> list[Drawing]:
 
 def _task_shares(tasks: pd.DataFrame) -> Drawing:
     """tasks: task, pool, selected, share."""
-    tasks = tasks.assign(of_pool=tasks["pool"] / tasks["pool"].sum()).sort_values("share", ascending=False, kind="stable")
+    tasks = tasks.assign(of_pool=tasks["pool"] / tasks["pool"].sum()).sort_values(
+        "share", ascending=False, kind="stable"
+    )
     shown, rest = tasks.head(SHOWN_TASKS), tasks.iloc[SHOWN_TASKS:]
     figure, (ax,) = panels(11, 2.6 + 0.36 * len(shown))
     hover, y = Hover(), np.arange(len(shown))
     bars = ax.barh(y, 100 * shown["share"], height=0.62, color=BLUE, label="in the mixture")
     for bar, row in zip(bars, shown.to_dict("records"), strict=True):
         taken = f"{row['selected']} of its {row['pool']} examples"
-        bar.set_gid(hover(row["task"], taken, f"{row['share']:.1%} of the mixture, {row['of_pool']:.1%} of the pool"))
-    ax.plot(100 * shown["of_pool"], y, linestyle="", marker="|", markersize=17, markeredgewidth=3, color=ORANGE, label="in the pool")
+        bar.set_gid(
+            hover(row["task"], taken, f"{row['share']:.1%} of the mixture, {row['of_pool']:.1%} of the pool")
+        )
+    ax.plot(
+        100 * shown["of_pool"],
+        y,
+        linestyle="",
+        marker="|",
+        markersize=17,
+        markeredgewidth=3,
+        color=ORANGE,
+        label="in the pool",
+    )
     ax.set_yticks(y, [one_line(task) for task in shown["task"]])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(left=0)
     ax.set_xlabel("share of examples (%)")
-    more = f"\nthe {SHOWN_TASKS} largest of {len(tasks)} tasks; the other {len(rest)} hold {rest['share'].sum():.0%}" if len(rest) else ""
+    more = (
+        f"\nthe {SHOWN_TASKS} largest of {len(tasks)} tasks; the other {len(rest)} hold "
+        f"{rest['share'].sum():.0%}"
+        if len(rest)
+        else ""
+    )
     n, chosen = tasks["selected"].sum(), (tasks["selected"] > 0).sum()
     title = f"Mixture: n = {n} of {tasks['pool'].sum()} examples, {chosen} of {len(tasks)} tasks{more}"
     ax.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
-    largest = ", ".join(f"{task} {share:.0%}" for task, share in zip(shown["task"].head(3), shown["share"].head(3), strict=True))
-    return Drawing("task_shares", f"{title}. Bars of each task's share; the largest: {largest}.", figure, hover.texts)
+    largest = ", ".join(
+        f"{task} {share:.0%}"
+        for task, share in zip(shown["task"].head(3), shown["share"].head(3), strict=True)
+    )
+    return Drawing(
+        "task_shares", f"{title}. Bars of each task's share; the largest: {largest}.", figure, hover.texts
+    )
 
 
 def _dumbbell(base: dict[str, Any], tuned: dict[str, Any], evaluation: str = "") -> Drawing:
-    """Two scores.json: what finetuning did to every held-out task; of the main evaluation, or of one beside it."""
+    """Two scores.json: what finetuning did to every held-out task; of the main evaluation, or of one beside
+    it."""
     metric = main_metric(tuned["mean"])
-    tasks = [task for task in tuned["tasks"] if metric in tuned["tasks"][task] and metric in base["tasks"][task]]
+    tasks = [
+        task for task in tuned["tasks"] if metric in tuned["tasks"][task] and metric in base["tasks"][task]
+    ]
     tasks.sort(key=lambda task: base["tasks"][task][metric], reverse=True)
     names = [f"{one_line(task)} (n = {tuned['tasks'][task]['n']})" for task in tasks] + ["mean over tasks"]
     before = np.array([base["tasks"][task][metric] for task in tasks] + [base["mean"][metric]])
@@ -81,8 +112,16 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any], evaluation: str = "")
     hollow: dict[str, Any] = {"color": "white", "markeredgecolor": GREY, "markeredgewidth": 2.5}
     ax.plot(before, y, linestyle="", marker="o", markersize=12, label="base model", **hollow)
     ax.plot(after, y, linestyle="", marker="o", markersize=12, color=BLUE, label="finetuned")
-    for name, b, a, at in zip(names, before, after, y, strict=True):  # an invisible point of its own, for the mouse
-        ax.plot(a, at, "o", markersize=16, alpha=0, gid=hover(name, f"{METRICS[metric]}: {b:.3f} before, {a:.3f} after", f"{a - b:+.3f}"))
+    # an invisible point of its own, for the mouse
+    for name, b, a, at in zip(names, before, after, y, strict=True):
+        ax.plot(
+            a,
+            at,
+            "o",
+            markersize=16,
+            alpha=0,
+            gid=hover(name, f"{METRICS[metric]}: {b:.3f} before, {a:.3f} after", f"{a - b:+.3f}"),
+        )
     ax.set_yticks(y, names)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.05 * max(before.max(), after.max(), 1e-9))
@@ -91,7 +130,10 @@ def _dumbbell(base: dict[str, Any], tuned: dict[str, Any], evaluation: str = "")
     title = f"{evaluation}{': ' if evaluation else ''}{len(tasks)} tasks, n = {n} held-out documents"
     ax.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
-    alt = f"{title}: {METRICS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, {after[-1]:.3f} after."
+    alt = (
+        f"{title}: {METRICS[metric]} of the base model and after finetuning. Mean {before[-1]:.3f} before, "
+        f"{after[-1]:.3f} after."
+    )
     return Drawing(f"heldout_{evaluation}" if evaluation else "heldout", alt, figure, hover.texts)
 
 
@@ -103,8 +145,24 @@ def _diversity_curve(measured: dict[str, Any]) -> Drawing:
     ax.plot(np.arange(1, len(curve) + 1), curve, color=BLUE)
     n, value = measured["ldd_n"], measured["ldd"]
     ax.plot(n, value, marker="o", color=BLUE, clip_on=False)
-    ax.annotate(f"{value:.3f} at n = {n}", (n, value), xytext=(-14, 6), textcoords="offset points", ha="right", va="bottom", color=BLUE)
-    ax.annotate("uniform on the sphere", (len(curve), 0), xytext=(0, -8), textcoords="offset points", ha="right", va="top", color=GREY)
+    ax.annotate(
+        f"{value:.3f} at n = {n}",
+        (n, value),
+        xytext=(-14, 6),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=BLUE,
+    )
+    ax.annotate(
+        "uniform on the sphere",
+        (len(curve), 0),
+        xytext=(0, -8),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=GREY,
+    )
     ax.set_xlim(1, max(2, len(curve)))
     ax.set_xlabel("n, examples in greedy order")
     ax.set_ylabel("log determinant distance\n(nats per example)")
@@ -112,4 +170,8 @@ def _diversity_curve(measured: dict[str, Any]) -> Drawing:
     title = f"Diversity: {kept} of {measured['size']} examples kept; lower is more diverse"
     ax.set_title(title)
     ax.margins(y=0.18)
-    return Drawing("diversity", f"{title}. The log determinant distance is {value:.3f} nats per example at n = {n}.", figure)
+    return Drawing(
+        "diversity",
+        f"{title}. The log determinant distance is {value:.3f} nats per example at n = {n}.",
+        figure,
+    )

@@ -1,4 +1,5 @@
-"""Diversity against performance: every run a point, every way of choosing a mean with its intervals, a panel for what compares."""
+"""Diversity against performance: every run a point, every way of choosing a mean with its intervals, a panel
+for what compares."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ SAID_TASKS = 8  # of a run's mixture, under the mouse; the others are counted
 
 
 def diversity_performance(
-    results: pd.DataFrame, metric: str, styles: Looks, tasks: pd.DataFrame | None = None, context: pd.Series | None = None
+    results: pd.DataFrame,
+    metric: str,
+    styles: Looks,
+    tasks: pd.DataFrame | None = None,
+    context: pd.Series | None = None,
 ) -> Drawing | None:
-    """results: one line per run with ``ldd`` at ``ldd_n``; a run without a budget has no place, as the distance grows with n.
+    """results: one line per run with ``ldd`` at ``ldd_n``; a run without a budget has no place, as the
+    distance grows with n.
 
-    tasks: one line per run and task: run, task, selected, share. context: a str a run; every budget and context has a panel. None where
-    no diversity was measured.
+    tasks: one line per run and task: run, task, selected, share. context: a str a run; every budget and
+    context has a panel. None where no diversity was measured.
     """
     measured = results.dropna(subset=["ldd", "budget"]) if "ldd" in results else results.iloc[:0]
     if measured.empty:
@@ -38,7 +44,16 @@ def diversity_performance(
                 ax.errorbar(x, y, xerr=dx, yerr=dy, capsize=5, markersize=13, markeredgecolor="white", **look)
             for row in runs.to_dict("records"):
                 gid = hover(*_about(row, metric, tasks))
-                ax.plot(row["ldd"], row[metric], linestyle="", markersize=8, alpha=0.45, markeredgewidth=0, gid=gid, **look)
+                ax.plot(
+                    row["ldd"],
+                    row[metric],
+                    linestyle="",
+                    markersize=8,
+                    alpha=0.45,
+                    markeredgewidth=0,
+                    gid=gid,
+                    **look,
+                )
         n = of_panel["ldd_n"].iloc[0]
         ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(f"log determinant distance at n = {n:.0f}\n(nats per example, lower is more diverse)")
@@ -49,7 +64,10 @@ def diversity_performance(
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
     legend(figure, counted(measured, styles, ["budget", where]))
-    alt = f"Scatter plot of {len(measured)} runs: {METRICS[metric]} against the log determinant distance, with a mean and its 95 % t "
+    alt = (
+        f"Scatter plot of {len(measured)} runs: {METRICS[metric]} against the log determinant distance, "
+        "with a mean and its 95 % t "
+    )
     alt += f"intervals for each of {measured['label'].nunique()} ways of choosing"
     alt += f"; {len(groups)} panel{'' if len(groups) == 1 else 's'}, each of runs that compare."
     return Drawing("diversity_performance", alt, figure, hover.texts)
@@ -63,7 +81,9 @@ def _about(row: dict[str, Any], metric: str, tasks: pd.DataFrame | None) -> list
         f"LDD {row['ldd']:.3f}, {METRICS[metric]} {row[metric]:.3f}",
     ]
     if tasks is not None and len(tasks) and "run" in tasks:
-        mine = tasks[(tasks["run"] == row.get("run")) & (tasks["selected"] > 0)].sort_values("share", ascending=False, kind="stable")
+        mine = tasks[(tasks["run"] == row.get("run")) & (tasks["selected"] > 0)].sort_values(
+            "share", ascending=False, kind="stable"
+        )
         shown = mine.head(SAID_TASKS)
         lines += [f"{share:.0%} {task}" for task, share in zip(shown["task"], shown["share"], strict=True)]
         lines += [f"and {len(mine) - SAID_TASKS} more tasks"] if len(mine) > SAID_TASKS else []

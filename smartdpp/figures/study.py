@@ -1,4 +1,5 @@
-"""Which figures a study gets: those that its cells support. A curve needs a swept number, a map two crossed choices."""
+"""Which figures a study gets: those that its cells support. A curve needs a swept number, a map two crossed
+choices."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def of_study(results: Results) -> list[Drawing]:
-    """One figure for each thing that was varied, then diversity against performance and the tasks' shares; empty without trained runs."""
+    """One figure for each thing that was varied, then diversity against performance and the tasks' shares;
+    empty without trained runs."""
     every_run, results = results, results.trainings()
     if results.table.empty or (table := _trained(results)).empty:
         return []
@@ -28,7 +30,9 @@ def of_study(results: Results) -> list[Drawing]:
     with style():
         drawn = [] if table["budget"].nunique() > 1 else [by_strategy(table, metric, every)]
         drawn += [_along(table, results, name, metric) for name in swept]
-        drawn += [_pairs(table, results, down, across, metric) for down, across in choices(table, results.settings)]
+        drawn += [
+            _pairs(table, results, down, across, metric) for down, across in choices(table, results.settings)
+        ]
         scatter = _diversity(every_run, metric)
         drawn += [scatter] if scatter else []
         drawn += [task_shares(results.shares)] if len(results.shares) else []
@@ -41,37 +45,71 @@ def _trained(results: Results) -> pd.DataFrame:
 
 
 def _diversity(results: Results, metric: str) -> Drawing | None:
-    """Panels for the context: distances compare within one way of measuring them, scores within one model and corpus."""
+    """Panels for the context: distances compare within one way of measuring them, scores within one model and
+    corpus."""
     table = _trained(results)
-    table = table.assign(label=labels(table, [name for name in results.settings if name not in results.context]))
-    return diversity_performance(table, metric, looks(table["label"].unique()), results.shares, _panel(table, results.context))
+    table = table.assign(
+        label=labels(table, [name for name in results.settings if name not in results.context])
+    )
+    return diversity_performance(
+        table, metric, looks(table["label"].unique()), results.shares, _panel(table, results.context)
+    )
 
 
 def _along(table: pd.DataFrame, results: Results, swept: str, metric: str) -> Drawing:
-    """Lines are told apart by all that differs but the swept number and the context, which has panels of its own."""
+    """Lines are told apart by all that differs but the swept number and the context, which has panels of its
+    own."""
     names = [name for name in results.settings if name != swept and name not in results.context]
     table = table[_several(table, swept, names) | as_number(table[swept]).isna()]
     names = [name for name in names if _varies(table, name)]
     number, lines = as_number(table[swept]), labels(table, names)
     if swept != "budget" and table["budget"].nunique() > 1:
-        lines = [f"{line}, budget {plain(budget)}".removesuffix(", budget ") for line, budget in zip(lines, table["budget"], strict=True)]
-    words = table[swept].map(plain).where(number.isna(), "")  # a word among the numbers, such as auto, is a level line of its own
-    lines = [f"{line}, {short(swept)}={word}" if word else line for line, word in zip(lines, words, strict=True)]
+        lines = [
+            f"{line}, budget {plain(budget)}".removesuffix(", budget ")
+            for line, budget in zip(lines, table["budget"], strict=True)
+        ]
+    # a word among the numbers, such as auto, is a level line of its own
+    words = table[swept].map(plain).where(number.isna(), "")
+    lines = [
+        f"{line}, {short(swept)}={word}" if word else line for line, word in zip(lines, words, strict=True)
+    ]
     shown = table.assign(label=lines, **{swept: number})
-    return along(shown, swept, metric, looks(shown["label"].unique()), _panel(table, [c for c in results.context if c != swept]))
+    return along(
+        shown,
+        swept,
+        metric,
+        looks(shown["label"].unique()),
+        _panel(table, [c for c in results.context if c != swept]),
+    )
 
 
 def _pairs(table: pd.DataFrame, results: Results, down: str, across: str, metric: str) -> Drawing:
     import pandas as pd
 
-    rest = [*(["budget"] if table["budget"].nunique() > 1 else []), *(s for s in results.settings if s not in (down, across))]
+    rest = [
+        *(["budget"] if table["budget"].nunique() > 1 else []),
+        *(s for s in results.settings if s not in (down, across)),
+    ]
     shown = table.dropna(subset=[down, across])
-    shown = pd.concat([group for _, group in shown.groupby(alike(shown, ["strategy", *rest]), sort=False) if crossed(group, down, across)])
-    return pairs(shown, down, across, metric, _panel(shown, [name for name in rest if shown[name].map(plain).nunique() > 1]))
+    shown = pd.concat(
+        [
+            group
+            for _, group in shown.groupby(alike(shown, ["strategy", *rest]), sort=False)
+            if crossed(group, down, across)
+        ]
+    )
+    return pairs(
+        shown,
+        down,
+        across,
+        metric,
+        _panel(shown, [name for name in rest if shown[name].map(plain).nunique() > 1]),
+    )
 
 
 def _several(table: pd.DataFrame, swept: str, names: list[str]) -> pd.Series:
-    """bool for each line: part of a line of at least two points, where all but the swept number (and the context) agrees."""
+    """bool for each line: part of a line of at least two points, where all but the swept number (and the
+    context) agrees."""
     others = ["strategy", *(["budget"] if swept != "budget" else []), *names]
     return as_number(table[swept]).groupby(alike(table, others)).transform("nunique") > 1
 
@@ -85,4 +123,7 @@ def _panel(table: pd.DataFrame, names: list[str]) -> pd.Series:
     """What a panel is called: the values of the settings that make it one."""
     if not names:
         return table["run"].map(lambda _: "")
-    return table[names].apply(lambda row: ", ".join(f"{short(name)} {plain(row[name])}" for name in names if plain(row[name])), axis=1)
+    return table[names].apply(
+        lambda row: ", ".join(f"{short(name)} {plain(row[name])}" for name in names if plain(row[name])),
+        axis=1,
+    )

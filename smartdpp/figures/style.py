@@ -1,6 +1,8 @@
-"""What all figures share: colours and markers that colour-blind readers tell apart too, sizes for a slide, and words for axes.
+"""What all figures share: colours and markers that colour-blind readers tell apart too, sizes for a slide,
+and words for axes.
 
-Colours are Okabe and Ito's, and a marker says again what a colour says. A colour belongs to one way of choosing in all figures of a study.
+Colours are Okabe and Ito's, and a marker says again what a colour says. A colour belongs to one way of
+choosing in all figures of a study.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#000000",
+)
 GREY = "#767676"  # what others are compared with: the pool, the base model
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -51,7 +61,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(width: float, height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, list[Axes]]:
+def panels(
+    width: float, height: float, rows: int = 1, columns: int = 1, **shared: Any
+) -> tuple[Figure, list[Axes]]:
     """A figure of so many inches and its axes, row by row."""
     from matplotlib.figure import Figure
 
@@ -62,7 +74,10 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **share
 def looks(labels: Iterator[str] | Any) -> Looks:
     """A colour and a marker for each label: 7 x 7 distinct pairs, then again from the first."""
     pairs = ((i, color) for _ in MARKERS for i, color in enumerate(COLORS))
-    every = [{"color": color, "marker": MARKERS[(i + k // len(COLORS)) % len(MARKERS)]} for k, (i, color) in enumerate(pairs)]
+    every = [
+        {"color": color, "marker": MARKERS[(i + k // len(COLORS)) % len(MARKERS)]}
+        for k, (i, color) in enumerate(pairs)
+    ]
     return dict(zip(labels, itertools.cycle(every), strict=False))
 
 
@@ -75,7 +90,8 @@ def budget_said(budget: float) -> str:
 
 
 def base_model(ax: Axes, results: pd.DataFrame, metric: str, *, across: bool = False) -> None:
-    """Marks the base model where all runs share one: a line, or a note at the edge where a line would squeeze the runs together."""
+    """Marks the base model where all runs share one: a line, or a note at the edge where a line would squeeze
+    the runs together."""
     base = results.get(f"{metric}_base")
     if base is None or base.nunique() != 1:
         return
@@ -91,14 +107,26 @@ def base_model(ax: Axes, results: pd.DataFrame, metric: str, *, across: bool = F
     upper = place > (low + high) / 2
     if across:
         ax.annotate(
-            text, (place, 1), xycoords=("data", "axes fraction"), xytext=(-6 if upper else 6, -2), textcoords="offset points",
-            ha="right" if upper else "left", va="top", color=GREY,
-        )  # fmt: skip
+            text,
+            (place, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-6 if upper else 6, -2),
+            textcoords="offset points",
+            ha="right" if upper else "left",
+            va="top",
+            color=GREY,
+        )
     else:
         ax.annotate(
-            text, (0.99, place), xycoords=("axes fraction", "data"), xytext=(0, -6 if upper else 6), textcoords="offset points",
-            ha="right", va="top" if upper else "bottom", color=GREY,
-        )  # fmt: skip
+            text,
+            (0.99, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, -6 if upper else 6),
+            textcoords="offset points",
+            ha="right",
+            va="top" if upper else "bottom",
+            color=GREY,
+        )
 
 
 def legend(figure: Figure, entries: list[tuple[str, dict[str, Any]]], title: str = "n seeds") -> None:
@@ -109,17 +137,23 @@ def legend(figure: Figure, entries: list[tuple[str, dict[str, Any]]], title: str
     lines = [wrapped(label).split("\n") for label, _ in entries]
     widest = max(len(line) for label in lines for line in label) + 6
     columns = max(1, min(len(entries), int(figure.get_figwidth() * 9.2 / widest)))
-    high = 0.6 + 0.3 * int(np.ceil(sum(len(label) for label in lines) / columns) + max(len(label) for label in lines) - 1)
+    high = 0.6 + 0.3 * int(
+        np.ceil(sum(len(label) for label in lines) / columns) + max(len(label) for label in lines) - 1
+    )
     figure.set_figheight(figure.get_figheight() + high)
     figure.legend(handles=handles, loc="outside lower center", title=title, ncols=columns)
 
 
-def counted(results: pd.DataFrame, styles: Looks, point: list[Any], level: Any = ()) -> list[tuple[str, dict[str, Any]]]:
-    """Legend entries: each label with the number of runs behind a point, runs with the same ``point`` (columns or Series); those in
-    ``level`` are level lines."""
+def counted(
+    results: pd.DataFrame, styles: Looks, point: list[Any], level: Any = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """Legend entries: each label with the number of runs behind a point, runs with the same ``point``
+    (columns or Series); those in ``level`` are level lines."""
     entries = []
     for label, runs in results.groupby("label", sort=False):
-        sizes = runs.groupby([by if isinstance(by, str) else by.loc[runs.index] for by in point], dropna=False).size()
+        sizes = runs.groupby(
+            [by if isinstance(by, str) else by.loc[runs.index] for by in point], dropna=False
+        ).size()
         n = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
         line = level_line(styles[label]) if label in level else {"linestyle": "", **styles[label]}
         entries.append((with_n(label, n), line))
@@ -141,7 +175,9 @@ def wrapped(label: str, width: int = 44) -> str:
     import textwrap
 
     # a space that must not break is one to textwrap only while it is looked at
-    return textwrap.fill(label.replace("\u00a0", "\0"), width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+    return textwrap.fill(
+        label.replace("\u00a0", "\0"), width, break_long_words=False, break_on_hyphens=False
+    ).replace("\0", " ")
 
 
 def grid(count: int, most: int = 3) -> tuple[int, int]:

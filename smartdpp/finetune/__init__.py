@@ -1,4 +1,5 @@
-"""Finetuning on exactly the mixture: the `recipe`, its `trainer`, the `steps` that rows are dealt to, and several processes (`worker`)."""
+"""Finetuning on exactly the mixture: the `recipe`, its `trainer`, the `steps` that rows are dealt to, and
+several processes (`worker`)."""
 
 from smartdpp.finetune.finetune import Finetune
 

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finetune(Hyperparameters):
-    """Trains by LoRA, QLoRA or all weights, see smartdpp.finetune.trainer; its parameters are those of `Hyperparameters`."""
+    """Trains by LoRA, QLoRA or all weights, see smartdpp.finetune.trainer; its parameters are those of
+    `Hyperparameters`."""
 
-    def train(self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
-        """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step). Returns facts.
+    def train(
+        self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+    ) -> TrainingFacts:
+        """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step).
+        Returns facts.
 
-        ``start`` is a folder that an earlier training left: its weights are where this one begins, the optimiser begins anew.
+        ``start`` is a folder that an earlier training left: its weights are where this one begins, the
+        optimiser begins anew.
         """
         if self.processes == 1:
             return train(self, model, rows, out, seed, start)

@@ -1,8 +1,9 @@
-"""A linear layer with a LoRA adapter as one operation: y = x Wᵀ + s (x Aᵀ) Bᵀ, W frozen (Hu et al. 2021, arXiv 2106.09685).
+"""A linear layer with a LoRA adapter as one operation: y = x Wᵀ + s (x Aᵀ) Bᵀ, W frozen (Hu et al. 2021,
+arXiv 2106.09685).
 
-The same numbers as PEFT's own forward but for rounding. That one makes every output three times (the layer's, the
-adapter's, the scaled adapter's) before it adds them, and autograd as many gradients; here the products add into the
-one output and the one gradient.
+The same numbers as PEFT's own forward but for rounding. That one makes every output three times (the layer's,
+the adapter's, the scaled adapter's) before it adds them, and autograd as many gradients; here the products
+add into the one output and the one gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def fuse(model: nn.Module) -> int:
 
 
 def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """PEFT's own where there is more than the formula: several adapters, dropout, DoRA, other types of numbers."""
+    """PEFT's own where there is more than the formula: several adapters, dropout, DoRA, other types of
+    numbers."""
     names = layer.active_adapters
     if args or kwargs or layer.disable_adapters or layer.merged or len(names) != 1 or layer.lora_variant:
         return usual(x, *args, **kwargs)
@@ -46,7 +48,9 @@ def _operation() -> Any:
         """x [..., d], W [o, d], bias [o] or None, A [r, d], B [o, r] -> [..., o]; gradients of x, A and B."""
 
         @staticmethod
-        def forward(ctx: Any, x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, s: float) -> Tensor:
+        def forward(
+            ctx: Any, x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, s: float
+        ) -> Tensor:
             rows = x.reshape(-1, x.shape[-1])
             u = rows @ A.t()
             y = rows @ W.t() if bias is None else torch.addmm(bias, rows, W.t())

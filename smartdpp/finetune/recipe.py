@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One training's numbers: ``ceil(epochs * rows / batch_size)`` optimiser steps, so equal budgets take equal steps."""
+    """One training's numbers: ``ceil(epochs * rows / batch_size)`` optimiser steps, so equal budgets take
+    equal steps."""
 
     method: Literal["lora", "qlora", "full"] = "lora"
     learning_rate: float = 5e-4
@@ -34,11 +35,14 @@ class Hyperparameters:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     gradient_checkpointing: bool = False
-    group_by_length: bool = True  # rows of similar length share a batch: a third less padding; batches come in random order
+    # rows of similar length share a batch: a third less padding; batches come in random order
+    group_by_length: bool = True
     save_steps: int = 10  # optimiser steps between checkpoints
     processes: int = 1
-    parallel: Literal["ddp", "fsdp"] = "ddp"  # every process holds the whole model | its part of the weights, gradients and optimiser
-    loss: Literal["token", "example"] = "token"  # a step's loss is the mean over its response tokens | over its examples' own means
+    # every process holds the whole model | its part of the weights, gradients and optimiser
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    # a step's loss is the mean over its response tokens | over its examples' own means
+    loss: Literal["token", "example"] = "token"
 
     def __post_init__(self) -> None:
         problems = [f"recipe.{name}={getattr(self, name)}: {right}" for name, right in _out_of_range(self)]
@@ -46,7 +50,8 @@ class Hyperparameters:
             raise InputError("\n".join(problems))
         if self.parallel == "fsdp" and (self.method != "full" or self.processes == 1):
             raise InputError(
-                f"recipe.parallel=fsdp shards the training of all weights over several processes, and recipe.method={self.method}, "
+                "recipe.parallel=fsdp shards the training of all weights over several processes, and "
+                f"recipe.method={self.method}, "
                 f"recipe.processes={self.processes}: use method=full and processes=N, or parallel=ddp"
             )
 
@@ -62,27 +67,46 @@ class Hyperparameters:
         if self.parallel == "fsdp":
             gpus = torch.cuda.device_count()
             needs = (
-                f"recipe.parallel=fsdp needs a CUDA device for each of its {self.processes} processes and this machine has {gpus or 'none'}"
+                f"recipe.parallel=fsdp needs a CUDA device for each of its {self.processes} processes and "
+                f"this machine has {gpus or 'none'}"
             )
-            return [] if gpus >= self.processes else [f"{needs}: choose recipe.processes to fit, or recipe.parallel=ddp"]
+            return (
+                []
+                if gpus >= self.processes
+                else [f"{needs}: choose recipe.processes to fit, or recipe.parallel=ddp"]
+            )
         if not torch.cuda.is_available():
-            return ["recipe=qlora needs a CUDA device for its 4-bit weights and this machine has none: use recipe=lora"]
+            return [
+                "recipe=qlora needs a CUDA device for its 4-bit weights and this machine has none: use "
+                "recipe=lora"
+            ]
         from importlib.util import find_spec
 
-        return [] if find_spec("bitsandbytes") else ["recipe=qlora needs bitsandbytes: pip install 'smartdpp[qlora]'"]
+        return (
+            []
+            if find_spec("bitsandbytes")
+            else ["recipe=qlora needs bitsandbytes: pip install 'smartdpp[qlora]'"]
+        )
 
     def steps(self, rows: int) -> int:
         return math.ceil(self.epochs * rows / self.batch_size)
 
     def memory(self, sizes: Anatomy, longest: int, wide: int) -> float:
-        """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a micro-batch of the longest rows, and
-        six numbers for each of its tokens and each of the vocabulary, as measured of TRL's loss; ``wide`` bytes a number."""
+        """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a
+        micro-batch of the longest rows, and six numbers for each of its tokens and each of the vocabulary, as
+        measured of TRL's loss; ``wide`` bytes a number."""
         P, tokens = sizes.parameters, self.micro_batch_size * longest
         if self.method == "full":
-            weights = 16 * P / (self.processes if self.parallel == "fsdp" else 1) + (P * wide if wide < 4 else 0)
+            weights = 16 * P / (self.processes if self.parallel == "fsdp" else 1) + (
+                P * wide if wide < 4 else 0
+            )
         else:
             weights = P * (0.6 if self.method == "qlora" else wide) + 16 * self.rank * sizes.widths
-        layers = sizes.hidden * sizes.layers + sizes.kept if self.gradient_checkpointing else sizes.kept * sizes.layers
+        layers = (
+            sizes.hidden * sizes.layers + sizes.kept
+            if self.gradient_checkpointing
+            else sizes.kept * sizes.layers
+        )
         return weights + SPARE * tokens * (layers * wide + 6 * 4 * sizes.vocabulary)
 
 
@@ -93,12 +117,21 @@ def _out_of_range(recipe: Hyperparameters) -> Iterator[tuple[str, str]]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield name, "it must be a whole number above 0"
     for names, fits, right in (
-        (("learning_rate", "epochs", "max_grad_norm"), lambda value: 0 < value < math.inf, "it must be a finite number above 0"),
+        (
+            ("learning_rate", "epochs", "max_grad_norm"),
+            lambda value: 0 < value < math.inf,
+            "it must be a finite number above 0",
+        ),
         (("weight_decay",), lambda value: 0 <= value < math.inf, "it must be a finite number, at least 0"),
-        (("warmup",), lambda value: 0 <= value < 1, "it is a share of the steps: at least 0 and below 1 (0.03 is 3 % of them)"),
+        (
+            ("warmup",),
+            lambda value: 0 <= value < 1,
+            "it is a share of the steps: at least 0 and below 1 (0.03 is 3 % of them)",
+        ),
         (("dropout",), lambda value: 0 <= value < 1, "it is a probability: at least 0 and below 1"),
     ):
         for name in names:
             value = getattr(recipe, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):  # NaN fits nothing
+            # NaN fits nothing
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
                 yield name, right

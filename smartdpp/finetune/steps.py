@@ -1,8 +1,10 @@
-"""Which rows of an optimiser step each process trains on: the rows and the order of one process, none twice, whatever divides what.
+"""Which rows of an optimiser step each process trains on: the rows and the order of one process, none twice,
+whatever divides what.
 
-A step's rows, the next ``batch_size`` of the epoch's order (fewer in its last step), are cut into micro-batches, which go to the processes
-in turn. All processes must make equally many passes, as they wait for each other in each: one that is left without rows is given none,
-which its trainer fills with a row that has no labels and so no part in the loss.
+A step's rows, the next ``batch_size`` of the epoch's order (fewer in its last step), are cut into
+micro-batches, which go to the processes in turn. All processes must make equally many passes, as they wait
+for each other in each: one that is left without rows is given none, which its trainer fills with a row that
+has no labels and so no part in the loss.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Deal:
-    """``micro_batch_size`` is the most rows of one pass; fewer where all the processes can have some of a step only so."""
+    """``micro_batch_size`` is the most rows of one pass; fewer where all the processes can have some of a
+    step only so."""
 
     batch_size: int
     micro_batch_size: int
@@ -46,15 +49,18 @@ class Deal:
 
 
 def order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, grouped: bool) -> list[int]:
-    """Every row once, in the order of an epoch: drawn from the seed and the epoch alone, so it can be had again in any process.
+    """Every row once, in the order of an epoch: drawn from the seed and the epoch alone, so it can be had
+    again in any process.
 
-    ``grouped``: rows of similar length share a batch, as transformers groups them, and whole batches come in random order; as they leave
-    the grouping, batches run from long to short. The rows that fill no batch are drawn from all and come last, as steps are cut.
+    ``grouped``: rows of similar length share a batch, as transformers groups them, and whole batches come in
+    random order; as they leave the grouping, batches run from long to short. The rows that fill no batch are
+    drawn from all and come last, as steps are cut.
     """
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
-    (state,) = np.random.SeedSequence([seed, epoch]).generate_state(1)  # seed + epoch would give seed 1 the second epoch of seed 0
+    # seed + epoch would give seed 1 the second epoch of seed 0
+    (state,) = np.random.SeedSequence([seed, epoch]).generate_state(1)
     generator = torch.Generator().manual_seed(int(state))
     drawn = torch.randperm(len(lengths), generator=generator).tolist()
     full = len(drawn) // batch_size * batch_size
@@ -63,11 +69,14 @@ def order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, gro
     whole = drawn[:full]
     near = get_length_grouped_indices([lengths[i] for i in whole], batch_size, generator=generator)
     turns = torch.randperm(full // batch_size, generator=generator).tolist()
-    return [whole[i] for turn in turns for i in near[turn * batch_size : (turn + 1) * batch_size]] + drawn[full:]
+    return [whole[i] for turn in turns for i in near[turn * batch_size : (turn + 1) * batch_size]] + drawn[
+        full:
+    ]
 
 
 def loader(dataset: Any, drawn: Callable[[int], list[int]], deal: Deal, rank: int, collate: Any) -> Any:
-    """What process ``rank``'s trainer iterates over: an accelerate data loader over ``dataset`` (n rows) in the order ``drawn(epoch)``.
+    """What process ``rank``'s trainer iterates over: an accelerate data loader over ``dataset`` (n rows) in
+    the order ``drawn(epoch)``.
 
     ``collate`` gets the rows of a micro-batch, none where there are none left.
     """
@@ -87,7 +96,8 @@ def loader(dataset: Any, drawn: Callable[[int], list[int]], deal: Deal, rank: in
             return len(dataset)
 
     class Dealt(BatchSampler):
-        """The attributes are those that accelerate looks for: it sets ``sampler``, and would take n % batch_size rows for padding."""
+        """The attributes are those that accelerate looks for: it sets ``sampler``, and would take n %
+        batch_size rows for padding."""
 
         batch_size, drop_last = 1, False
 

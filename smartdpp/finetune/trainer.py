@@ -1,13 +1,13 @@
 """Finetuning on exactly the mixture: LoRA, 4-bit QLoRA or all weights, through TRL's SFTTrainer.
 
-Rows are tokenized here (see smartdpp.models.tokens) and handed over with their labels, so nothing is dropped, truncated or packed on
-the way; that is asserted. The loss is on the response and its end token only, of a conversation on those of its
-trained turns: its mean over a step's tokens, or, as
-SMART's authors train, over its examples, where a short response weighs as much as a long one. On one
-device the same seed gives the same weights, also after a kill:
-training goes on from its last checkpoint. With ``processes`` above 1 the same function runs in every process of `accelerate launch`, on
-its share of the rows that one process would take in each step (smartdpp.finetune.steps): losses agree but for rounding. ``parallel`` says
-whether every process holds the whole model (ddp) or its part of it (fsdp).
+Rows are tokenized here (see smartdpp.models.tokens) and handed over with their labels, so nothing is dropped,
+truncated or packed on the way; that is asserted. The loss is on the response and its end token only, of a
+conversation on those of its trained turns: its mean over a step's tokens, or, as SMART's authors train, over
+its examples, where a short response weighs as much as a long one. On one device the same seed gives the same
+weights, also after a kill: training goes on from its last checkpoint. With ``processes`` above 1 the same
+function runs in every process of `accelerate launch`, on its share of the rows that one process would take in
+each step (smartdpp.finetune.steps): losses agree but for rounding. ``parallel`` says whether every process
+holds the whole model (ddp) or its part of it (fsdp).
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ from smartdpp.finetune.recipe import Hyperparameters
 log = logging.getLogger(__name__)
 
 
-NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}  # for a process whose share of a step is no row: adds zero to the loss
+# for a process whose share of a step is no row: adds zero to the loss
+NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}
 
 
-def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None) -> TrainingFacts:
+def train(
+    recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+) -> TrainingFacts:
     """The training itself, in this process (one of several under `accelerate launch`)."""
     import transformers
     from transformers.trainer_callback import ProgressCallback
@@ -57,7 +60,8 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
     tokenizer = model.tokenizer()
     dataset = tokenized(tokenizer, model.format, rows)
     checkpoints = out / "checkpoints"
-    arguments = _arguments(recipe, checkpoints, len(rows), seed)  # first: the model is loaded by how it will be spread
+    # first: the model is loaded by how it will be spread
+    arguments = _arguments(recipe, checkpoints, len(rows), seed)
     trainer = _trainer(recipe)(
         model=_load(recipe, model, start),
         args=arguments,
@@ -75,11 +79,14 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
     trainer.add_callback(_complete())
     trainer.add_callback(_sharing())
     if trainer.args.world_size != recipe.processes:
-        raise AssertionError(f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}")
+        raise AssertionError(
+            f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}"
+        )
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
         raise AssertionError("the trainer's rows are not the mixture's rows: nothing was trained")
     trainer.train(resume_from_checkpoint=_last_complete(checkpoints))
-    steps = [entry for entry in trainer.state.log_history if "loss" in entry]  # of the whole training, also before an interruption
+    # of the whole training, also before an interruption
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     if recipe.parallel != "fsdp":
         _refuse_nan(recipe, trainer, steps[-1]["learning_rate"])
     facts: TrainingFacts = {
@@ -96,7 +103,9 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
         "seed": seed,
     }
     if facts["steps"] != recipe.steps(len(rows)):
-        raise AssertionError(f"trained {facts['steps']} steps where the recipe says {recipe.steps(len(rows))}")
+        raise AssertionError(
+            f"trained {facts['steps']} steps where the recipe says {recipe.steps(len(rows))}"
+        )
     weights = _gathered(trainer) if recipe.parallel == "fsdp" else None
     if trainer.is_world_process_zero():
         trainer.model.save_pretrained(out, safe_serialization=True, state_dict=weights)
@@ -107,16 +116,20 @@ def train(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed
 
 
 def peak_share(scheduler: str, warmup: float, steps: int, t: int) -> float:
-    """The learning rate of step t (from 0) of ``steps``, as a share of the recipe's: above 0 in every step, also the first and the last.
+    """The learning rate of step t (from 0) of ``steps``, as a share of the recipe's: above 0 in every step,
+    also the first and the last.
 
-    The first w = round(warmup * steps) steps rise evenly, (t + 1)/(w + 1). The other m = steps - w begin at 1: step i of them has
-    1 (constant), 1 - i/m (linear) or (1 + cos(pi i/m))/2 (cosine), which would be 0 in the step after the last.
+    The first w = round(warmup * steps) steps rise evenly, (t + 1)/(w + 1). The other m = steps - w begin at
+    1: step i of them has 1 (constant), 1 - i/m (linear) or (1 + cos(pi i/m))/2 (cosine), which would be 0 in
+    the step after the last.
     """
     w = round(warmup * steps)
     if t < w:
         return (t + 1) / (w + 1)
     done = min(1.0, (t - w) / max(1, steps - w))
-    return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[scheduler]
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[
+        scheduler
+    ]
 
 
 def together(before: TrainingFacts, last: TrainingFacts) -> TrainingFacts:
@@ -134,17 +147,24 @@ def together(before: TrainingFacts, last: TrainingFacts) -> TrainingFacts:
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
     return (
-        f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, {facts['trainable_parameters']} weights trained in "
+        f"{facts['method']} on {facts['rows']} rows, {facts['steps']} steps, "
+        f"{facts['trainable_parameters']} weights trained in "
         f"{facts['dtype']} on {facts['device']}, train loss {facts['train_loss']:.3f}"
     )
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> Dataset:
-    """input_ids and labels per row, in the table's order; of what is not trained, the labels are ignored by the loss."""
+    """input_ids and labels per row, in the table's order; of what is not trained, the labels are ignored by
+    the loss."""
     from datasets import Dataset
 
     examples = [encode_row(tokenizer, fmt, row) for row in rows.to_pylist()]
-    return Dataset.from_dict({"input_ids": [example.ids for example in examples], "labels": [example.labels for example in examples]})
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.ids for example in examples],
+            "labels": [example.labels for example in examples],
+        }
+    )
 
 
 def _trainer(recipe: Hyperparameters) -> Any:
@@ -153,10 +173,11 @@ def _trainer(recipe: Hyperparameters) -> Any:
     from trl import SFTTrainer
 
     class Exact(SFTTrainer):
-        """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats some to even them out.
+        """Every row once an epoch, whatever the processes and micro-batches: transformers' own loader repeats
+        some to even them out.
 
-        And every step moves: transformers' own schedules begin their warm-up at a learning rate of 0. Logits are
-        made where a label needs them: TRL, where it has no Triton, makes those of the prompts too.
+        And every step moves: transformers' own schedules begin their warm-up at a learning rate of 0. Logits
+        are made where a label needs them: TRL, where it has no Triton, makes those of the prompts too.
         """
 
         where: Any = None  # bool[b, t - 1] of the batch at work: positions whose next token has a label
@@ -174,7 +195,8 @@ def _trainer(recipe: Hyperparameters) -> Any:
 
         @contextmanager
         def labelled(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            """Inputs for which the fused head gives what it gives for the n labelled positions alone, [1, n]."""
+            """Inputs for which the fused head gives what it gives for the n labelled positions alone, [1,
+            n]."""
             labels = inputs["labels"][:, 1:]
             self.where = labels != IGNORED
             try:
@@ -190,7 +212,9 @@ def _trainer(recipe: Hyperparameters) -> Any:
             dataset, collate, seed = self.train_dataset, self.data_collator, self.args.data_seed
             lengths = list(map(len, dataset["input_ids"]))
             drawn = partial(order, lengths, recipe.batch_size, seed, grouped=recipe.group_by_length)
-            return loader(dataset, drawn, recipe.deal, self.args.process_index, lambda rows: collate(rows or [NOTHING]))
+            return loader(
+                dataset, drawn, recipe.deal, self.args.process_index, lambda rows: collate(rows or [NOTHING])
+            )
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             share = partial(peak_share, recipe.scheduler, recipe.warmup, num_training_steps)
@@ -201,7 +225,8 @@ def _trainer(recipe: Hyperparameters) -> Any:
         return Exact
 
     class PerExample(Exact):
-        """The mean over a step's examples of -1/T_i Σ_t log p(y_t | x, y_<t), whatever the micro-batches and processes they come in."""
+        """The mean over a step's examples of -1/T_i Σ_t log p(y_t | x, y_<t), whatever the micro-batches and
+        processes they come in."""
 
         loss_is_scaled_for_ga = True  # divided by all examples of the step, not by those of a micro-batch
 
@@ -209,12 +234,17 @@ def _trainer(recipe: Hyperparameters) -> Any:
             examples = sum(batch["labels"].ne(IGNORED).any(1).sum() for batch in batch_samples)
             return self.accelerator.gather(torch.as_tensor(examples, device=device)).sum()
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             with self.labelled(inputs) as labelled:
                 outputs = model(**labelled, use_cache=False, fused_lm_head=True)  # log_probs [1, n]
                 counts, rows = self.where.sum(dim=1).clamp(min=1), self.where.nonzero()[:, 0]
-            means = outputs.log_probs.new_zeros(len(counts)).index_add(0, rows, -outputs.log_probs[0]) / counts
-            loss = means.sum() / num_items_in_batch * self.accelerator.num_processes  # gradients are averaged over processes
+            means = (
+                outputs.log_probs.new_zeros(len(counts)).index_add(0, rows, -outputs.log_probs[0]) / counts
+            )
+            # gradients are averaged over processes
+            loss = means.sum() / num_items_in_batch * self.accelerator.num_processes
             return (loss, outputs) if return_outputs else loss
 
     return PerExample
@@ -233,15 +263,20 @@ def _load(recipe: Hyperparameters, model: Model, start: Path | None) -> Any:
         from transformers import BitsAndBytesConfig
 
         four_bit = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute_dtype(),
         )
         return model.load(dtype=compute_dtype(), quantization_config=four_bit)
-    # all weights train in float32 (bfloat16 would lose small updates); under LoRA the frozen base can be bfloat16
+    # all weights train in float32 (bfloat16 would lose small updates); under LoRA the frozen base can be
+    # bfloat16
     return load_finetuned(model, start, dtype=torch.float32 if recipe.method == "full" else compute_dtype())
 
 
 def _in_float32(trainer: Any) -> None:
-    """With bfloat16 weights in use, gradients are summed over processes, and log-probabilities handed on, in float32, as unsharded."""
+    """With bfloat16 weights in use, gradients are summed over processes, and log-probabilities handed on, in
+    float32, as unsharded."""
     import torch
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -251,7 +286,8 @@ def _in_float32(trainer: Any) -> None:
 
 
 def _gathered(trainer: Any) -> dict[str, Any]:
-    """All weights, on the first process, from their parts: for every process to call. Tied ones once, as an unsharded model saves them."""
+    """All weights, on the first process, from their parts: for every process to call. Tied ones once, as an
+    unsharded model saves them."""
     weights = trainer.accelerator.get_state_dict(trainer.model)
     return {name: value for name, value in weights.items() if name not in trainer.model.all_tied_weights_keys}
 
@@ -278,7 +314,8 @@ def _arguments(recipe: Hyperparameters, checkpoints: Path, rows: int, seed: int)
     from smartdpp.runtime.device import compute_dtype
 
     sharded = recipe.parallel == "fsdp"
-    if sharded:  # before the processes meet: weights are read by the first alone, and gathered over gloo to be written
+    # before the processes meet: weights are read by the first alone, and gathered over gloo to be written
+    if sharded:
         os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
     arguments = SFTConfig(
         output_dir=str(checkpoints),
@@ -290,12 +327,18 @@ def _arguments(recipe: Hyperparameters, checkpoints: Path, rows: int, seed: int)
         max_grad_norm=recipe.max_grad_norm,
         gradient_checkpointing=recipe.gradient_checkpointing and not sharded,  # sharding has its own
         fsdp=sharded,
-        fsdp_config={"cpu_ram_efficient_loading": True, "activation_checkpointing": recipe.gradient_checkpointing} if sharded else None,
+        fsdp_config={
+            "cpu_ram_efficient_loading": True,
+            "activation_checkpointing": recipe.gradient_checkpointing,
+        }
+        if sharded
+        else None,
         max_length=None,  # the corpus stage has filtered by length: nothing is left to truncate
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         bf16=compute_dtype() is torch.bfloat16,
-        logging_nan_inf_filter=False,  # it would put the mean of the steps before in the place of a loss that is not finite
+        # it would put the mean of the steps before in the place of a loss that is not finite
+        logging_nan_inf_filter=False,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         save_strategy="steps",
@@ -306,7 +349,8 @@ def _arguments(recipe: Hyperparameters, checkpoints: Path, rows: int, seed: int)
         seed=seed,
         data_seed=seed,
     )
-    # one process, one GPU: where several are visible the trainer would split every batch over all of them, in another batch size
+    # one process, one GPU: where several are visible the trainer would split every batch over all of them, in
+    # another batch size
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
 
@@ -328,7 +372,8 @@ def _finite(recipe: Hyperparameters) -> Any:
     from transformers import TrainerCallback
 
     class Finite(TrainerCallback):
-        """Ends a training at the first step whose loss or gradient is no number, before that step's checkpoint."""
+        """Ends a training at the first step whose loss or gradient is no number, before that step's
+        checkpoint."""
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             seen = {"loss": logs.get("loss"), "gradient's norm": logs.get("grad_norm")}
@@ -337,16 +382,23 @@ def _finite(recipe: Hyperparameters) -> Any:
                     continue
                 if name == "loss" and state.global_step == 1:
                     raise NotFinite(
-                        f"the loss is {value} at step 1 of {state.max_steps}, before training has changed any weight: the model itself "
-                        "gives it for these rows; check the model's weights, and that its dtype holds their range"
+                        f"the loss is {value} at step 1 of {state.max_steps}, before training has changed "
+                        "any weight: the model itself "
+                        "gives it for these rows; check the model's weights, and that its dtype holds their "
+                        "range"
                     )
-                raise _diverged(recipe, f"the {name} is {value} at step {state.global_step} of {state.max_steps}", logs["learning_rate"])
+                raise _diverged(
+                    recipe,
+                    f"the {name} is {value} at step {state.global_step} of {state.max_steps}",
+                    logs["learning_rate"],
+                )
 
     return Finite()
 
 
 def _refuse_nan(recipe: Hyperparameters, trainer: Any, learning_rate: float) -> None:
-    """Diverged, if the last step has left weights, or a model, without finite numbers: no loss has seen that one's weights yet."""
+    """Diverged, if the last step has left weights, or a model, without finite numbers: no loss has seen that
+    one's weights yet."""
     import torch
 
     after = f"after the last step, {trainer.state.global_step}"
@@ -362,8 +414,10 @@ def _refuse_nan(recipe: Hyperparameters, trainer: Any, learning_rate: float) -> 
 
 def _diverged(recipe: Hyperparameters, what: str, learning_rate: float) -> Diverged:
     return Diverged(
-        f"training diverged: {what}, with a learning rate of {learning_rate:.3g}; try a lower recipe.learning_rate (it is "
-        f"{recipe.learning_rate:g}), a longer recipe.warmup ({recipe.warmup:g}) or a lower recipe.max_grad_norm ({recipe.max_grad_norm:g})"
+        f"training diverged: {what}, with a learning rate of {learning_rate:.3g}; try a lower "
+        "recipe.learning_rate (it is "
+        f"{recipe.learning_rate:g}), a longer recipe.warmup ({recipe.warmup:g}) or a lower "
+        f"recipe.max_grad_norm ({recipe.max_grad_norm:g})"
     )
 
 
@@ -384,22 +438,31 @@ def _complete() -> Any:
     from transformers import TrainerCallback
 
     class Complete(TrainerCallback):
-        """A checkpoint counts once all of it is on the disk, which a file of its own says, with the sizes of the others."""
+        """A checkpoint counts once all of it is on the disk, which a file of its own says, with the sizes of
+        the others."""
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             PartialState().wait_for_everyone()  # each process writes a file of its own
             if state.is_world_process_zero:
-                disk.close_folder(Path(args.output_dir) / f"checkpoint-{state.global_step}", hashes=False)  # of tens of GB, now and then
+                # of tens of GB, now and then
+                disk.close_folder(Path(args.output_dir) / f"checkpoint-{state.global_step}", hashes=False)
 
     return Complete()
 
 
 def _last_complete(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was on the disk before the interruption and is what it was; others are told and removed."""
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    """The newest checkpoint that was on the disk before the interruption and is what it was; others are told
+    and removed."""
+    found = sorted(
+        checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True
+    )
     for path in found:
         if (damage := disk.damage(path)) is None:
             return str(path)
-        log.warning("%s is not complete (%s): training goes on from the one before it, or from the beginning", path, damage)
+        log.warning(
+            "%s is not complete (%s): training goes on from the one before it, or from the beginning",
+            path,
+            damage,
+        )
         shutil.rmtree(path, ignore_errors=True)  # each process of the training comes by
     return None

@@ -18,11 +18,16 @@ from smartdpp.finetune.recipe import Hyperparameters
 from smartdpp.finetune.trainer import train
 
 
-def launched(recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None) -> TrainingFacts:
+def launched(
+    recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None
+) -> TrainingFacts:
     import pyarrow.parquet as pq
 
     pq.write_table(rows, out / "rows.parquet")
-    write_json(out / "job.json", {"recipe": asdict(recipe), "model": as_config(model), "seed": seed, "start": start and str(start)})
+    write_json(
+        out / "job.json",
+        {"recipe": asdict(recipe), "model": as_config(model), "seed": seed, "start": start and str(start)},
+    )
     launch("smartdpp.finetune.worker", out, recipe.processes)
     facts: TrainingFacts = json.loads((out / "facts.json").read_text())
     for name in ("rows.parquet", "job.json", "facts.json"):
@@ -39,7 +44,12 @@ def _worker(out: Path) -> None:
     start = Path(job["start"]) if job["start"] else None
     with refusals(out):
         facts = train(
-            Hyperparameters(**job["recipe"]), instantiate(job["model"]), pq.read_table(out / "rows.parquet"), out, job["seed"], start
+            Hyperparameters(**job["recipe"]),
+            instantiate(job["model"]),
+            pq.read_table(out / "rows.parquet"),
+            out,
+            job["seed"],
+            start,
         )
     from accelerate import PartialState
 

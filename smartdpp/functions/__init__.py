@@ -1,4 +1,5 @@
-"""Submodular functions over the rows of a feature matrix, to be maximised by :func:`smartdpp.greedy.maximize`."""
+"""Submodular functions over the rows of a feature matrix, to be maximised by
+:func:`smartdpp.greedy.maximize`."""
 
 from smartdpp.functions.facility_location import FacilityLocation
 from smartdpp.functions.graph_cut import GraphCut

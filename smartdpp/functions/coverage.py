@@ -1,11 +1,12 @@
 """Facility location's running maximum, and gains against it, without an n × n matrix.
 
-A gain is Σ_i (s_ij - best_i)⁺. The rows s_j are products of the features, made in tiles when they are needed. After a few picks few
-entries of a row exceed ``best``; then the row is kept compressed to these, for good, and its gain costs next to nothing. Until then it
-is made anew. Where all gains are due at once and rows are still too full to keep, the symmetry of the kernel halves the work.
+A gain is Σ_i (s_ij - best_i)⁺. The rows s_j are products of the features, made in tiles when they are needed.
+After a few picks few entries of a row exceed ``best``; then the row is kept compressed to these, for good,
+and its gain costs next to nothing. Until then it is made anew. Where all gains are due at once and rows are
+still too full to keep, the symmetry of the kernel halves the work.
 
-Small pools are done in float64. Large ones are done in float32, and gains too close to tell apart are resolved in float64. Where the
-kernel takes two gigabytes at most it is made once.
+Small pools are done in float64. Large ones are done in float32, and gains too close to tell apart are
+resolved in float64. Where the kernel takes two gigabytes at most it is made once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ IDLE = 0.1  # share of the room from which moving the compressed rows together i
 DENSE = 0.2  # share of a row above which it is not worth keeping yet
 SPARSE = 0.05  # share of a row that is kept below which a branch is quicker than writing every entry
 DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
-RESOLUTION = 4e-7  # error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
+# error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
+RESOLUTION = 4e-7
 
 
 class Coverage:
@@ -48,7 +50,8 @@ class Coverage:
 
         self.loops = loops
         self.workers = torch.get_num_threads()
-        self.threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None  # they sleep in between, where OpenMP's would spin
+        # they sleep in between, where OpenMP's would spin
+        self.threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
         self.lock = Lock()
         self.features = features
         self.n = n = features.shape[0]
@@ -97,7 +100,8 @@ class Coverage:
         return torch.empty((max(1, BLOCK_BYTES // (self.best.itemsize * self.n)), self.n), dtype=self.V.dtype)
 
     def made(self, index: np.ndarray) -> np.ndarray:
-        """(k, n): rows of the kernel, in ``block``. Few columns at a time, which stay in cache: up to a sixth quicker."""
+        """(k, n): rows of the kernel, in ``block``. Few columns at a time, which stay in cache: up to a sixth
+        quicker."""
         import torch
 
         x, out = self.V[index], self.block[: len(index)]
@@ -119,7 +123,12 @@ class Coverage:
         for a in range(0, len(full), step):
             some = full[a : a + step]
             gain[some], count = self.full_gains(index[some])
-            if self.whole is None and a == 0 and full.size > self.n // 2 and count.mean() * full.size > len(self.entry):
+            if (
+                self.whole is None
+                and a == 0
+                and full.size > self.n // 2
+                and count.mean() * full.size > len(self.entry)
+            ):
                 gain[full] = self.all_gains()[index[full]]
                 break
         return gain
@@ -134,14 +143,24 @@ class Coverage:
         if self.threads is None or entries < 200_000:
             work(slice(0, count))
         else:
-            list(self.threads.map(work, [slice(count * t // self.workers, count * (t + 1) // self.workers) for t in range(self.workers)]))
+            list(
+                self.threads.map(
+                    work,
+                    [
+                        slice(count * t // self.workers, count * (t + 1) // self.workers)
+                        for t in range(self.workers)
+                    ],
+                )
+            )
 
     def compressed(self, rows: np.ndarray) -> np.ndarray:
         """Gains of rows that are kept."""
         gain = np.empty(len(rows))
 
         def work(s: slice) -> None:
-            self.loops.sparse(rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s])
+            self.loops.sparse(
+                rows[s], self.begin, self.size, self.entry, self.value, self.best, self.margin, gain[s]
+            )
 
         self.share(len(rows), int(self.size[rows].sum(dtype=np.int64)), work)
         self.widest = int(self.size[rows].max())
@@ -150,12 +169,17 @@ class Coverage:
     def sums(self, tile: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gains of these ``rows`` of a tile of the kernel, and how many entries each has above ``best``."""
         gain, count = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
-        self.share(len(rows), len(rows) * self.n, lambda s: self.loops.dense(tile, rows[s], self.best, self.margin, gain[s], count[s]))
+        self.share(
+            len(rows),
+            len(rows) * self.n,
+            lambda s: self.loops.dense(tile, rows[s], self.best, self.margin, gain[s], count[s]),
+        )
         self.widest = int(count.max())
         return gain, count
 
     def full_gains(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gains of rows that are not kept, and how many entries each has above ``best``; from the first pick on, keeps what fits."""
+        """Gains of rows that are not kept, and how many entries each has above ``best``; from the first pick
+        on, keeps what fits."""
         if self.whole is not None:
             tile, rows = self.whole, index
         else:
@@ -169,14 +193,18 @@ class Coverage:
             return gain, count
         idle = self.used - int(self.size[self.size >= 0].sum(dtype=np.int64))  # what shrunk rows have left
         if self.used + need[-1] > len(self.entry) and idle > IDLE * len(self.entry):
-            self.used = self.loops.compact(np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value)
+            self.used = self.loops.compact(
+                np.flatnonzero(self.size >= 0), self.begin, self.size, self.entry, self.value
+            )
         kept = kept[self.used + need <= len(self.entry)]
         if not kept.size:
             return gain, count
         begin = self.used + need[: len(kept)] - count[kept] - 1
         compress = self.loops.compress if count[kept].mean() > SPARSE * self.n else self.loops.compress_sparse
         self.share(
-            len(kept), len(kept) * self.n, lambda s: compress(tile, self.best, self.margin, rows[kept[s]], begin[s], self.entry, self.value)
+            len(kept),
+            len(kept) * self.n,
+            lambda s: compress(tile, self.best, self.margin, rows[kept[s]], begin[s], self.entry, self.value),
         )
         self.begin[index[kept]], self.size[index[kept]] = begin, count[kept]
         self.used += int(need[len(kept) - 1])
@@ -221,7 +249,11 @@ class Coverage:
         import torch
 
         V = self.features
-        i = self.entry[self.begin[j] : self.begin[j] + self.size[j]].astype(np.int64) if self.size[j] >= 0 else np.arange(self.n)
+        i = (
+            self.entry[self.begin[j] : self.begin[j] + self.size[j]].astype(np.int64)
+            if self.size[j] >= 0
+            else np.arange(self.n)
+        )
         x = V.rows(i)
         best = (x * V.rows(self.holder[i])).sum(1) * torch.from_numpy(self.holder[i] >= 0)
         return float((x @ V.rows(np.array([j]))[0] - best.clamp_(min=0)).clamp_(min=0).sum())
@@ -229,7 +261,9 @@ class Coverage:
     def add(self, index: np.ndarray) -> None:
         for j in index:
             if self.size[j] >= 0:
-                self.loops.raise_best(j, self.begin, self.size, self.entry, self.value, self.best, self.holder)
+                self.loops.raise_best(
+                    j, self.begin, self.size, self.entry, self.value, self.best, self.holder
+                )
             else:
                 row = self.kernel(np.array([j]))[0] if self.whole is None else self.whole[j]
                 self.loops.raise_best_dense(j, row, self.best, self.holder)

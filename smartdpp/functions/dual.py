@@ -1,7 +1,9 @@
-"""The determinant of a linear kernel S = ΦΦᵀ in d dimensions instead of n: memory does not grow with the number of picks.
+"""The determinant of a linear kernel S = ΦΦᵀ in d dimensions instead of n: memory does not grow with the
+number of picks.
 
-Everything about the chosen rows P is in M = I - Φ_Pᵀ (ρI + Φ_P Φ_Pᵀ)⁻¹ Φ_P, (d, d) (Woodbury): d_i² = ρ + φ_iᵀ M φ_i, and picking p takes
-z zᵀ from M, z = M φ_p / d_p. A row catches up on B picks by B inner products with their z, or from M when B exceeds d.
+Everything about the chosen rows P is in M = I - Φ_Pᵀ (ρI + Φ_P Φ_Pᵀ)⁻¹ Φ_P, (d, d) (Woodbury): d_i² = ρ +
+φ_iᵀ M φ_i, and picking p takes z zᵀ from M, z = M φ_p / d_p. A row catches up on B picks by B inner products
+with their z, or from M when B exceeds d.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ PIECE = 2**13  # rows at a time
 
 @dataclass(frozen=True)
 class Span:
-    """All that a determinant keeps of ``count`` chosen rows: M (d, d), and z of the last of them, (b, d), b <= d.
+    """All that a determinant keeps of ``count`` chosen rows: M (d, d), and z of the last of them, (b, d), b
+    <= d.
 
     Without M it says what the last b rows changed, to those who know all about the ones before.
     """
@@ -35,7 +38,8 @@ class Span:
 
 
 class Dual:
-    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, numbered from 0."""
+    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, numbered
+    from 0."""
 
     def __init__(self, features: Features, kernel: Kernel, subset: np.ndarray | None = None) -> None:
         import torch
@@ -62,9 +66,14 @@ class Dual:
         self.count = span.count
 
     def since(self, count: int) -> Span:
-        """``common`` for those who know it as it was after ``count`` rows: what changed, where that is the smaller message."""
+        """``common`` for those who know it as it was after ``count`` rows: what changed, where that is the
+        smaller message."""
         behind = self.count - count
-        return self.common if 2 * behind > self.size else Span(None, self.recent[len(self.recent) - behind :], self.count)
+        return (
+            self.common
+            if 2 * behind > self.size
+            else Span(None, self.recent[len(self.recent) - behind :], self.count)
+        )
 
     def take(self, Z: torch.Tensor) -> None:
         """What rows with these z (b, size) take from M."""
@@ -75,10 +84,13 @@ class Dual:
 
     def phi(self, index: np.ndarray | slice, dtype: torch.dtype | None = None) -> torch.Tensor:
         """[k, size]: rows whose inner products are the kernel."""
-        return self.kernel.phi(self.features.rows(index if self.subset is None else self.subset[index], dtype))
+        return self.kernel.phi(
+            self.features.rows(index if self.subset is None else self.subset[index], dtype)
+        )
 
     def raw(self, index: np.ndarray | slice) -> tuple[torch.Tensor, np.ndarray | float]:
-        """Rows (k, size) and what their quadratic forms are to be multiplied by: features are read as they lie where that can be."""
+        """Rows (k, size) and what their quadratic forms are to be multiplied by: features are read as they
+        lie where that can be."""
         if self.kernel.name == "cosine" and self.features.tensor.dtype == self.dtype:
             return self.features.tensor[index], self.features.scale[index].square().cpu().numpy()
         return self.phi(index, self.dtype), 1.0
@@ -121,7 +133,9 @@ class Dual:
             change = self.recent[-behind:].to(self.dtype).T if few else self.M.to(self.dtype)
             for a in range(0, len(tracked.d2), PIECE):
                 at = slice(a, min(a + PIECE, len(tracked.d2)))
-                phi, weight = self.raw(at) if tracked is self.everyone else (tracked.rows[at], tracked.weights(at))
+                phi, weight = (
+                    self.raw(at) if tracked is self.everyone else (tracked.rows[at], tracked.weights(at))
+                )
                 if few:
                     tracked.d2[at] -= weight * (phi @ change).square_().sum(1).cpu().numpy()
                 else:

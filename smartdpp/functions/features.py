@@ -1,8 +1,10 @@
-"""The feature matrix behind every function: checked once, read in place, normalised in float64 on the way out.
+"""The feature matrix behind every function: checked once, read in place, normalised in float64 on the way
+out.
 
-Rows come from numpy (a read-only memory map too) or torch, on whatever device they live, or are read when they are first used (LazyRows). A
-matrix of moderate size is kept as a normalised copy in the precision that is asked for; of a larger one only the reciprocal norms are kept,
-and rows are normalised block by block as they are used.
+Rows come from numpy (a read-only memory map too) or torch, on whatever device they live, or are read when
+they are first used (LazyRows). A matrix of moderate size is kept as a normalised copy in the precision that
+is asked for; of a larger one only the reciprocal norms are kept, and rows are normalised block by block as
+they are used.
 """
 
 from __future__ import annotations
@@ -33,22 +35,34 @@ class Features:
 
     X: Any
     unit: bool = True
-    held: tuple[np.ndarray, torch.Tensor] | None = field(default=None, init=False, repr=False)  # the last large set of rows asked for
+    # the last large set of rows asked for
+    held: tuple[np.ndarray, torch.Tensor] | None = field(default=None, init=False, repr=False)
 
     @cached_property
     def tensor(self) -> torch.Tensor:
-        """The matrix as given, (n, d), sharing its memory. InputError if it is not 2-d, numeric and non-empty."""
+        """The matrix as given, (n, d), sharing its memory. InputError if it is not 2-d, numeric and
+        non-empty."""
         if isinstance(self.X, LazyRows):
             return Features(self.X.read(), self.unit).tensor
-        if not isinstance(self.X, np.ndarray) and not ("torch" in sys.modules and isinstance(self.X, sys.modules["torch"].Tensor)):
-            raise InputError(f"Features must be a numpy array or a torch tensor of shape (n, d), not {type(self.X).__name__}.")
+        if not isinstance(self.X, np.ndarray) and not (
+            "torch" in sys.modules and isinstance(self.X, sys.modules["torch"].Tensor)
+        ):
+            raise InputError(
+                "Features must be a numpy array or a torch tensor of shape (n, d), not "
+                f"{type(self.X).__name__}."
+            )
         if self.X.ndim != 2 or 0 in self.X.shape:
-            raise InputError(f"Features must have shape (n, d) with n and d at least 1; this array has shape {tuple(self.X.shape)}.")
+            raise InputError(
+                "Features must have shape (n, d) with n and d at least 1; this array has shape "
+                f"{tuple(self.X.shape)}."
+            )
         import torch
 
         if isinstance(self.X, torch.Tensor):
             if self.X.is_complex() or self.X.dtype == torch.bool:
-                raise InputError(f"Features must be real numbers (float32, float64, ...), not {self.X.dtype}.")
+                raise InputError(
+                    f"Features must be real numbers (float32, float64, ...), not {self.X.dtype}."
+                )
             return self.X.detach()
         X = self.X
         if X.dtype.kind not in "fiu":
@@ -69,7 +83,8 @@ class Features:
         return n, d
 
     def subset(self, index: np.ndarray | slice) -> Any:
-        """Rows ``index`` of X, as they were given: a slice copies nothing, and of LazyRows they are not read yet."""
+        """Rows ``index`` of X, as they were given: a slice copies nothing, and of LazyRows they are not read
+        yet."""
         X = self.X if isinstance(self.X, LazyRows) else self.tensor
         return X[index] if isinstance(index, slice) else X[np.asarray(index)]
 
@@ -86,7 +101,8 @@ class Features:
 
     @cached_property
     def scale(self) -> torch.Tensor:
-        """float64[n]: what each row is multiplied by. InputError names the first row that is not finite, or zero."""
+        """float64[n]: what each row is multiplied by. InputError names the first row that is not finite, or
+        zero."""
         import torch
 
         n = self.shape[0]
@@ -95,12 +111,17 @@ class Features:
             norm[piece] = torch.linalg.vector_norm(self.tensor[piece].double(), dim=1)
         bad = torch.nonzero(~torch.isfinite(norm))[:, 0]
         if len(bad):
-            raise InputError(f"Features must be finite: {len(bad)} of {n} rows are not, the first is row {int(bad[0])}.")
+            raise InputError(
+                f"Features must be finite: {len(bad)} of {n} rows are not, the first is row {int(bad[0])}."
+            )
         if not self.unit:
             return torch.ones_like(norm)
         zero = torch.nonzero(norm == 0)[:, 0]
         if len(zero):
-            raise InputError(f"Cosine similarity needs rows that are not zero: {len(zero)} of {n} are, the first is row {int(zero[0])}.")
+            raise InputError(
+                f"Cosine similarity needs rows that are not zero: {len(zero)} of {n} are, the first is row "
+                f"{int(zero[0])}."
+            )
         return 1 / norm
 
     @cached_property
@@ -133,11 +154,18 @@ class Features:
         dtype = dtype or torch.float64
         if isinstance(index, slice):
             copy = self.copy(dtype)
-            return (self.tensor[index].double() * self.scale[index][:, None]).to(dtype) if copy is None else copy[index]
+            return (
+                (self.tensor[index].double() * self.scale[index][:, None]).to(dtype)
+                if copy is None
+                else copy[index]
+            )
         if len(index) < HOLD:
             return self.take(index, dtype)
         if self.held is None or self.held[1].dtype != dtype or not np.array_equal(self.held[0], index):
-            self.held = np.array(index), torch.cat([self.take(index[piece], dtype) for piece in self.blocks(index)])
+            self.held = (
+                np.array(index),
+                torch.cat([self.take(index[piece], dtype) for piece in self.blocks(index)]),
+            )
         return self.held[1]
 
     def take(self, index: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
@@ -170,7 +198,11 @@ class Features:
         import torch
 
         if index is not None and len(index) < self.shape[0]:
-            return self.rows(index) @ Y if len(index) <= 2**15 else torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])
+            return (
+                self.rows(index) @ Y
+                if len(index) <= 2**15
+                else torch.cat([self.rows(index[piece]) @ Y for piece in self.blocks(index)])
+            )
         copy = self.copy(torch.float64)
         if copy is not None:
             whole = copy @ Y

@@ -1,9 +1,10 @@
 """Graph cut: close to the whole pool, far from each other.
 
-f(X) = Σ_{i∈V, j∈X} s_ij - λ Σ_{i,j∈X} s_ij, s the cosine similarity (SMART, arXiv 2403.08370). Monotone submodular for λ < 0.5 on
-non-negative similarities: where some are negative, lazy greedy (as submodlib, the SMART authors' library, runs it) is not exact, and picks
-other rows than exact greedy does. The kernel is linear, so it is never built: with S = Σ_{v∈V} x_v and C = Σ_{j∈X} x_j,
-gain(i | X) = x_i·(S - 2λC) - λ x_i·x_i.
+f(X) = Σ_{i∈V, j∈X} s_ij - λ Σ_{i,j∈X} s_ij, s the cosine similarity (SMART, arXiv 2403.08370). Monotone
+submodular for λ < 0.5 on non-negative similarities: where some are negative, lazy greedy (as submodlib, the
+SMART authors' library, runs it) is not exact, and picks other rows than exact greedy does. The kernel is
+linear, so it is never built: with S = Σ_{v∈V} x_v and C = Σ_{j∈X} x_j, gain(i | X) = x_i·(S - 2λC) - λ
+x_i·x_i.
 """
 
 from __future__ import annotations
@@ -26,20 +27,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GraphCut:
-    """X (n, d), numpy or torch. ``normalize`` divides rows by their norm; without it s_ij is the plain inner product.
+    """X (n, d), numpy or torch. ``normalize`` divides rows by their norm; without it s_ij is the plain inner
+    product.
 
-    Raises InputError for a λ below 0 at once, and for features that are not finite, not 2-d, empty, or zero where a norm is needed
-    when they are first used.
+    Raises InputError for a λ below 0 at once, and for features that are not finite, not 2-d, empty, or zero
+    where a norm is needed when they are first used.
     """
 
     X: Any
     lam: NotNegative = 0.4
     normalize: bool = True
-    divisible: ClassVar[bool] = True  # shares of a pool give the pool's own selection: see smartdpp.greedy.partitions
+    # shares of a pool give the pool's own selection: see smartdpp.greedy.partitions
+    divisible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.lam) and self.lam >= 0):
-            raise InputError(f"lam is {self.lam}; it must be a finite number of at least 0 (below 0.5 for a monotone function).")
+            raise InputError(
+                f"lam is {self.lam}; it must be a finite number of at least 0 (below 0.5 for a monotone "
+                "function)."
+            )
 
     @cached_property
     def features(self) -> Features:
@@ -52,7 +58,8 @@ class GraphCut:
         return ["graph_cut", self.lam, *self.features.identity()]
 
     def subset(self, index: np.ndarray | slice) -> Self:
-        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone: it sees only these."""
+        """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone: it sees only
+        these."""
         return replace(self, X=self.features.subset(index))
 
     def union(self, others: Sequence[Self]) -> Self:
@@ -60,11 +67,16 @@ class GraphCut:
         return replace(self, X=stacked([f.features for f in (self, *others)]))
 
     def gains(self, order: Any) -> np.ndarray:
-        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before
+        it."""
         order = checked(order, len(self))
         x = self.features.rows(order)
         before = x.cumsum(0) - x
-        return (x @ self.features.total - 2 * self.lam * (x * before).sum(1) - self.lam * x.square().sum(1)).cpu().numpy()
+        return (
+            (x @ self.features.total - 2 * self.lam * (x * before).sum(1) - self.lam * x.square().sum(1))
+            .cpu()
+            .numpy()
+        )
 
     def value(self, index: Any) -> float:
         """f of the chosen rows ``index`` (int[k], distinct)."""
@@ -78,7 +90,8 @@ class GraphCut:
 
 @dataclass(frozen=True)
 class Pull:
-    """All that graph cut keeps of the whole pool: v = S - 2λC, float64[d]; the largest norm of a row; what rounding makes of a gain."""
+    """All that graph cut keeps of the whole pool: v = S - 2λC, float64[d]; the largest norm of a row; what
+    rounding makes of a gain."""
 
     v: torch.Tensor
     radius: float
@@ -90,7 +103,8 @@ class Pull:
 
 
 class GraphCutState:
-    """v = S - 2λC is all there is to keep. A gain can rise where similarities are negative, by at most ‖x_i‖ times the change of v."""
+    """v = S - 2λC is all there is to keep. A gain can rise where similarities are negative, by at most ‖x_i‖
+    times the change of v."""
 
     rises = True
 
@@ -98,7 +112,9 @@ class GraphCutState:
         n = len(function)
         self.lam = function.lam
         self.features = function.features
-        self.common = Pull.at_first(self.features.total.clone(), float(self.features.square.max().sqrt()), self.lam)
+        self.common = Pull.at_first(
+            self.features.total.clone(), float(self.features.square.max().sqrt()), self.lam
+        )
         self.chunk = n
         self.active = int(np.clip(n // 8, 4096, 32768))
         self.width = int(np.clip(np.sqrt(10 * n), 256, 2048))
@@ -118,7 +134,9 @@ class GraphCutState:
 
     def pooled(self, pulls: Sequence[Pull]) -> Pull:
         """Of shares of a pool nothing is chosen from: that of the pool."""
-        return Pull.at_first(sum(pull.v.cpu() for pull in pulls), max(pull.radius for pull in pulls), self.lam)  # type: ignore[arg-type]
+        return Pull.at_first(
+            sum(pull.v.cpu() for pull in pulls), max(pull.radius for pull in pulls), self.lam
+        )  # type: ignore[arg-type]
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         square = self.features.square if index is None else self.features.square[index]

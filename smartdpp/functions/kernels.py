@@ -24,7 +24,8 @@ Name = Literal["cosine", "vmf", "rbf", "linear"]
 
 @dataclass(frozen=True)
 class Kernel:
-    """``ridge`` is ρ, added to the diagonal; None: the kernel's own. Raises InputError for a parameter out of range."""
+    """``ridge`` is ρ, added to the diagonal; None: the kernel's own. Raises InputError for a parameter out of
+    range."""
 
     name: Name
     gamma: float = 1.0
@@ -75,7 +76,14 @@ class Kernel:
             case "vmf":
                 return s.sub_(1).mul_(self.gamma / 2).exp_()
             case "rbf":
-                return s.mul_(2).sub_(x.square().sum(1)[:, None]).sub_(y.square().sum(1)).clamp_(max=0).mul_(self.gamma).exp_()
+                return (
+                    s.mul_(2)
+                    .sub_(x.square().sum(1)[:, None])
+                    .sub_(y.square().sum(1))
+                    .clamp_(max=0)
+                    .mul_(self.gamma)
+                    .exp_()
+                )
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """[a, b]: -log s(x, y) / γ, of vmf and rbf."""
@@ -84,7 +92,8 @@ class Kernel:
         return np.maximum(np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * (x @ y.T), 0)
 
     def phi(self, x: Any, weight: Any = None) -> Any:
-        """Rows whose inner products are s, of the ``finite``: [k, d], or [k, d + 1]. ``weight`` (k): theirs are √w_i √w_j s."""
+        """Rows whose inner products are s, of the ``finite``: [k, d], or [k, d + 1]. ``weight`` (k): theirs
+        are √w_i √w_j s."""
         if self.name == "cosine":
             return x if weight is None else x * np.sqrt(weight)[:, None]
         scale = (self.gamma / 2) ** 0.5 if weight is None else np.sqrt(weight * self.gamma / 2)[:, None]

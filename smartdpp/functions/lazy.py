@@ -1,7 +1,8 @@
 """Some rows of a feature matrix, not read yet: what a process is sent so that it reads them itself.
 
-A matrix that lies on disk (memory-mapped from a ``.npy`` file, as embeddings are) travels as its path and the rows' numbers; every machine
-must see the file under that path. Of any other matrix the rows themselves travel.
+A matrix that lies on disk (memory-mapped from a ``.npy`` file, as embeddings are) travels as its path and the
+rows' numbers; every machine must see the file under that path. Of any other matrix the rows themselves
+travel.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from smartdpp.errors import InputError
 
 
 class LazyRows:
-    """Rows ``index`` (int64[k]) of X (n, d), or of the ``.npy`` file X. Functions take it in the place of an array (k, d)."""
+    """Rows ``index`` (int64[k]) of X (n, d), or of the ``.npy`` file X. Functions take it in the place of an
+    array (k, d)."""
 
     def __init__(self, X: np.ndarray | Path, index: np.ndarray, width: int | None = None) -> None:
         self.X, self.index = X, index
@@ -49,7 +51,8 @@ class LazyRows:
 
 def _file(X: np.ndarray) -> Path | None:
     """The ``.npy`` file that X is the whole of, memory-mapped."""
-    whole = isinstance(X, np.memmap) and isinstance(X.base, mmap.mmap)  # a part of a map has the map as its base
+    # a part of a map has the map as its base
+    whole = isinstance(X, np.memmap) and isinstance(X.base, mmap.mmap)
     path = Path(X.filename) if whole and X.filename else None  # type: ignore[attr-defined]
     return path.absolute() if path and path.suffix == ".npy" else None
 
@@ -58,4 +61,7 @@ def _opened(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise InputError(f"{path} is not there on a machine of the cluster: all must see the run's root under the same path.") from None
+        raise InputError(
+            f"{path} is not there on a machine of the cluster: all must see the run's root under the same "
+            "path."
+        ) from None

@@ -1,9 +1,10 @@
 """Log determinant: the chosen rows span a large volume.
 
-f(X) = log det(S_X + ρI), and with a quality q per item the gain of item i is θ log q_i + (1-θ) log d_i², where
-d_i² = det(S_{X+i} + ρI) / det(S_X + ρI) (Wang et al., arXiv 2402.02318; greedy MAP inference: Chen, Zhang and Zhou 2018). An item with
-d² < 1e-10 is numerically a copy of what is chosen: it is never picked, and a selection ends when only such items are left. Greedy has
-no 1 - 1/e guarantee where gains are negative: there it is a heuristic. The kernels of S: smartdpp.functions.kernels.
+f(X) = log det(S_X + ρI), and with a quality q per item the gain of item i is θ log q_i + (1-θ) log d_i²,
+where d_i² = det(S_{X+i} + ρI) / det(S_X + ρI) (Wang et al., arXiv 2402.02318; greedy MAP inference: Chen,
+Zhang and Zhou 2018). An item with d² < 1e-10 is numerically a copy of what is chosen: it is never picked, and
+a selection ends when only such items are left. Greedy has no 1 - 1/e guarantee where gains are negative:
+there it is a heuristic. The kernels of S: smartdpp.functions.kernels.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ DOUBLE = 2048  # pools up to this size are tracked in float64
 
 @dataclass(frozen=True, eq=False)
 class LogDet:
-    """X (n, d), numpy or torch; ``quality`` float[n], all > 0, weighted by ``theta`` in [0, 1] (0: diversity only).
+    """X (n, d), numpy or torch; ``quality`` float[n], all > 0, weighted by ``theta`` in [0, 1] (0: diversity
+    only).
 
-    Raises InputError for a parameter out of range at once, and for features or quality that cannot be used when they are first used.
+    Raises InputError for a parameter out of range at once, and for features or quality that cannot be used
+    when they are first used.
     """
 
     X: Any
@@ -53,7 +56,9 @@ class LogDet:
         if not 0 <= self.theta <= 1:
             raise InputError(f"theta is {self.theta}; it must lie in [0, 1].")
         if self.theta > 0 and self.quality is None:
-            raise InputError(f"theta is {self.theta} but there is no quality to weigh: pass quality, or set theta to 0.")
+            raise InputError(
+                f"theta is {self.theta} but there is no quality to weigh: pass quality, or set theta to 0."
+            )
 
     @cached_property
     def S(self) -> Kernel:
@@ -76,11 +81,14 @@ class LogDet:
             return np.zeros(len(self))
         q = np.asarray(self.quality, dtype=np.float64)
         if q.shape != (len(self),):
-            raise InputError(f"quality has shape {q.shape}; it must hold one number for each of the {len(self)} rows.")
+            raise InputError(
+                f"quality has shape {q.shape}; it must hold one number for each of the {len(self)} rows."
+            )
         bad = np.flatnonzero(~((q > 0) & (q < np.inf)))
         if bad.size:
             raise InputError(
-                f"quality must be finite and above 0: {bad.size} of {len(q)} are not, the first is row {bad[0]} ({q[bad[0]]})."
+                f"quality must be finite and above 0: {bad.size} of {len(q)} are not, the first is row "
+                f"{bad[0]} ({q[bad[0]]})."
             )
         return self.theta * np.log(q)
 
@@ -88,7 +96,15 @@ class LogDet:
         return self.features.shape[0]
 
     def identity(self) -> list[Any]:
-        return ["logdet", self.kernel, self.gamma, self.S.rho, self.theta, self.bonus, *self.features.identity()]
+        return [
+            "logdet",
+            self.kernel,
+            self.gamma,
+            self.S.rho,
+            self.theta,
+            self.bonus,
+            *self.features.identity(),
+        ]
 
     def subset(self, index: np.ndarray | slice) -> Self:
         """The function of rows ``index`` (int[k], or a slice, which copies nothing) alone."""
@@ -102,7 +118,8 @@ class LogDet:
         return replace(self, X=stacked([f.features for f in every]), quality=quality)
 
     def gains(self, order: Any) -> np.ndarray:
-        """float64[k]: the gain of each item of ``order`` (int[k], distinct) given those before it. An exact copy has d² = 1e-20."""
+        """float64[k]: the gain of each item of ``order`` (int[k], distinct) given those before it. An exact
+        copy has d² = 1e-20."""
         order = checked(order, len(self))
         schur = self.schur(len(order), order)
         gain = np.empty(len(order))
@@ -110,7 +127,9 @@ class LogDet:
             at = np.arange(a, min(a + 512, len(order)))
             window = LogDetWindow(schur, at, self.theta, self.bonus[order[at]])
             for i in range(len(at)):
-                gain[a + i] = window.bonus[i] + (1 - self.theta) * np.log(window.d2[i] if window.d2[i] >= ROUNDING else CLAMP)
+                gain[a + i] = window.bonus[i] + (1 - self.theta) * np.log(
+                    window.d2[i] if window.d2[i] >= ROUNDING else CLAMP
+                )
                 window.add(i)
             window.close()
         return gain
@@ -127,8 +146,8 @@ class LogDet:
 
     @staticmethod
     def keeps(n: int, d: int, k: int, kernel: str = "cosine", **options: Any) -> float:
-        """Bytes beside the features while k of n rows are chosen. On vmf and rbf: the picks' factor, that of the rows looked at lately, and
-        that of all rows; else the rows that are looked at between windows."""
+        """Bytes beside the features while k of n rows are chosen. On vmf and rbf: the picks' factor, that of
+        the rows looked at lately, and that of all rows; else the rows that are looked at between windows."""
         if kernel in ("vmf", "rbf"):
             return 8 * k * k + 8 * min(n, 1024) * k + n * k * (8 if n <= DOUBLE else 4)
         return 24 * d * d + n * d * 4 / 2
@@ -146,8 +165,9 @@ def open_gain(d2: np.ndarray, bonus: np.ndarray, theta: float) -> np.ndarray:
 class LogDetState:
     """d² only falls, so an old value bounds the present one.
 
-    Large pools are tracked in single precision: then ``gains`` are upper bounds, above the truth by less than ``doubt``, which follows
-    from the differences to float64 that are seen in every window. When d² comes down to their size the pool is tracked in float64.
+    Large pools are tracked in single precision: then ``gains`` are upper bounds, above the truth by less than
+    ``doubt``, which follows from the differences to float64 that are seen in every window. When d² comes down
+    to their size the pool is tracked in float64.
     """
 
     rises = False
@@ -161,15 +181,20 @@ class LogDetState:
         self.active = n if not function.S.finite or n <= WHOLE else WHOLE // 2
         self.chunk = n
         self.width = 256
-        moderate = float(function.features.scale.min()) > 1e-15 and float(function.features.scale.max()) < 1e15  # float32 holds x and 1/‖x‖
+        # float32 holds x and 1/‖x‖
+        moderate = (
+            float(function.features.scale.min()) > 1e-15 and float(function.features.scale.max()) < 1e15
+        )
         self.single = n > double and moderate
-        size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0  # of the terms of s
+        # of the terms of s
+        size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0
         self.margin = 2e-6 * max(function.S.diagonal, size) if self.single else 0.0
         self.schur.track(torch.float32 if self.single else torch.float64)
 
     @property
     def common(self) -> Span:
-        """What the shares of a pool have in common; it suffices to go on from. Of a linear kernel only: see smartdpp.functions.dual."""
+        """What the shares of a pool have in common; it suffices to go on from. Of a linear kernel only: see
+        smartdpp.functions.dual."""
         return self.dual.common
 
     @common.setter
@@ -188,14 +213,17 @@ class LogDetState:
     def dual(self) -> Dual:
         if not isinstance(self.schur, Dual):  # Primal needs every pair of rows
             raise InputError(
-                f"From shares of a pool only the kernels cosine and linear are chosen exactly, not {self.kernel}: "
+                "From shares of a pool only the kernels cosine and linear are chosen exactly, not "
+                f"{self.kernel}: "
                 "see smartdpp.greedy.two_rounds."
             )
         return self.schur
 
     def tolerance(self, j: int, gain: float) -> float:
         weight = 1 - self.theta
-        return weight * max(1e-11, NOISE / max(np.exp((gain - self.bonus[j]) / weight), STOP)) if weight else 0.0
+        return (
+            weight * max(1e-11, NOISE / max(np.exp((gain - self.bonus[j]) / weight), STOP)) if weight else 0.0
+        )
 
     def tracked(self, index: np.ndarray) -> np.ndarray | None:
         """d² of the pool or the active set in the tracked precision, None for other rows."""
@@ -221,7 +249,11 @@ class LogDetState:
         if d2 is None or not self.single:
             return 0.0
         sure = d2 - self.margin
-        return np.where(sure < STOP, np.inf, (1 - self.theta) * np.log((d2.clip(0) + self.margin) / np.maximum(sure, STOP)))
+        return np.where(
+            sure < STOP,
+            np.inf,
+            (1 - self.theta) * np.log((d2.clip(0) + self.margin) / np.maximum(sure, STOP)),
+        )
 
     def sharpen(self) -> bool:
         import torch
@@ -262,11 +294,19 @@ class LogDetState:
 
 
 class LogDetWindow:
-    """A few candidates with G, their part of the kernel given what is chosen (a Schur complement): greedy is a pivoted Cholesky of G."""
+    """A few candidates with G, their part of the kernel given what is chosen (a Schur complement): greedy is
+    a pivoted Cholesky of G."""
 
     rise = 0.0
 
-    def __init__(self, schur: Schur, index: np.ndarray, theta: float, bonus: np.ndarray, state: LogDetState | None = None) -> None:
+    def __init__(
+        self,
+        schur: Schur,
+        index: np.ndarray,
+        theta: float,
+        bonus: np.ndarray,
+        state: LogDetState | None = None,
+    ) -> None:
         self.schur, self.index, self.theta, self.bonus, self.state = schur, index, theta, bonus, state
         self.G = schur.complement(index)
         self.d2 = self.G.diagonal().copy()

@@ -1,7 +1,9 @@
-"""The inner loops of facility location, compiled: sums of what rows of the kernel add to a running maximum, and exact compression.
+"""The inner loops of facility location, compiled: sums of what rows of the kernel add to a running maximum,
+and exact compression.
 
-Imported only where used: loading the compiler takes a second. A compressed row is the list of entries that still exceed the running
-maximum (less a ``margin`` for float32's error); as the maximum only grows, entries dropped never count again: nothing is approximated.
+Imported only where used: loading the compiler takes a second. A compressed row is the list of entries that
+still exceed the running maximum (less a ``margin`` for float32's error); as the maximum only grows, entries
+dropped never count again: nothing is approximated.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-FAST = {"reassoc", "contract", "nsz"}  # sums may be reordered into vector lanes; infinities and NaN keep their meaning
+# sums may be reordered into vector lanes; infinities and NaN keep their meaning
+FAST = {"reassoc", "contract", "nsz"}
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -28,7 +31,8 @@ def dense(tile, rows, best, margin, gain, count):
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def square(tile, best_row, best_col, gain_row, gain_col, diagonal):
-    """One tile of a symmetric kernel gives to the gains of its rows and, off the ``diagonal``, of its columns."""
+    """One tile of a symmetric kernel gives to the gains of its rows and, off the ``diagonal``, of its
+    columns."""
     for r in range(tile.shape[0]):
         g, b = 0.0, best_row[r]
         for i in range(tile.shape[1]):
@@ -43,7 +47,8 @@ def square(tile, best_row, best_col, gain_row, gain_col, diagonal):
 
 @numba.njit(cache=True, nogil=True)
 def compress(tile, best, margin, rows, begin, entry, value):
-    """Writes the entries of tile[rows[k]] above best - margin from begin[k] on; one slot past the last is scratch."""
+    """Writes the entries of tile[rows[k]] above best - margin from begin[k] on; one slot past the last is
+    scratch."""
     for k in range(len(rows)):
         r, w = rows[k], begin[k]
         for i in range(tile.shape[1]):
@@ -119,7 +124,8 @@ def raise_best_dense(j, row, best, holder):
 
 @numba.njit(cache=True, nogil=True)
 def largest(tile, k):
-    """Positions (r, c) and values of each row's entries down to its k-th largest, give or take a 256th of the row's range."""
+    """Positions (r, c) and values of each row's entries down to its k-th largest, give or take a 256th of the
+    row's range."""
     bins = 256
     m = tile.shape[1]
     row = np.empty(tile.shape[0] * m, np.int32)

@@ -1,16 +1,18 @@
-"""Submodular mutual information: what a selection A says about a query Q, examples of what it is to be good for.
+"""Submodular mutual information: what a selection A says about a query Q, examples of what it is to be good
+for.
 
-I(A; Q) = f(A) + f(Q) - f(A ∪ Q) (Iyer, Khargoankar, Bilmes and Asanani 2021, "Submodular combinatorial information measures"); its
-instances for selecting training data towards a target are those of PRISM (arXiv 2103.00128) and SIMILAR (arXiv 2107.00717):
+I(A; Q) = f(A) + f(Q) - f(A ∪ Q) (Iyer, Khargoankar, Bilmes and Asanani 2021, "Submodular combinatorial
+information measures"); its instances for selecting training data towards a target are those of PRISM (arXiv
+2103.00128) and SIMILAR (arXiv 2107.00717):
 
-| function | I(A; Q) | |
-|---|---|---|
-| FLQMI | Σ_{q∈Q} max_{j∈A} s_qj + η Σ_{j∈A} max_{q∈Q} s_qj | every query has a chosen example close by, and every example a query |
-| FLVMI | Σ_{i∈V} min(max_{j∈A} s_ij, η max_{q∈Q} s_iq) | the pool V is covered, each part as far as it concerns the query |
-| GCMI | 2λ Σ_{j∈A} Σ_{q∈Q} s_qj | close to the whole query; modular, so that copies do not count against each other |
+| function | I(A; Q) | | |---|---|---| | FLQMI | Σ_{q∈Q} max_{j∈A} s_qj + η Σ_{j∈A} max_{q∈Q} s_qj | every
+query has a chosen example close by, and every example a query | | FLVMI | Σ_{i∈V} min(max_{j∈A} s_ij, η
+max_{q∈Q} s_iq) | the pool V is covered, each part as far as it concerns the query | | GCMI | 2λ Σ_{j∈A}
+Σ_{q∈Q} s_qj | close to the whole query; modular, so that copies do not count against each other |
 
-s is the cosine similarity. In FLQMI and FLVMI a negative one counts as 0, as in facility location; all three are then submodular, the first
-two monotone. No kernel is kept: rows of it are made in float64 from the features when they are needed.
+s is the cosine similarity. In FLQMI and FLVMI a negative one counts as 0, as in facility location; all three
+are then submodular, the first two monotone. No kernel is kept: rows of it are made in float64 from the
+features when they are needed.
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FLQMI:
-    """X (n, d) and Q (m, d), numpy or torch, on one device. ``normalize`` divides rows by their norm; without it s is the inner product.
+    """X (n, d) and Q (m, d), numpy or torch, on one device. ``normalize`` divides rows by their norm; without
+    it s is the inner product.
 
-    ``eta`` >= 0 weighs how near each chosen example is to the query against how well the query is covered; at 0 nothing more can be gained
-    once every query has its nearest example. Raises InputError for eta at once, for features that do not fit when they are first used.
+    ``eta`` >= 0 weighs how near each chosen example is to the query against how well the query is covered; at
+    0 nothing more can be gained once every query has its nearest example. Raises InputError for eta at once,
+    for features that do not fit when they are first used.
     """
 
     X: Any
@@ -67,7 +71,8 @@ class FLQMI:
         return ["flqmi", self.eta, *self.query.identity(), *self.features.identity()]
 
     def gains(self, order: Any) -> np.ndarray:
-        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before
+        it."""
         return self.state(0).prescribed(checked(order, len(self)))
 
     def value(self, index: Any) -> float:
@@ -81,9 +86,11 @@ class FLQMI:
 
 @dataclass(frozen=True, eq=False)
 class FLVMI:
-    """As `FLQMI`, but ``eta`` >= 0 is how much of the pool the query concerns: i is covered where η max_q s_iq is reached.
+    """As `FLQMI`, but ``eta`` >= 0 is how much of the pool the query concerns: i is covered where η max_q
+    s_iq is reached.
 
-    A large eta is facility location; a small one is soon exhausted: then nothing is left to gain. Time grows with n², memory does not.
+    A large eta is facility location; a small one is soon exhausted: then nothing is left to gain. Time grows
+    with n², memory does not.
     """
 
     X: Any
@@ -114,7 +121,8 @@ class FLVMI:
         return ["flvmi", self.eta, *self.query.identity(), *self.features.identity()]
 
     def gains(self, order: Any) -> np.ndarray:
-        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before
+        it."""
         return self.state(0).prescribed(checked(order, len(self)))
 
     def value(self, index: Any) -> float:
@@ -132,7 +140,8 @@ class GCMI:
 
     2λ Σ_{j∈A} Σ_{q∈Q} s_qj - ν Σ_{i,j∈A} s_ij,
 
-    graph cut with the query in the place of the pool: no mutual information any more, but copies of what is chosen lose their appeal.
+    graph cut with the query in the place of the pool: no mutual information any more, but copies of what is
+    chosen lose their appeal.
     """
 
     X: Any
@@ -160,7 +169,8 @@ class GCMI:
         return ["gcmi", self.lam, *self.cut.identity()]
 
     def gains(self, order: Any) -> np.ndarray:
-        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before it."""
+        """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before
+        it."""
         return self.cut.gains(order)
 
     def value(self, index: Any) -> float:
@@ -183,7 +193,10 @@ def nearest(features: Features, query: Features) -> torch.Tensor:
 def _query(Q: Any, features: Features) -> Features:
     query = Features(Q, features.unit)
     if query.shape[1] != features.shape[1]:
-        raise InputError(f"Q has {query.shape[1]} columns where X has {features.shape[1]}: both must come from one embedding.")
+        raise InputError(
+            f"Q has {query.shape[1]} columns where X has {features.shape[1]}: both must come from one "
+            "embedding."
+        )
     if query.device != features.device:
         raise InputError(f"Q lies on {query.device} and X on {features.device}: move them to one device.")
     return query

@@ -1,8 +1,9 @@
 """Facility location's kernel with every row cut down to its nearest neighbours.
 
-Neighbours are looked for as an inverted file index does: k-means splits the pool into lists, and a row's candidates are the rows of the
-lists nearest to its own. One matrix product serves a whole list. For each row the entries above its k-th largest are kept, found by a
-histogram, so a row keeps k neighbours or slightly more; itself is always one of them.
+Neighbours are looked for as an inverted file index does: k-means splits the pool into lists, and a row's
+candidates are the rows of the lists nearest to its own. One matrix product serves a whole list. For each row
+the entries above its k-th largest are kept, found by a histogram, so a row keeps k neighbours or slightly
+more; itself is always one of them.
 """
 
 from __future__ import annotations
@@ -49,11 +50,17 @@ def columns(features: Features, k: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     sources = np.concatenate(column)
     order = np.argsort(sources, kind="stable")
     size = np.bincount(sources, minlength=n).astype(np.int32)
-    return np.cumsum(size, dtype=np.int64) - size, size, np.concatenate(row)[order], np.concatenate(value)[order]
+    return (
+        np.cumsum(size, dtype=np.int64) - size,
+        size,
+        np.concatenate(row)[order],
+        np.concatenate(value)[order],
+    )
 
 
 def split(V: torch.Tensor, count: int) -> tuple[list[np.ndarray], torch.Tensor]:
-    """Spherical k-means: rows of each list (ascending; empty lists are left out) and the lists' centroids (lists, d)."""
+    """Spherical k-means: rows of each list (ascending; empty lists are left out) and the lists' centroids
+    (lists, d)."""
     import torch
 
     n = len(V)

@@ -15,10 +15,18 @@ def checked(order: Any, n: int) -> np.ndarray:
     if index.size == 0:
         return np.empty(0, dtype=np.int64)
     if index.ndim != 1 or index.dtype.kind not in "iu":
-        raise InputError(f"Chosen rows must be a list of whole numbers, not an array of shape {index.shape} and type {index.dtype}.")
+        raise InputError(
+            f"Chosen rows must be a list of whole numbers, not an array of shape {index.shape} and type "
+            f"{index.dtype}."
+        )
     index = index.astype(np.int64)
     if index.min() < 0 or index.max() >= n:
-        raise InputError(f"Chosen rows must lie in 0..{n - 1}; these reach from {index.min()} to {index.max()}.")
+        raise InputError(
+            f"Chosen rows must lie in 0..{n - 1}; these reach from {index.min()} to {index.max()}."
+        )
     if np.unique(index).size < index.size:
-        raise InputError(f"Chosen rows must be distinct; {index.size - np.unique(index).size} of {index.size} are repeated.")
+        raise InputError(
+            f"Chosen rows must be distinct; {index.size - np.unique(index).size} of {index.size} are "
+            "repeated."
+        )
     return index

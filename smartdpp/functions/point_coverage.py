@@ -1,10 +1,11 @@
-"""How far a selection reaches some points: the greedy state of functions that count, for every point, its nearest chosen example.
+"""How far a selection reaches some points: the greedy state of functions that count, for every point, its
+nearest chosen example.
 
 f(A) = Σ_{p∈P} min(c_p, max(0, max_{j∈A} s_pj)) + Σ_{j∈A} b_j
 
-P are points of any number m: the pool itself (facility location, here for accelerators) or a query; c caps what a point can give; b is a
-bonus of each example. What is kept is one number a point. Rows s_j (m numbers) are products of the features, made in tiles in float64 when
-they are needed, on whatever device.
+P are points of any number m: the pool itself (facility location, here for accelerators) or a query; c caps
+what a point can give; b is a bonus of each example. What is kept is one number a point. Rows s_j (m numbers)
+are products of the features, made in tiles in float64 when they are needed, on whatever device.
 """
 
 from __future__ import annotations
@@ -18,17 +19,25 @@ from smartdpp.functions.features import Features
 if TYPE_CHECKING:
     import torch
 
-TILE_BYTES = 2**26  # rows made at a time, with the features they are made from, where the device does not say what it has free
+# rows made at a time, with the features they are made from, where the device does not say what it has free
+TILE_BYTES = 2**26
 
 
 class PointCoverage:
-    """``features`` (n, d), ``points`` (m, d), ``cap`` float64[m] and ``bonus`` float64[n], both >= 0 and on the features' device."""
+    """``features`` (n, d), ``points`` (m, d), ``cap`` float64[m] and ``bonus`` float64[n], both >= 0 and on
+    the features' device."""
 
     rises = False
     chunk = 256
     width = 64
 
-    def __init__(self, features: Features, points: Features, cap: torch.Tensor | None = None, bonus: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        features: Features,
+        points: Features,
+        cap: torch.Tensor | None = None,
+        bonus: torch.Tensor | None = None,
+    ) -> None:
         import torch
 
         n, m = features.shape[0], points.shape[0]
@@ -36,7 +45,9 @@ class PointCoverage:
         self.bonus = torch.zeros(n, dtype=torch.float64, device=features.device) if bonus is None else bonus
         self.best = torch.zeros(m, dtype=torch.float64, device=features.device)
         self.active = max(1024, n // 16)
-        room = torch.cuda.mem_get_info(features.device)[0] // 8 if features.device.type == "cuda" else TILE_BYTES
+        room = (
+            torch.cuda.mem_get_info(features.device)[0] // 8 if features.device.type == "cuda" else TILE_BYTES
+        )
         self.tile = max(1, room // (8 * (m + features.shape[1])))
         largest = float(features.square.max() * points.square.max()) ** 0.5
         self.rounding = 1e-12 * (m * largest + float(self.bonus.max()))

@@ -1,7 +1,8 @@
-"""The determinant of any kernel by its Cholesky factor L, whose columns are made when somebody asks, for a block of rows together.
+"""The determinant of any kernel by its Cholesky factor L, whose columns are made when somebody asks, for a
+block of rows together.
 
-That turns the memory-bound update of one column a pick into matrix products. Candidates' rows of L are kept in float64, in as many seats
-as there are candidates about; all other rows in the precision of ``track``.
+That turns the memory-bound update of one column a pick into matrix products. Candidates' rows of L are kept
+in float64, in as many seats as there are candidates about; all other rows in the precision of ``track``.
 """
 
 from __future__ import annotations
@@ -24,24 +25,31 @@ SEATS = 1024  # candidates whose rows are kept in float64 between windows
 
 
 class Primal:
-    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, for up to ``capacity`` picks."""
+    """A Schur (smartdpp.functions.schur) of the rows of ``features``, or of a ``subset`` of them, for up to
+    ``capacity`` picks."""
 
-    def __init__(self, features: Features, kernel: Kernel, capacity: int, subset: np.ndarray | None = None) -> None:
+    def __init__(
+        self, features: Features, kernel: Kernel, capacity: int, subset: np.ndarray | None = None
+    ) -> None:
         import torch
 
         self.features, self.kernel, self.subset = features, kernel, subset
         self.n = features.shape[0] if subset is None else len(subset)
         self.device = features.device
         self.capacity = capacity
-        self.factor = storage(capacity, capacity, torch.float64, self.device)  # of the chosen rows, lower triangular
+        # of the chosen rows, lower triangular
+        self.factor = storage(capacity, capacity, torch.float64, self.device)
         self.chosen = np.empty(0, dtype=np.int64)
         self.seats = Seats(self, min(self.n, SEATS))
 
     def x(self, index: np.ndarray | slice, dtype: torch.dtype) -> torch.Tensor:
         return self.features.rows(index if self.subset is None else self.subset[index], dtype)
 
-    def extend(self, L: torch.Tensor, d2: np.ndarray, at: np.ndarray | slice, x: torch.Tensor, seen: int) -> None:
-        """Makes columns ``seen`` to the last of rows ``at`` of L and takes them from d2. x (k, d): these rows' features."""
+    def extend(
+        self, L: torch.Tensor, d2: np.ndarray, at: np.ndarray | slice, x: torch.Tensor, seen: int
+    ) -> None:
+        """Makes columns ``seen`` to the last of rows ``at`` of L and takes them from d2. x (k, d): these
+        rows' features."""
         import torch
 
         now, dtype = len(self.chosen), L.dtype
@@ -55,7 +63,9 @@ class Primal:
             C = torch.linalg.solve_triangular(lower[:, seen:].T, C, upper=True, left=False)
         else:  # several times quicker, and single precision is what it is
             one = torch.eye(now - seen, dtype=torch.float64, device=self.device)
-            C = C @ torch.linalg.solve_triangular(self.factor[seen:now, seen:now], one, upper=False).T.to(dtype)
+            C = C @ torch.linalg.solve_triangular(self.factor[seen:now, seen:now], one, upper=False).T.to(
+                dtype
+            )
         L[at, seen:now] = C
         d2[at] -= C.square_().sum(1).cpu().numpy()
 
@@ -123,14 +133,16 @@ class Seats:
         self.clock = 0
 
     def of(self, index: np.ndarray) -> np.ndarray:
-        """int64[k]: the seats of these rows, which get one if they have none. All seats have seen all picks then."""
+        """int64[k]: the seats of these rows, which get one if they have none. All seats have seen all picks
+        then."""
         import torch
 
         self.clock += 1
         self.asked[self.seat[index][self.seat[index] >= 0]] = self.clock
         new = index[self.seat[index] < 0]
         if new.size:
-            free = np.argsort(self.asked, kind="stable")[: len(new)]  # those never taken, then those not asked for longest
+            # those never taken, then those not asked for longest
+            free = np.argsort(self.asked, kind="stable")[: len(new)]
             left = self.holder[free]
             self.seat[left[left >= 0]] = -1
             self.seat[new], self.holder[free], self.asked[free] = free, new, self.clock
@@ -139,6 +151,8 @@ class Seats:
         for seen in np.unique(self.seen[taken]):
             at = np.flatnonzero(taken & (self.seen == seen))
             at_or_all = slice(0, len(at)) if at[-1] == len(at) - 1 else at  # a slice is not copied
-            self.schur.extend(self.L, self.d2, at_or_all, self.schur.x(self.holder[at], torch.float64), int(seen))
+            self.schur.extend(
+                self.L, self.d2, at_or_all, self.schur.x(self.holder[at], torch.float64), int(seen)
+            )
             self.seen[at] = now
         return self.seat[index]

@@ -1,8 +1,9 @@
-"""What a determinant keeps of the chosen rows: the Schur complement of the others, exactly for a few, and d² of everybody as a bound.
+"""What a determinant keeps of the chosen rows: the Schur complement of the others, exactly for a few, and d²
+of everybody as a bound.
 
-With chosen rows P and the Cholesky factor L of S + ρI, d_i² = s_ii + ρ - Σ_b L_ib². Candidates are judged in float64. The d² of all other
-rows only has to tell who cannot be next, so it may be tracked in single precision. It is brought up to date for many rows at once, by
-matrix products.
+With chosen rows P and the Cholesky factor L of S + ρI, d_i² = s_ii + ρ - Σ_b L_ib². Candidates are judged in
+float64. The d² of all other rows only has to tell who cannot be next, so it may be tracked in single
+precision. It is brought up to date for many rows at once, by matrix products.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ class Schur(Protocol):
         ...
 
     def refresh(self, index: np.ndarray | None) -> np.ndarray:
-        """float64[k]: the tracked d² of all rows (None), or of a set of rows that is asked for many times on end."""
+        """float64[k]: the tracked d² of all rows (None), or of a set of rows that is asked for many times on
+        end."""
         ...
 
     def drift(self, index: np.ndarray, d2: np.ndarray) -> float:
-        """The largest difference between ``d2`` and the tracked d² of these rows, where that has seen all picks."""
+        """The largest difference between ``d2`` and the tracked d² of these rows, where that has seen all
+        picks."""
         ...
 
 
 @dataclass
 class Tracked:
-    """d² of some rows, ``index`` ascending, after the first ``seen`` picks; and ``rows``, with a ``weight`` each, to go on from."""
+    """d² of some rows, ``index`` ascending, after the first ``seen`` picks; and ``rows``, with a ``weight``
+    each, to go on from."""
 
     index: np.ndarray
     d2: np.ndarray

@@ -23,7 +23,8 @@ class Function(Protocol):
 
 
 class Divisible(Function, Protocol):
-    """A function of which shares, some rows of a pool each, are maximised together: see smartdpp.greedy.partitions."""
+    """A function of which shares, some rows of a pool each, are maximised together: see
+    smartdpp.greedy.partitions."""
 
     @property
     def features(self) -> Features: ...
@@ -39,7 +40,8 @@ class Divisible(Function, Protocol):
 
 
 class Window(Protocol):
-    """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by ``add``."""
+    """Some candidates, ``index`` int64[w] ascending, with their exact ``gain`` float64[w], updated by
+    ``add``."""
 
     index: np.ndarray
 
@@ -73,11 +75,13 @@ class State(Protocol):
         ...
 
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
-        """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be picked."""
+        """float64[k]: the gains of ``index`` (all by default) now; -inf for an item that must never be
+        picked."""
         ...
 
     def doubt(self, index: np.ndarray) -> np.ndarray | float:
-        """By how much at most the gains just given for ``index`` may exceed the truth; 0 where they are the truth, up to ``tolerance``."""
+        """By how much at most the gains just given for ``index`` may exceed the truth; 0 where they are the
+        truth, up to ``tolerance``."""
         ...
 
     def sharpen(self) -> bool:

@@ -1,4 +1,5 @@
-"""Room for what a selection keeps: on the device, in memory, or on the disk, where it is taken before it is written to."""
+"""Room for what a selection keeps: on the device, in memory, or on the disk, where it is taken before it is
+written to."""
 
 from __future__ import annotations
 
@@ -31,15 +32,18 @@ def storage(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -
             reserve(file.fileno(), dtype.itemsize * rows * columns)
         except OSError as error:
             raise InputError(
-                f"this selection needs {dtype.itemsize * rows * columns / 2**30:.1f} GiB, more than memory has free, and "
-                f"{tempfile.gettempdir()} has no room for it ({error.strerror}): free space, or set TMPDIR to a folder on a larger disk"
+                f"this selection needs {dtype.itemsize * rows * columns / 2**30:.1f} GiB, more than memory "
+                "has free, and "
+                f"{tempfile.gettempdir()} has no room for it ({error.strerror}): free space, or set TMPDIR "
+                "to a folder on a larger disk"
             ) from error
         kind = np.float32 if dtype == torch.float32 else np.float64
         return torch.from_numpy(np.memmap(file, dtype=kind, mode="w+", shape=(rows, columns)))
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Room for a file's first ``size`` bytes. OSError where there is none: a map into a hole of a full disk would end the process."""
+    """Room for a file's first ``size`` bytes. OSError where there is none: a map into a hole of a full disk
+    would end the process."""
     if size <= 0:
         return
     if hasattr(os, "posix_fallocate"):

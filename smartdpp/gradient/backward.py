@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Reduction(Protocol):
-    """What becomes of a layer's inputs x[b, t, d_in] and output gradients δ[b, t, d_out]: p numbers per example, summed over layers."""
+    """What becomes of a layer's inputs x[b, t, d_in] and output gradients δ[b, t, d_out]: p numbers per
+    example, summed over layers."""
 
     size: int  # p
     modules: Mapping[str, nn.Linear]
@@ -56,9 +57,11 @@ def gradients(
     max_tokens: int = 1024,
     ids: Sequence[str] | None = None,
 ) -> Iterator[Gradients]:
-    """The reduction of every example's gradient, one item per batch. The model is left frozen and in eval mode.
+    """The reduction of every example's gradient, one item per batch. The model is left frozen and in eval
+    mode.
 
-    ``max_tokens`` bounds a batch with its padding; InputError names a row (by ``ids``) that does not fit into memory alone.
+    ``max_tokens`` bounds a batch with its padding; InputError names a row (by ``ids``) that does not fit into
+    memory alone.
     """
     with _hooked(model, reduction) as work:
         for batch, (vectors, loss) in run_batches(examples, max_tokens, pad_id, work, ids):
@@ -66,7 +69,9 @@ def gradients(
 
 
 @contextmanager
-def _hooked(model: PreTrainedModel, reduction: Reduction) -> Iterator[Callable[[Batch], tuple[np.ndarray, np.ndarray]]]:
+def _hooked(
+    model: PreTrainedModel, reduction: Reduction
+) -> Iterator[Callable[[Batch], tuple[np.ndarray, np.ndarray]]]:
     import torch
 
     model.eval().requires_grad_(False)
@@ -76,11 +81,16 @@ def _hooked(model: PreTrainedModel, reduction: Reduction) -> Iterator[Callable[[
     def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
             if inputs[0].shape[:2] != where.shape:
-                raise InputError(f"layer {name} does not see whole sequences [batch, tokens, features]: choose other layers")
+                raise InputError(
+                    f"layer {name} does not see whole sequences [batch, tokens, features]: choose other "
+                    "layers"
+                )
             with torch.no_grad():
-                kept = reduction.keep(name, inputs[0]).detach()  # from the pass, which it would keep in memory
+                # from the pass, which it would keep in memory
+                kept = reduction.keep(name, inputs[0]).detach()
             into = out
-            if not output.requires_grad:  # all weights are frozen: gradients flow down to the first layers watched, and no further
+            # all weights are frozen: gradients flow down to the first layers watched, and no further
+            if not output.requires_grad:
                 output.requires_grad_()
             output.register_hook(lambda delta: reduction.add(name, kept, delta, into))
 
@@ -95,14 +105,19 @@ def _hooked(model: PreTrainedModel, reduction: Reduction) -> Iterator[Callable[[
         targets = batch.labels[:, 1:]
         where = targets != IGNORED
         out = torch.zeros(len(batch.rows), reduction.size, device=model.device)
-        # no attention mask: padding stands to the right, where causal attention never looks; nothing follows the last token
+        # no attention mask: padding stands to the right, where causal attention never looks; nothing follows
+        # the last token
         logits = model(input_ids=batch.input_ids[:, :-1], use_cache=False).logits
         nats = torch.nn.functional.cross_entropy(logits.float(), targets[where], reduction="none")
-        loss = torch.zeros(len(batch.rows), device=model.device).index_add(0, where.nonzero()[:, 0], nats) / where.sum(1)
+        loss = torch.zeros(len(batch.rows), device=model.device).index_add(
+            0, where.nonzero()[:, 0], nats
+        ) / where.sum(1)
         loss.sum().backward()
         return out.cpu().numpy(), loss.detach().cpu().numpy()
 
-    hooks: list[Any] = [module.register_forward_hook(watch(name)) for name, module in reduction.modules.items()]
+    hooks: list[Any] = [
+        module.register_forward_hook(watch(name)) for name, module in reduction.modules.items()
+    ]
     hooks.append(model.get_output_embeddings().register_forward_pre_hook(labelled_only))
     try:
         yield work

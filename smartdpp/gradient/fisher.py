@@ -1,4 +1,5 @@
-"""The diagonal of the Fisher information per example, averaged over the input side of every weight (Task2Vec, Achille et al. 2019)."""
+"""The diagonal of the Fisher information per example, averaged over the input side of every weight (Task2Vec,
+Achille et al. 2019)."""
 
 from __future__ import annotations
 
@@ -26,15 +27,17 @@ def fisher_rows(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows int64[b], float32[b, p]) per batch, p = Σ d_out over the layers in the model's order.
 
-    The empirical Fisher diagonal of example i is the square of its gradient G = Σ_t δ_t x_tᵀ; its mean over a weight's row o is
-    Σ_in G[o, in]² / d_in = Σ_{t,t'} δ_t[o] δ_t'[o] (x_t·x_t') / d_in. The mean over a task's examples is the task's vector.
+    The empirical Fisher diagonal of example i is the square of its gradient G = Σ_t δ_t x_tᵀ; its mean over a
+    weight's row o is Σ_in G[o, in]² / d_in = Σ_{t,t'} δ_t[o] δ_t'[o] (x_t·x_t') / d_in. The mean over a
+    task's examples is the task's vector.
     """
     for done in gradients(model, FisherRows(linear_layers(model, layers)), examples, pad_id, max_tokens, ids):
         yield done.rows, done.vectors
 
 
 class FisherRows:
-    """The reduction behind ``fisher_rows``: through the t×t products of the inputs for short examples, through G for long ones."""
+    """The reduction behind ``fisher_rows``: through the t×t products of the inputs for short examples,
+    through G for long ones."""
 
     def __init__(self, modules: Mapping[str, nn.Linear]) -> None:
         self.modules = modules
@@ -51,7 +54,8 @@ class FisherRows:
 
 
 def row_squares(x: Tensor, delta: Tensor) -> Tensor:
-    """float32[b, d_out]: Σ_in G[o, in]² of G = Σ_t δ_t x_tᵀ, for x [b, t, d_in] and δ [b, t, d_out]; without G for short examples."""
+    """float32[b, d_out]: Σ_in G[o, in]² of G = Σ_t δ_t x_tᵀ, for x [b, t, d_in] and δ [b, t, d_out]; without
+    G for short examples."""
     x, delta = x.float(), delta.float()
     t, d_in, d_out = x.shape[1], x.shape[2], delta.shape[2]
     if t * (d_in + d_out) < d_in * d_out:

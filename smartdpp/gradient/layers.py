@@ -16,8 +16,9 @@ Layers = Literal["attention", "all_linear"]
 def linear_layers(model: PreTrainedModel, layers: Layers = "attention") -> dict[str, nn.Linear]:
     """Name -> layer in the model's own order. InputError when there are none.
 
-    ``attention``: the linear layers inside attention blocks, which is q, k, v and o in Llama-like models (arXiv 2402.02318);
-    ``all_linear``: these and the feed-forward ones. The layer that makes the logits counts as an embedding, and is never among them.
+    ``attention``: the linear layers inside attention blocks, which is q, k, v and o in Llama-like models
+    (arXiv 2402.02318); ``all_linear``: these and the feed-forward ones. The layer that makes the logits
+    counts as an embedding, and is never among them.
     """
     from torch import nn
 
@@ -29,10 +30,15 @@ def linear_layers(model: PreTrainedModel, layers: Layers = "attention") -> dict[
         if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
     }
     if layers == "attention":
-        linear = {name: module for name, module in linear.items() if any("attn" in p or "attention" in p for p in name.split("."))}
+        linear = {
+            name: module
+            for name, module in linear.items()
+            if any("attn" in p or "attention" in p for p in name.split("."))
+        }
     if not linear:
         raise InputError(
-            f"{type(model).__name__} has no linear layer that layers={layers} means: gradients need a transformer whose attention "
+            f"{type(model).__name__} has no linear layer that layers={layers} means: gradients need a "
+            "transformer whose attention "
             "is made of nn.Linear layers (Llama-like); layers=all_linear takes every nn.Linear"
         )
     return linear

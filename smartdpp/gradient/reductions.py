@@ -1,4 +1,5 @@
-"""From a layer's inputs and output gradients to a vector: the sketch, and the two gradients it is checked against."""
+"""From a layer's inputs and output gradients to a vector: the sketch, and the two gradients it is checked
+against."""
 
 from __future__ import annotations
 
@@ -43,40 +44,54 @@ def reduction(
 class Sketch:
     """One Johnson-Lindenstrauss map of the whole gradient, out of a small product per layer.
 
-    For the gradient G = Σ_t δ_t x_tᵀ of a layer, P Gᵀ Q = Σ_t (P x_t)(Qᵀδ_t)ᵀ needs only the projected x and δ. P and Q are random
-    orthonormal rows, scaled so that E PᵀP = I: they err less than Gaussian ones, and not at all where a layer is no wider than
-    ``rank``. The layers' products, each entry with a random sign, are laid one after another around a circle of ``dim`` places and
-    added up where they meet. The signs make the terms between entries zero on average, so inner products stay unbiased; where all
-    products find room side by side the circle adds no error.
+    For the gradient G = Σ_t δ_t x_tᵀ of a layer, P Gᵀ Q = Σ_t (P x_t)(Qᵀδ_t)ᵀ needs only the projected x and
+    δ. P and Q are random orthonormal rows, scaled so that E PᵀP = I: they err less than Gaussian ones, and
+    not at all where a layer is no wider than ``rank``. The layers' products, each entry with a random sign,
+    are laid one after another around a circle of ``dim`` places and added up where they meet. The signs make
+    the terms between entries zero on average, so inner products stay unbiased; where all products find room
+    side by side the circle adds no error.
 
-    Two-sided projections err more than one-sided: a rank-one G has relative variance about 4/rank in its squared norm, which only
-    averages out over layers and tokens. Distances of SmolLM2's gradients at dim 4096 have sd 1.7 % of the exact ones at rank 32, 1.2 % at
-    64 and 1.0 % at 128, where a full Gaussian map of ``dim`` rows has 1/√(2 dim) = 1.1 %; the projections are about 3, 5 and 10 % of the
-    pass. ``rank`` is √dim / 2 if not given, which is the first of these.
+    Two-sided projections err more than one-sided: a rank-one G has relative variance about 4/rank in its
+    squared norm, which only averages out over layers and tokens. Distances of SmolLM2's gradients at dim 4096
+    have sd 1.7 % of the exact ones at rank 32, 1.2 % at 64 and 1.0 % at 128, where a full Gaussian map of
+    ``dim`` rows has 1/√(2 dim) = 1.1 %; the projections are about 3, 5 and 10 % of the pass. ``rank`` is √dim
+    / 2 if not given, which is the first of these.
 
-    Layers that read the same x (q, k, v) share P, so x is projected once, in the forward pass; δ is projected in the backward pass.
+    Layers that read the same x (q, k, v) share P, so x is projected once, in the forward pass; δ is projected
+    in the backward pass.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Linear], dim: int, seed: int, rank: int | None = None) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Linear], dim: int, seed: int, rank: int | None = None
+    ) -> None:
         self.modules, self.size, self.seed = modules, dim, seed
         self.rank = rank or math.ceil(math.sqrt(dim) / 2)
-        self.start, _ = _starts({name: min(self.rank, m.in_features) * min(self.rank, m.out_features) for name, m in modules.items()})
+        self.start, _ = _starts(
+            {
+                name: min(self.rank, m.in_features) * min(self.rank, m.out_features)
+                for name, m in modules.items()
+            }
+        )
         self.P: dict[str, Tensor] = {}  # [d_in, a], transposed, drawn at its first use, as are the others
         self.Q: dict[str, Tensor] = {}  # [d_out, b]
         self.signs: dict[str, Tensor] = {}  # [a * b]
-        self.last: tuple[weakref.ref[Tensor], Tensor] | None = None  # whose inputs were projected last, and what they became
+        # whose inputs were projected last, and what they became
+        self.last: tuple[weakref.ref[Tensor], Tensor] | None = None
 
     def keep(self, name: str, x: Tensor) -> Tensor:
         if self.last is None or self.last[0]() is not x:
             if name not in self.P:
                 self.P[name] = _orthonormal(x.shape[-1], self.rank, self.seed, f"{name}/in").to(x)
-            self.last = weakref.ref(x), x @ self.P[name]  # a reference proper would keep the whole pass in memory
+            # a reference proper would keep the whole pass in memory
+            self.last = weakref.ref(x), x @ self.P[name]
         return self.last[1]
 
     def add(self, name: str, kept: Tensor, delta: Tensor, out: Tensor) -> None:
         if name not in self.Q:
             self.Q[name] = _orthonormal(delta.shape[-1], self.rank, self.seed, f"{name}/out").to(delta)
-            self.signs[name] = _signs(kept.shape[-1] * self.Q[name].shape[1], self.seed, f"{name}/signs").to(out)
+            self.signs[name] = _signs(kept.shape[-1] * self.Q[name].shape[1], self.seed, f"{name}/signs").to(
+                out
+            )
         product = kept.float().transpose(1, 2) @ (delta @ self.Q[name]).float()
         entries, place = product.flatten(1) * self.signs[name], self.start[name] % self.size
         while entries.shape[1]:
@@ -86,11 +101,14 @@ class Sketch:
 
 
 class Exact:
-    """The gradient itself, layer after layer, each weight [d_out, d_in] row by row: for checks, on small models."""
+    """The gradient itself, layer after layer, each weight [d_out, d_in] row by row: for checks, on small
+    models."""
 
     def __init__(self, modules: Mapping[str, nn.Linear]) -> None:
         self.modules = modules
-        self.start, self.size = _starts({name: module.in_features * module.out_features for name, module in modules.items()})
+        self.start, self.size = _starts(
+            {name: module.in_features * module.out_features for name, module in modules.items()}
+        )
 
     def keep(self, name: str, x: Tensor) -> Tensor:
         return x
@@ -103,8 +121,9 @@ class Exact:
 class Lora:
     """The DPP paper's recipe (arXiv 2402.02318, the authors' code), without its LoRA modules.
 
-    With A frozen, Gaussian of standard deviation 1/r, B = 0 and α = r^1.5, the gradient of B is (α/r)·G Aᵀ. All layers' B gradients,
-    concatenated, then pass a sparse random projection of density 1/√(their number) (Li, Hastie, Church 2006) on the processor.
+    With A frozen, Gaussian of standard deviation 1/r, B = 0 and α = r^1.5, the gradient of B is (α/r)·G Aᵀ.
+    All layers' B gradients, concatenated, then pass a sparse random projection of density 1/√(their number)
+    (Li, Hastie, Church 2006) on the processor.
     """
 
     def __init__(self, modules: Mapping[str, nn.Linear], dim: int, rank: int, seed: int) -> None:
@@ -114,7 +133,9 @@ class Lora:
 
         self.modules, self.size = modules, dim
         start, total = _starts({name: module.out_features * rank for name, module in modules.items()})
-        sparse = SparseRandomProjection(dim, random_state=np.random.RandomState(seed)).fit(csr_array((1, total), dtype=np.float32))
+        sparse = SparseRandomProjection(dim, random_state=np.random.RandomState(seed)).fit(
+            csr_array((1, total), dtype=np.float32)
+        )
         columns = sparse.components_.tocsc().astype(np.float32)
         alpha = rank**1.5
         self.A: dict[str, Tensor] = {}
@@ -140,7 +161,8 @@ def _starts(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
-    """Independent draws per name, made on the processor: the same whatever the device, the process and the order of calls."""
+    """Independent draws per name, made on the processor: the same whatever the device, the process and the
+    order of calls."""
     import torch
 
     drawn = int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest())
@@ -148,7 +170,8 @@ def _generator(seed: int, name: str) -> torch.Generator:
 
 
 def _orthonormal(d: int, rank: int, seed: int, name: str) -> Tensor:
-    """float32[d, min(rank, d)]: uniform (Haar) orthonormal columns times √(d/rank), so that their products average to the identity."""
+    """float32[d, min(rank, d)]: uniform (Haar) orthonormal columns times √(d/rank), so that their products
+    average to the identity."""
     import torch
 
     rank = min(rank, d)

@@ -1,12 +1,15 @@
 """Exact greedy with few passes over the pool: bounds for everybody, certainty for a few, picks among fewer.
 
-Three nested sets. Every item has an upper bound on its gain: a value computed earlier, which stands because gains only fall (where they
-can rise, graph cut with negative similarities, by at most a known ``rise``). The *active* items are the leaders by bound; the *window*
-holds the leaders of these, with exact gains that are kept up to date pick by pick at the cost of a small matrix row. A pick inside the
-window is greedy's pick as long as it beats every bound outside. When none does, ``settle`` evaluates just the items whose bounds stand
-in the way, in blocks, which is one matrix product for many items instead of many passes over the pool (lazy greedy: Minoux 1978).
+Three nested sets. Every item has an upper bound on its gain: a value computed earlier, which stands because
+gains only fall (where they can rise, graph cut with negative similarities, by at most a known ``rise``). The
+*active* items are the leaders by bound; the *window* holds the leaders of these, with exact gains that are
+kept up to date pick by pick at the cost of a small matrix row. A pick inside the window is greedy's pick as
+long as it beats every bound outside. When none does, ``settle`` evaluates just the items whose bounds stand
+in the way, in blocks, which is one matrix product for many items instead of many passes over the pool (lazy
+greedy: Minoux 1978).
 
-All gains that decide are float64, or are resolved in float64 where float32 cannot tell two items apart. Ties go to the lowest index.
+All gains that decide are float64, or are resolved in float64 where float32 cannot tell two items apart. Ties
+go to the lowest index.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from smartdpp.functions.state import State, Window
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
-MOST = 0.45  # where this share of the members is still in doubt after a first look, all of it is evaluated at once
+# where this share of the members is still in doubt after a first look, all of it is evaluated at once
+MOST = 0.45
 
 
 def exact(state: State, limits: Limits, picks: Picks) -> None:
@@ -45,7 +49,8 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
 
 
 def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:
-    """The member greedy picks next (None: there is none), once every member whose bound stands in the way is evaluated, into ``bound``."""
+    """The member greedy picks next (None: there is none), once every member whose bound stands in the way is
+    evaluated, into ``bound``."""
     score = limits.rank(bound, members)
     candidates = np.count_nonzero(score > -np.inf)
     stale = np.ones(len(members), dtype=bool)
@@ -78,13 +83,17 @@ def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray)
 
 
 def decide(limits: Limits, tied: np.ndarray, gain: np.ndarray, error: float) -> int:
-    """Which of some items (ascending) that were too close to call is picked: the best, and of equals the first."""
+    """Which of some items (ascending) that were too close to call is picked: the best, and of equals the
+    first."""
     score = limits.score(gain, tied)
     return int(np.flatnonzero(score >= score.max() - error / limits.cheapest)[0])
 
 
-def leaders(limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, first: int) -> tuple[np.ndarray, float]:
-    """The ``size`` members of highest bound (ascending), ``first`` among them, and the highest score of the others."""
+def leaders(
+    limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, first: int
+) -> tuple[np.ndarray, float]:
+    """The ``size`` members of highest bound (ascending), ``first`` among them, and the highest score of the
+    others."""
     if len(members) <= size:
         return members, -np.inf
     score = limits.rank(bound, members)
@@ -93,8 +102,11 @@ def leaders(limits: Limits, bound: np.ndarray, members: np.ndarray, size: int, f
     return np.sort(members[order[:size]]), float(score[order[size:]].max())
 
 
-def pick_inside(state: State, window: Window, limits: Limits, picks: Picks, floor: float, first: int | None) -> None:
-    """Picks in the window, ``first`` before anything else, while the best beats ``floor`` and what the outside may have risen by."""
+def pick_inside(
+    state: State, window: Window, limits: Limits, picks: Picks, floor: float, first: int | None
+) -> None:
+    """Picks in the window, ``first`` before anything else, while the best beats ``floor`` and what the
+    outside may have risen by."""
     while True:
         if first is not None:
             at, first = int(np.searchsorted(window.index, first)), None
@@ -102,11 +114,17 @@ def pick_inside(state: State, window: Window, limits: Limits, picks: Picks, floo
             score = np.where(limits.open(window.index), limits.score(window.gain, window.index), -np.inf)
             at = int(score.argmax())
             best = score[at]
-            slack = state.tolerance(window.index[at], window.gain[at]) / limits.cheapest if best > -np.inf else 0.0
+            slack = (
+                state.tolerance(window.index[at], window.gain[at]) / limits.cheapest
+                if best > -np.inf
+                else 0.0
+            )
             if best <= floor + window.rise / limits.cheapest + slack:  # -inf too: nothing is left in here
                 return
             tied = np.flatnonzero(score >= best - slack)
-            at = int(tied[0] if tied.size == 1 else tied[decide(limits, window.index[tied], *window.resolve(tied))])
+            at = int(
+                tied[0] if tied.size == 1 else tied[decide(limits, window.index[tied], *window.resolve(tied))]
+            )
         gain = window.gain[at]
         limits.take(int(window.index[at]))
         window.add(at)

@@ -1,11 +1,14 @@
 """Exact greedy over a pool that lies in shares, on one machine or many: the picks of the pool in one piece.
 
-Graph cut, and the log determinant on a linear kernel, know of the chosen rows only what fits in d numbers or d × d (Pull, Span). What the
-last picks changed of that is handed to every share; each answers with its leaders and bounds on them and on everybody else (an all-reduce
-of a few thousand numbers, or d for each pick). The leaders of leaders are gathered as a window, picks are made there as long as they beat
-every bound, and the next round starts. A window and its rules are those of smartdpp.greedy.exact; what differs is where the rows are.
+Graph cut, and the log determinant on a linear kernel, know of the chosen rows only what fits in d numbers or
+d × d (Pull, Span). What the last picks changed of that is handed to every share; each answers with its
+leaders and bounds on them and on everybody else (an all-reduce of a few thousand numbers, or d for each
+pick). The leaders of leaders are gathered as a window, picks are made there as long as they beat every bound,
+and the next round starts. A window and its rules are those of smartdpp.greedy.exact; what differs is where
+the rows are.
 
-A share that has lost everything but its rows, because its process died, says so, is told all of it and answers the same.
+A share that has lost everything but its rows, because its process died, says so, is told all of it and
+answers the same.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ CHECKED = 8  # one of so many leaders is resolved in float64, which holds what b
 
 @dataclass(frozen=True)
 class Now:
-    """Where the selection stands: the rows chosen after the first ``base``, int64[t], and what the function keeps of all rows chosen, or
-    what it says to those who know the first ``base``.
+    """Where the selection stands: the rows chosen after the first ``base``, int64[t], and what the function
+    keeps of all rows chosen, or what it says to those who know the first ``base``.
     """
 
     index: np.ndarray
@@ -49,7 +52,8 @@ class Head:
     index: np.ndarray  # int64[w], the leaders
     gain: np.ndarray  # float64[w], not below theirs
     inner: float  # no other row looked at just now has more
-    outer: float  # nor any other row at all, but this one is an old bound, which a look at everybody may lower
+    # nor any other row at all, but this one is an old bound, which a look at everybody may lower
+    outer: float
 
 
 @dataclass
@@ -58,7 +62,8 @@ class Share:
 
     function: Divisible
     begin: int
-    active: np.ndarray | None = field(default=None, init=False)  # the leaders that are followed between looks at everybody
+    # the leaders that are followed between looks at everybody
+    active: np.ndarray | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.state = self.function.state(len(self.function))
@@ -76,8 +81,8 @@ class Share:
         return self.state.pooled(commons)
 
     def head(self, now: Now, everybody: bool = False) -> Head | None:
-        """The leaders after these picks, after a look at ``everybody`` or at those that led when it was last taken. None: it must be told
-        of more picks than these, which go on from what it has not seen.
+        """The leaders after these picks, after a look at ``everybody`` or at those that led when it was last
+        taken. None: it must be told of more picks than these, which go on from what it has not seen.
         """
         if self.seen < now.base:
             return None
@@ -90,7 +95,9 @@ class Share:
             first = settle(self.state, self.limits, self.bound, self.everyone)
             self.mark, self.outer = self.state.mark(), -np.inf
             if first is not None:
-                self.active, self.outer = leaders(self.limits, self.bound, self.everyone, self.state.active, first)
+                self.active, self.outer = leaders(
+                    self.limits, self.bound, self.everyone, self.state.active, first
+                )
         else:
             first = settle(self.state, self.limits, self.bound, self.active)
         outer = self.outer + self.state.rise(self.mark)
@@ -101,7 +108,15 @@ class Share:
         some = index[::CHECKED]
         self.bound[some], _ = self.state.resolve(some)
         best = float(self.bound[first])
-        return Head(self.begin + first, best, self.state.tolerance(first, best), self.begin + index, self.bound[index], inner, outer)
+        return Head(
+            self.begin + first,
+            best,
+            self.state.tolerance(first, best),
+            self.begin + index,
+            self.bound[index],
+            inner,
+            outer,
+        )
 
     def take(self, index: np.ndarray) -> Divisible:
         """The function on those of these rows (ascending) that lie here."""
@@ -116,11 +131,12 @@ def pieces(n: int, parts: int) -> list[slice]:
 
 
 def maximize(ask: Ask[Share], budget: int, *, progress: bool = False) -> Selection:
-    """The greedy selection of ``budget`` rows over all shares: what smartdpp.greedy.maximize gives for the pool in one piece.
+    """The greedy selection of ``budget`` rows over all shares: what smartdpp.greedy.maximize gives for the
+    pool in one piece.
 
-    index int64[k] and gain float64[k] as there, ties to the lowest index. Two gains count as tied when float64 cannot tell them apart,
-    so that summing in another order does not decide. Raises InputError for shares that do not fit together, a budget out of range, and a
-    kernel that needs every pair of rows.
+    index int64[k] and gain float64[k] as there, ties to the lowest index. Two gains count as tied when
+    float64 cannot tell them apart, so that summing in another order does not decide. Raises InputError for
+    shares that do not fit together, a budget out of range, and a kernel that needs every pair of rows.
     """
     about = ask(lambda share: share.about())
     ends = _check(about, budget)
@@ -140,7 +156,10 @@ def maximize(ask: Ask[Share], budget: int, *, progress: bool = False) -> Selecti
         state = function.state(len(index))
         state.common = whole.common
         window = state.window(np.arange(len(index)))
-        room, inside = Limits(len(index), min(len(index), budget - len(picks.index)), None, None, None, None), Picks(len(index))
+        room, inside = (
+            Limits(len(index), min(len(index), budget - len(picks.index)), None, None, None, None),
+            Picks(len(index)),
+        )
         pick_inside(state, window, room, inside, floor, int(np.searchsorted(index, first)))
         window.close()
         for j, gain in zip(index[inside.index], inside.gain, strict=True):
@@ -155,17 +174,26 @@ def _heads(ask: Ask[Share], news: Now, whole: Now) -> list[Head]:
     """Every share's answer; those whose old bounds stand in the way have looked at all their rows for it."""
     heads = _told(ask, news, whole)
     lead = max(heads, key=lambda head: head.best)
-    late = [i for i, head in enumerate(heads) if head.outer > -np.inf and head.outer >= lead.best - lead.slack]
+    late = [
+        i for i, head in enumerate(heads) if head.outer > -np.inf and head.outer >= lead.best - lead.slack
+    ]
     for i, head in zip(late, _told(ask, news, whole, late, everybody=True), strict=True):
         heads[i] = head
     return heads
 
 
-def _told(ask: Ask[Share], news: Now, whole: Now, which: Sequence[int] | None = None, everybody: bool = False) -> list[Head]:
-    """The heads after the ``news``, or after the ``whole`` of it where a share has lost what the news go on from."""
+def _told(
+    ask: Ask[Share], news: Now, whole: Now, which: Sequence[int] | None = None, everybody: bool = False
+) -> list[Head]:
+    """The heads after the ``news``, or after the ``whole`` of it where a share has lost what the news go on
+    from."""
     heads = ask(partial(_head, news, everybody), which)
     lost = [i for i, head in enumerate(heads) if head is None]
-    for i, head in zip(lost, ask(partial(_head, whole, everybody), lost if which is None else [which[i] for i in lost]), strict=True):
+    for i, head in zip(
+        lost,
+        ask(partial(_head, whole, everybody), lost if which is None else [which[i] for i in lost]),
+        strict=True,
+    ):
         heads[i] = head
     return heads  # type: ignore[return-value]  # the whole begins with the first pick
 
@@ -175,8 +203,12 @@ def _head(now: Now, everybody: bool, share: Share) -> Head | None:
 
 
 def _merged(heads: Sequence[Head], first: int) -> tuple[np.ndarray, float]:
-    """The leaders of leaders, int64[w] ascending, ``first`` among them, and what no other row's gain exceeds."""
-    index, gain = np.concatenate([head.index for head in heads]), np.concatenate([head.gain for head in heads])
+    """The leaders of leaders, int64[w] ascending, ``first`` among them, and what no other row's gain
+    exceeds."""
+    index, gain = (
+        np.concatenate([head.index for head in heads]),
+        np.concatenate([head.gain for head in heads]),
+    )
     floor = max(max(head.inner, head.outer) for head in heads)
     width = max(len(head.index) for head in heads)
     if len(index) > width:
@@ -194,9 +226,18 @@ def _check(about: Sequence[tuple[int, int, int, Any]], budget: int) -> np.ndarra
     """int64[p]: where each share ends."""
     begins, ends, widths = (np.array([facts[i] for facts in about]) for i in range(3))
     if begins[0] != 0 or np.any(begins[1:] != ends[:-1]):
-        raise InputError("The shares of a pool must follow on each other, the first from row 0: each begins where the last one ends.")
+        raise InputError(
+            "The shares of a pool must follow on each other, the first from row 0: each begins where the "
+            "last one ends."
+        )
     if np.unique(widths).size > 1:
-        raise InputError(f"The shares of a pool must have rows of one length; these have {', '.join(map(str, np.unique(widths)))}.")
+        raise InputError(
+            "The shares of a pool must have rows of one length; these have "
+            f"{', '.join(map(str, np.unique(widths)))}."
+        )
     if not 1 <= budget <= ends[-1]:
-        raise InputError(f"budget is {budget}; it must be a whole number from 1 to {ends[-1]}, the rows there are to choose from.")
+        raise InputError(
+            f"budget is {budget}; it must be a whole number from 1 to {ends[-1]}, the rows there are to "
+            "choose from."
+        )
     return ends

@@ -21,9 +21,12 @@ EVERY = 20.0  # seconds between checkpoints
 
 
 class Picks:
-    """index and gain of every pick. ``problem`` is the hash of what they solve: a checkpoint of another problem is refused."""
+    """index and gain of every pick. ``problem`` is the hash of what they solve: a checkpoint of another
+    problem is refused."""
 
-    def __init__(self, budget: int, *, progress: bool = False, checkpoint: Path | None = None, problem: str = "") -> None:
+    def __init__(
+        self, budget: int, *, progress: bool = False, checkpoint: Path | None = None, problem: str = ""
+    ) -> None:
         self.index: list[int] = []
         self.gain: list[float] = []
         self.checkpoint, self.problem, self.saved = checkpoint, problem, time.monotonic()
@@ -31,7 +34,8 @@ class Picks:
         if progress:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=budget, desc="selecting", unit="row", delay=1)  # what takes less needs no bar
+            # what takes less needs no bar
+            self.bar = tqdm(total=budget, desc="selecting", unit="row", delay=1)
 
     def append(self, j: int, gain: float) -> None:
         self.index.append(j)
@@ -42,11 +46,17 @@ class Picks:
             self.save()
 
     def save(self) -> None:
-        """Writes the picks so far beside the checkpoint and renames: a kill leaves the old file or the new one."""
+        """Writes the picks so far beside the checkpoint and renames: a kill leaves the old file or the new
+        one."""
         assert self.checkpoint is not None
         draft = self.checkpoint.with_name(self.checkpoint.name + ".draft")
         with open(draft, "wb") as file:
-            np.savez(file, index=np.array(self.index, dtype=np.int64), gain=np.array(self.gain), identity=np.array(self.problem))
+            np.savez(
+                file,
+                index=np.array(self.index, dtype=np.int64),
+                gain=np.array(self.gain),
+                identity=np.array(self.problem),
+            )
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self.checkpoint)  # after a power cut too the one there is whole, be it the old one
@@ -63,9 +73,14 @@ class Picks:
             log.warning("%s is cut: the selection starts afresh", self.checkpoint)
             return np.empty(0, dtype=np.int64)
         except (ValueError, KeyError, OSError) as error:
-            raise InputError(f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh.") from error
+            raise InputError(
+                f"{self.checkpoint} is not a selection's checkpoint; delete it to start afresh."
+            ) from error
         if problem != self.problem:
-            raise InputError(f"{self.checkpoint} belongs to another selection (features, parameters or budget differ); delete it.")
+            raise InputError(
+                f"{self.checkpoint} belongs to another selection (features, parameters or budget differ); "
+                "delete it."
+            )
         self.index, self.gain = index.tolist(), gain.tolist()
         if self.bar is not None:
             self.bar.update(len(index))

@@ -1,4 +1,5 @@
-"""Stochastic greedy (Mirzasoleiman et al. 2015, "Lazier than lazy greedy"): each pick is the best of a random sample."""
+"""Stochastic greedy (Mirzasoleiman et al. 2015, "Lazier than lazy greedy"): each pick is the best of a random
+sample."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from smartdpp.greedy.picks import Picks
 
 
 def stochastic(state: State, limits: Limits, picks: Picks, most: int, epsilon: float, seed: int) -> None:
-    """Greedy over samples of (n / k) log(1 / ε) open items; pick t draws from ``default_rng([seed, t])``, so that a run can resume."""
+    """Greedy over samples of (n / k) log(1 / ε) open items; pick t draws from ``default_rng([seed, t])``, so
+    that a run can resume."""
     n = len(limits.free)
     size = int(np.ceil(n / most * np.log(1 / epsilon)))
     bound = np.full(n, np.inf)

@@ -1,12 +1,14 @@
 """``smartdpp select FILE budget=1000 out=CHOSEN``: smartdpp.select from a shell.
 
     smartdpp select train.json budget=1000 out=chosen.json
-    smartdpp select data/ budget=500 out=chosen.jsonl strategy=dpp strategy.theta=0.1 embedding=tfidf task=source
+    smartdpp select data/ budget=500 out=chosen.jsonl strategy=dpp strategy.theta=0.1 embedding=tfidf
+    task=source
 
-FILE is what corpus=jsonl reads: a file, a folder, a glob in quotes. The chosen records come out as they went in, with
-smartdpp_rank and smartdpp_gain beside their fields, in the format that the ending of out= says: .json, .jsonl, .csv, .tsv,
-.parquet. Other settings are those of smartdpp.select: strategy, embedding, quality, model (and options of theirs, as
-strategy.theta=0.1), query=FILE, task=FIELD, columns.prompt=FIELD, max_tokens, seed.
+FILE is what corpus=jsonl reads: a file, a folder, a glob in quotes. The chosen records come out as they went
+in, with smartdpp_rank and smartdpp_gain beside their fields, in the format that the ending of out= says:
+.json, .jsonl, .csv, .tsv, .parquet. Other settings are those of smartdpp.select: strategy, embedding,
+quality, model (and options of theirs, as strategy.theta=0.1), query=FILE, task=FIELD, columns.prompt=FIELD,
+max_tokens, seed.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ INSIDE = (*WITH_OPTIONS, "columns", "constants")
 
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="smartdpp select", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="smartdpp select", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="+", help="a file or folder, and key=value")
     terminal.start()
     try:
@@ -72,12 +76,18 @@ def _settings(words: Sequence[str]) -> tuple[str, Path, dict[str, Any]]:
         else:
             raise InputError(f"{word}: there is no setting {key!r}; {nearest(key, [*SETTINGS, *INSIDE[4:]])}")
     if len(sources) != 1:
-        raise InputError(f"one file or folder is chosen from, and {len(sources)} are given: {', '.join(sources) or 'none'}")
+        raise InputError(
+            f"one file or folder is chosen from, and {len(sources)} are given: {', '.join(sources) or 'none'}"
+        )
     if "out" not in found:
         raise InputError("out: say where the chosen rows go, as out=chosen.jsonl")
     out = Path(found.pop("out")).expanduser()
     originals.check(out)
-    if out.exists() and Path(sources[0]).expanduser().exists() and out.samefile(Path(sources[0]).expanduser()):
+    if (
+        out.exists()
+        and Path(sources[0]).expanduser().exists()
+        and out.samefile(Path(sources[0]).expanduser())
+    ):
         raise InputError(f"out={out}: this is what is chosen from; name another file")
     return sources[0], out, found
 

@@ -65,8 +65,9 @@ def compare(
 ) -> pd.DataFrame:
     """Sets side by side, one line each, most diverse first, as ``python -m smartdpp.diversity`` has them.
 
-    Every set is cut to ``rows`` rows (None: as many as the smallest has) by a draw from ``seed``, and log determinant
-    distances are read at one ``n`` (None: the largest that all reach). names: of the sets, in order; None: a, b, ...
+    Every set is cut to ``rows`` rows (None: as many as the smallest has) by a draw from ``seed``, and log
+    determinant distances are read at one ``n`` (None: the largest that all reach). names: of the sets, in
+    order; None: a, b, ...
     """
     everything = (a, b, *more)
     called = names or tuple(chr(ord("a") + i) for i in range(len(everything)))

@@ -21,9 +21,9 @@ Options = Mapping[str, Any] | None
 def node(group: str, name: str, given: Options = None, model: dict[str, Any] | None = None) -> dict[str, Any]:
     """A component's configuration: its YAML, with options of it given another value.
 
-    An option of a component inside is written as on the command line, ``{"tasks.lam": 0.2}``; where a component
-    stands, a text is the name of another one, ``{"tasks": "logdet"}``. ``model`` stands for ``${model}``. InputError
-    for names that there are not.
+    An option of a component inside is written as on the command line, ``{"tasks.lam": 0.2}``; where a
+    component stands, a text is the name of another one, ``{"tasks": "logdet"}``. ``model`` stands for
+    ``${model}``. InputError for names that there are not.
     """
     found = _loaded(group, name)
     for key, value in sorted((given or {}).items(), key=lambda item: item[0].count(".")):
@@ -32,8 +32,14 @@ def node(group: str, name: str, given: Options = None, model: dict[str, Any] | N
         for step in above:
             at = at.get(step)
             if not isinstance(at, dict):
-                raise InputError(f"{group}_options[{key!r}]: {group}={name} has no component {step!r}; {_has(found)}")
-        groups = [] if above or last not in found else allowed.inside(allowed.component(group, found["_target_"]), last)[0]
+                raise InputError(
+                    f"{group}_options[{key!r}]: {group}={name} has no component {step!r}; {_has(found)}"
+                )
+        groups = (
+            []
+            if above or last not in found
+            else allowed.inside(allowed.component(group, found["_target_"]), last)[0]
+        )
         at[last] = _loaded(groups[0], value) if groups and isinstance(value, str) else value
     whole = OmegaConf.create({"model": model, group: found} if group != "model" else {group: found})
     try:

@@ -1,5 +1,5 @@
-"""What is chosen from: a `datasets.Dataset`, a pandas DataFrame, a list of dicts or a path; and a part of it, of the
-same kind."""
+"""What is chosen from: a `datasets.Dataset`, a pandas DataFrame, a list of dicts or a path; and a part of it,
+of the same kind."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def read(
 ) -> Data:
     """``task`` is the field that says a row's task; None: ``task`` where there is one, else all are one task.
 
-    ``columns`` and ``constants`` as in `smartdpp.corpus.jsonl`. ``responses``: whether rows need one. InputError for
-    what cannot be read, and where nothing is left.
+    ``columns`` and ``constants`` as in `smartdpp.corpus.jsonl`. ``responses``: whether rows need one.
+    InputError for what cannot be read, and where nothing is left.
     """
     columns = dict(columns or {}) | ({} if task is None else {"task": task})
     with noted() as notes, _in_our_words():
@@ -71,14 +71,21 @@ def read(
     whole = [bool(row["prompt"].strip() and (row["response"].strip() or not responses)) for row in rows]
     at = np.flatnonzero(whole)
     if not len(at):
-        raise InputError(f"there is no row to choose from: {len(rows)} were read, each with an empty prompt or response.")
+        raise InputError(
+            f"there is no row to choose from: {len(rows)} were read, each with an empty prompt or response."
+        )
     if len(at) < len(rows):
-        log.warning("%d of %d rows have an empty prompt or response and cannot be chosen", len(rows) - len(at), len(rows))
+        log.warning(
+            "%d of %d rows have an empty prompt or response and cannot be chosen",
+            len(rows) - len(at),
+            len(rows),
+        )
     return Data([rows[i] for i in at], at, len(rows), part, named)
 
 
 def drawn(source: Data, most: int, seed: int) -> Data:
-    """At most so many of its rows, by a draw that hangs on their ids and the seed alone, as comparisons of files draw."""
+    """At most so many of its rows, by a draw that hangs on their ids and the seed alone, as comparisons of
+    files draw."""
     order = sorted(range(len(source.rows)), key=lambda i: draw(source.rows[i]["id"], seed))[:most]
     return replace(source, rows=[source.rows[i] for i in order], at=source.at[order])
 
@@ -88,16 +95,22 @@ def texts(rows: Any, *, name: str) -> list[Row]:
     if isinstance(rows, (list, tuple)) and all(isinstance(row, str) for row in rows):
         rows = [{"prompt": text} for text in rows]
     if isinstance(rows, (str, Path)) and not Path(rows).expanduser().exists():
-        raise InputError(f"{name}={str(rows)!r}: there is no such file; in words it is a list of texts, [{str(rows)!r}].")
+        raise InputError(
+            f"{name}={str(rows)!r}: there is no such file; in words it is a list of texts, [{str(rows)!r}]."
+        )
     return read(rows, constants={"task": "query", "response": ""}, responses=False).rows
 
 
 def _of_path(path: str, columns: dict[str, Any], constants: dict[str, str]) -> Read:
     first = files.find(path, lambda fields: True, LONGEST)[0]
-    fields = [record for _, record in islice(files.opened(first, LONGEST)[1], 1) if isinstance(record, Mapping)]
+    fields = [
+        record for _, record in islice(files.opened(first, LONGEST)[1], 1) if isinstance(record, Mapping)
+    ]
     _require(columns, fields)
     named = _names_task(columns, constants, fields)
-    corpus = Jsonl(path, columns or None, constants if named else {"task": files.stem(Path(path)), **constants})
+    corpus = Jsonl(
+        path, columns or None, constants if named else {"task": files.stem(Path(path)), **constants}
+    )
     rows = list(corpus.originals())
     records = [row.pop(RECORD) for row in rows]
     for row in rows:
@@ -105,7 +118,9 @@ def _of_path(path: str, columns: dict[str, Any], constants: dict[str, str]) -> R
     return rows, partial(_of_list, records), named
 
 
-def _in_memory(records: Callable[[], files.Records], part: Part, columns: dict[str, Any], constants: dict[str, str]) -> Read:
+def _in_memory(
+    records: Callable[[], files.Records], part: Part, columns: dict[str, Any], constants: dict[str, str]
+) -> Read:
     some = [record for _, record in islice(records(), 100) if isinstance(record, Mapping)]
     if not some:
         raise InputError("there is no row to choose from: what was given is empty.")
@@ -127,14 +142,21 @@ def _in_memory(records: Callable[[], files.Records], part: Part, columns: dict[s
     found, total = list(with_ids(rows)), sum(1 for _ in records())
     if len(found) < total:  # which of them a row is, is its number
         raise InputError(
-            f"{total - len(found)} of {total} records are no rows of their own (answers labelled false, trees without an answer, or "
+            f"{total - len(found)} of {total} records are no rows of their own (answers labelled false, "
+            "trees without an answer, or "
             "messages of trees): leave them out, or give a file."
         )
     return found, part, named
 
 
-def _names_task(columns: Mapping[str, Any], constants: Mapping[str, str], fields: Iterable[Mapping[str, Any]]) -> bool:
-    return "task" in columns or "task" in constants or any(record.get("task") not in (None, "") for record in fields)
+def _names_task(
+    columns: Mapping[str, Any], constants: Mapping[str, str], fields: Iterable[Mapping[str, Any]]
+) -> bool:
+    return (
+        "task" in columns
+        or "task" in constants
+        or any(record.get("task") not in (None, "") for record in fields)
+    )
 
 
 def _require(columns: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -147,21 +169,29 @@ def _require(columns: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -
 
 
 def _opened(data: Any) -> tuple[Callable[[], files.Records], Part]:
-    """How records come out of the data, and how a part of it is made. A library whose data this is has been imported."""
+    """How records come out of the data, and how a part of it is made. A library whose data this is has been
+    imported."""
     pandas, datasets = sys.modules.get("pandas"), sys.modules.get("datasets")
     if pandas and isinstance(data, pandas.DataFrame):
         return partial(_of_frame, data), lambda at, new: data.iloc[at].assign(**new)
     if datasets and isinstance(data, datasets.Dataset):
         return partial(_of_dataset, data), partial(_part_of_dataset, data)
     if datasets and isinstance(data, datasets.DatasetDict):
-        raise InputError(f"this dataset has the splits {', '.join(data)}: give one of them, as dataset[{next(iter(data), 'train')!r}].")
+        raise InputError(
+            f"this dataset has the splits {', '.join(data)}: give one of them, as "
+            f"dataset[{next(iter(data), 'train')!r}]."
+        )
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         for number, record in enumerate(data):
             if not isinstance(record, Mapping):
-                raise InputError(f"row {number} is a {type(record).__name__}; each must be a dict with prompt and response, or messages.")
+                raise InputError(
+                    f"row {number} is a {type(record).__name__}; each must be a dict with prompt and "
+                    "response, or messages."
+                )
         return lambda: ((f"row {i}", record) for i, record in enumerate(data)), partial(_of_list, data)
     raise InputError(
-        f"a {type(data).__name__} cannot be read; give a datasets.Dataset, a pandas DataFrame, a list of dicts, or the path "
+        f"a {type(data).__name__} cannot be read; give a datasets.Dataset, a pandas DataFrame, a list of "
+        "dicts, or the path "
         "of a file or folder."
     )
 
@@ -204,4 +234,6 @@ def _in_our_words() -> Iterator[None]:
         yield
     except InputError as error:
         said = str(error).replace(WAY_OUT, "").replace(MEDIA_OUT, "").replace("corpus.", "")
-        raise InputError(re.sub(r"(columns|constants)='\{(\w+): (\w+)\}'", r"\1={'\2': '\3'}", said)) from None
+        raise InputError(
+            re.sub(r"(columns|constants)='\{(\w+): (\w+)\}'", r"\1={'\2': '\3'}", said)
+        ) from None

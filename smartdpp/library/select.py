@@ -65,28 +65,50 @@ def select(
 ) -> Any:
     """The ``budget`` rows of ``data`` that a strategy chooses, in its order, as the same kind of data.
 
-    data: a datasets.Dataset, a pandas DataFrame, a list of dicts, or a path to what ``corpus=jsonl`` reads (a list of
-        dicts comes back). Its records stay as they are and get ``smartdpp_rank``, from 0, and ``smartdpp_gain``.
+    data: a datasets.Dataset, a pandas DataFrame, a list of dicts, or a path to what ``corpus=jsonl`` reads (a
+    list of
+        dicts comes back). Its records stay as they are and get ``smartdpp_rank``, from 0, and
+        ``smartdpp_gain``.
     strategy, embedding, quality, model: names in conf/, with options as their YAMLs have them:
-        ``strategy="dpp", strategy_options={"theta": 0.1}``. Inside of a component another one is named by a text, and
+        ``strategy="dpp", strategy_options={"theta": 0.1}``. Inside of a component another one is named by a
+        text, and
         its options have a dot: ``strategy_options={"tasks": "logdet", "tasks.ridge": 1.0}``.
-    query: of strategy="targeted" alone: examples of what the model is to be good for, as texts or any kind of data;
+    query: of strategy="targeted" alone: examples of what the model is to be good for, as texts or any kind of
+    data;
         with X an array (m, d).
-    task: the field that says a row's task; None: ``task``, and where there is none all rows are one task.
-    X: float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
-    max_tokens: leaves out rows of more tokens of the model. The model (None: smollm2_135m) is needed for that, for
+    task: the field that says a row's task; None: ``task``, and where there is none all rows are one task. X:
+    float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
+    max_tokens: leaves out rows of more tokens of the model. The model (None: smollm2_135m) is needed for
+    that, for
         qualities and embeddings that read it, and for nothing else.
-    columns, constants: our field: theirs, or its value in rows that lack it, where the names are not recognised.
+    columns, constants: our field: theirs, or its value in rows that lack it, where the names are not
+    recognised.
 
-    Vectors and picks are kept in the user's cache by content, so the same call returns at once. InputError says what
-    is wrong before any work.
+    Vectors and picks are kept in the user's cache by content, so the same call returns at once. InputError
+    says what is wrong before any work.
     """
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < 1:
         raise InputError(f"budget={budget!r}: it must be a whole number, 1 or more.")
-    if max_tokens is not None and (isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 2):
-        raise InputError(f"max_tokens={max_tokens!r}: it must be a whole number, 2 or more, or None for no limit.")
-    settings = _settings(strategy, embedding, quality, model, strategy_options, embedding_options, quality_options, model_options)
-    parts = {group: made(group, settings[group]) for group in ("strategy", "quality", *(() if X is not None else ("embedding",)))}
+    if max_tokens is not None and (
+        isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 2
+    ):
+        raise InputError(
+            f"max_tokens={max_tokens!r}: it must be a whole number, 2 or more, or None for no limit."
+        )
+    settings = _settings(
+        strategy,
+        embedding,
+        quality,
+        model,
+        strategy_options,
+        embedding_options,
+        quality_options,
+        model_options,
+    )
+    parts = {
+        group: made(group, settings[group])
+        for group in ("strategy", "quality", *(() if X is not None else ("embedding",)))
+    }
     _check_strategy(strategy, parts["strategy"], query)
     source = given.read(data, task, columns, constants)
     vectors = None if X is None else own_vectors(X, source)
@@ -96,19 +118,27 @@ def select(
         tokens = _tokens(source.rows, made("model", settings["model"]))
         kept = np.flatnonzero(tokens[:, 1] <= (max_tokens or np.inf))
     if long := len(source.rows) - len(kept):
-        log.warning("%d of %d rows are longer than max_tokens=%d and cannot be chosen", long, source.total, max_tokens)
+        log.warning(
+            "%d of %d rows are longer than max_tokens=%d and cannot be chosen", long, source.total, max_tokens
+        )
     size = parts["strategy"].size(len(kept), int(budget))
     if size > len(kept) or not len(kept):
-        raise InputError(f"budget={budget}: there are {len(kept)} rows to choose from; choose at most {len(kept)}.")
+        raise InputError(
+            f"budget={budget}: there are {len(kept)} rows to choose from; choose at most {len(kept)}."
+        )
     _warn_of_one_task(parts["strategy"], source)
     rows = [source.rows[i] for i in kept]
     table = _table(rows, None if tokens is None else tokens[kept])
     asked = None if query is None else _asked(query, vectors)
-    index, gain = _chosen(parts, settings, table, rows, size, seed, None if vectors is None else vectors[kept], asked)
+    index, gain = _chosen(
+        parts, settings, table, rows, size, seed, None if vectors is None else vectors[kept], asked
+    )
     return source.part(source.at[kept[index]], {RANK: list(range(len(index))), GAIN: gain.tolist()})
 
 
-def _settings(strategy: str, embedding: str, quality: str, model: str | None, *options: Options) -> dict[str, dict[str, Any]]:
+def _settings(
+    strategy: str, embedding: str, quality: str, model: str | None, *options: Options
+) -> dict[str, dict[str, Any]]:
     of_strategy, of_embedding, of_quality, of_model = options
     settings = {"model": node("model", model or MODEL, of_model)}
     for group, name, own in (
@@ -122,9 +152,13 @@ def _settings(strategy: str, embedding: str, quality: str, model: str | None, *o
 
 def _check_strategy(name: str, strategy: Any, query: Any) -> None:
     if isinstance(strategy, Reselect):
-        raise InputError(f"strategy={name!r} trains between its rounds, which a choice alone cannot: use run.py.")
+        raise InputError(
+            f"strategy={name!r} trains between its rounds, which a choice alone cannot: use run.py."
+        )
     if isinstance(strategy, Targeted) and query is None:
-        raise InputError(f"strategy={name!r} needs query=: texts, rows or a file of what the model is to be good for.")
+        raise InputError(
+            f"strategy={name!r} needs query=: texts, rows or a file of what the model is to be good for."
+        )
     if query is not None and not isinstance(strategy, Targeted):
         raise InputError(f"query= is of strategy='targeted' alone; strategy={name!r} would not look at it.")
 
@@ -132,16 +166,23 @@ def _check_strategy(name: str, strategy: Any, query: Any) -> None:
 def _warn_of_one_task(strategy: Any, source: given.Data) -> None:
     if not source.named and isinstance(strategy, BY_TASK):
         log.warning(
-            "no field says a row's task, so all are one task: name a field with task=, or choose a strategy that needs none (dpp)",
+            "no field says a row's task, so all are one task: name a field with task=, or choose a strategy "
+            "that needs none (dpp)",
         )
 
 
 def own_vectors(X: Any, source: given.Data) -> np.ndarray:
     """float32[n, d]: those of the rows that may be chosen."""
     found = np.asarray(X)
-    if found.ndim != 2 or found.shape[0] != source.total or found.shape[1] == 0 or found.dtype.kind not in "fiu":
+    if (
+        found.ndim != 2
+        or found.shape[0] != source.total
+        or found.shape[1] == 0
+        or found.dtype.kind not in "fiu"
+    ):
         raise InputError(
-            f"X has shape {found.shape} and holds {found.dtype}: it must be numbers of shape ({source.total}, d), a row for each record."
+            f"X has shape {found.shape} and holds {found.dtype}: it must be numbers of shape "
+            f"({source.total}, d), a row for each record."
         )
     found = found[source.at].astype(np.float32, copy=False)
     if bad := int((~np.isfinite(found).all(axis=1)).sum()):
@@ -154,7 +195,9 @@ def _tokens(rows: list[Row], model: Any) -> np.ndarray:
     from tqdm import tqdm
 
     tokenizer = model.tokenizer()
-    found = (encode_row(tokenizer, model.format, row) for row in tqdm(rows, desc="tokens", unit=" rows", delay=2))
+    found = (
+        encode_row(tokenizer, model.format, row) for row in tqdm(rows, desc="tokens", unit=" rows", delay=2)
+    )
     return np.array([(len(one.ids) - one.n_trained, len(one.ids)) for one in found], dtype=np.int32)
 
 
@@ -174,8 +217,16 @@ def _asked(query: Any, vectors: np.ndarray | None) -> Any:
             raise InputError("query is an array, which goes with X=: without it give texts, rows or a file.")
         return given.texts(query, name="query")
     found = np.asarray(query)
-    if found.ndim != 2 or len(found) == 0 or found.shape[1] != vectors.shape[1] or found.dtype.kind not in "fiu":
-        raise InputError(f"query has shape {found.shape}: with X it must be numbers of shape (m, {vectors.shape[1]}), in X's space.")
+    if (
+        found.ndim != 2
+        or len(found) == 0
+        or found.shape[1] != vectors.shape[1]
+        or found.dtype.kind not in "fiu"
+    ):
+        raise InputError(
+            f"query has shape {found.shape}: with X it must be numbers of shape (m, {vectors.shape[1]}), in "
+            "X's space."
+        )
     return found.astype(np.float32)
 
 
@@ -194,16 +245,27 @@ def _chosen(
     X: np.ndarray | None,
     query: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int64[k] of the table's rows and float64[k], by the work of a run's stages, each found in the cache or made."""
+    """int64[k] of the table's rows and float64[k], by the work of a run's stages, each found in the cache or
+    made."""
     content = _content(rows)
     score = _quality(parts["quality"], settings["quality"], table, content)
     if X is None:
         X, place = embedded(parts["embedding"], settings["embedding"], table, content)
     else:
         place = _hash(X)
-    Q = query if query is None or isinstance(query, np.ndarray) else _embedded_query(parts["embedding"], table, query)
+    Q = (
+        query
+        if query is None or isinstance(query, np.ndarray)
+        else _embedded_query(parts["embedding"], table, query)
+    )
     described = without_paths(with_content(settings["strategy"], parts["strategy"]))
-    params = {"strategy": described, "budget": size, "seed": seed, "quality": _hash(score), "query": None if Q is None else _hash(Q)}
+    params = {
+        "strategy": described,
+        "budget": size,
+        "seed": seed,
+        "quality": _hash(score),
+        "query": None if Q is None else _hash(Q),
+    }
     artifact = Artifact(cache(), "selection", VERSION["mixture"], params, {"rows": content, "X": place})
 
     def build(out: Path) -> dict[str, Any]:
@@ -218,7 +280,9 @@ def _chosen(
     return np.load(here / "index.npy", allow_pickle=False), np.load(here / "gain.npy", allow_pickle=False)
 
 
-def embedded(embedding: Any, settings: dict[str, Any], table: pa.Table, content: str) -> tuple[np.ndarray, str]:
+def embedded(
+    embedding: Any, settings: dict[str, Any], table: pa.Table, content: str
+) -> tuple[np.ndarray, str]:
     """float32[n, d], memory-mapped, of a table with this ``content``; and the key that it is kept under."""
     settings = dict(settings)
     processes = settings.pop("processes", 1)  # they share the same work
@@ -241,7 +305,9 @@ def _quality(quality: Any, settings: dict[str, Any], table: pa.Table, content: s
     for name in quality.passes:
         whole = without_paths(with_content(settings, quality))
         shared = {key: value for key, value in whole.items() if key in ("model", "batch_tokens")}
-        artifact = Artifact(cache(), "signals", VERSION["signals"], {"pass": name, **shared}, {"rows": content})
+        artifact = Artifact(
+            cache(), "signals", VERSION["signals"], {"pass": name, **shared}, {"rows": content}
+        )
         how = quality.model, quality.batch_tokens, table
         artifact.produce(partial(signals.measure, name, *how, processes=quality.processes))
         folders[name] = artifact.here()

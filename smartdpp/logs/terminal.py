@@ -1,7 +1,8 @@
 """What the terminal shows: one line per stage, the plan, and the closing table.
 
-Nothing that is only shown can end a run: what the terminal's encoding lacks is written as its number, and where nobody reads any more
-(``| head``, a terminal that was closed) the run goes on in silence; its files tell what it said. No secret is shown.
+Nothing that is only shown can end a run: what the terminal's encoding lacks is written as its number, and
+where nobody reads any more (``| head``, a terminal that was closed) the run goes on in silence; its files
+tell what it said. No secret is shown.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ log = logging.getLogger("smartdpp")
 
 
 class Lasting(io.FileIO):
-    """A descriptor that goes on as /dev/null once it cannot be written, for this process and those it starts."""
+    """A descriptor that goes on as /dev/null once it cannot be written, for this process and those it
+    starts."""
 
     def write(self, data: Any) -> int:
         try:
-            while (written := super().write(data)) is None:  # a full pipe whose reader has set it not to block
+            # a full pipe whose reader has set it not to block
+            while (written := super().write(data)) is None:
                 select.select([], [self.fileno()], [])
             return written
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF) and self.fileno() == 1:  # a full disk, say
-                print(f"warning: standard output cannot be written ({error.strerror}); the run goes on without", file=sys.stderr)
+            # a full disk, say
+            if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF) and self.fileno() == 1:
+                print(
+                    f"warning: standard output cannot be written ({error.strerror}); the run goes on without",
+                    file=sys.stderr,
+                )
             return memoryview(data).nbytes
 
 
@@ -54,8 +61,10 @@ class Stream(io.TextIOWrapper):
 
 
 def streams() -> None:
-    """Standard output and error as described above. Idempotent; leaves what a test or a notebook has put in their place."""
-    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed ones are opened: the next file would become standard output
+    """Standard output and error as described above. Idempotent; leaves what a test or a notebook has put in
+    their place."""
+    # closed ones are opened: the next file would become standard output
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(spare)
     for name in ("stdout", "stderr"):
@@ -70,17 +79,28 @@ def streams() -> None:
         lasting: Any = io.BufferedWriter(Lasting(number, "wb", closefd=False))
         through = stream.write_through or name == "stderr"
         setattr(
-            sys, name, Stream(lasting, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering, write_through=through)
+            sys,
+            name,
+            Stream(
+                lasting,
+                stream.encoding,
+                "backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=through,
+            ),
         )
 
 
 def start() -> None:
-    """Our own messages on standard output, libraries' chatter off; their warnings still reach run.log. Idempotent."""
+    """Our own messages on standard output, libraries' chatter off; their warnings still reach run.log.
+    Idempotent."""
     streams()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|trl|peft|torch|lm_eval|datasets")
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"transformers|trl|peft|torch|lm_eval|datasets"
+    )
     logging.captureWarnings(True)
     if not log.handlers:
         handler = logging.StreamHandler(sys.stdout)

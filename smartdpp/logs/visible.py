@@ -1,4 +1,5 @@
-"""Text of the data as people can be shown it: control characters (NUL, escape sequences of terminals) as their codes.
+"""Text of the data as people can be shown it: control characters (NUL, escape sequences of terminals) as
+their codes.
 
 XML forbids most of them, HTML replaces some and a terminal obeys others.
 """

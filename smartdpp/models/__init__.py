@@ -1,4 +1,5 @@
-"""Causal language models by where their weights come from (`smollm2`, `hub`, `tiny`, `finetuned`), and how text becomes tokens."""
+"""Causal language models by where their weights come from (`smollm2`, `hub`, `tiny`, `finetuned`), and how
+text becomes tokens."""
 
 from smartdpp.models.finetuned import Finetuned
 from smartdpp.models.hub import Hub

@@ -1,8 +1,9 @@
-"""What a language model is made of and what it cannot do, told before any work from its configuration, its tokenizer and its files' names.
+"""What a language model is made of and what it cannot do, told before any work from its configuration, its
+tokenizer and its files' names.
 
-transformers builds the model without memory (on the meta device) and so knows any architecture's layers, parameters and positions. That
-takes seconds to import, so the answer is remembered in the cache by the content of the files that it depends on. Of models that are not on
-this machine nothing is said.
+transformers builds the model without memory (on the meta device) and so knows any architecture's layers,
+parameters and positions. That takes seconds to import, so the answer is remembered in the cache by the
+content of the files that it depends on. Of models that are not on this machine nothing is said.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ TOKENIZER = re.compile(
 )
 
 
-NEITHER = re.compile(r"\.(safetensors|bin|md|png|gguf|pth?|onnx|h5|msgpack)$")  # says nothing of architecture or tokenizer
+# says nothing of architecture or tokenizer
+NEITHER = re.compile(r"\.(safetensors|bin|md|png|gguf|pth?|onnx|h5|msgpack)$")
 
 
 FAILS = "its chat template fails"
@@ -40,7 +42,8 @@ FAILS = "its chat template fails"
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A causal language model by its configuration; with ``problems``, one that cannot be used here, what else is said may be missing."""
+    """A causal language model by its configuration; with ``problems``, one that cannot be used here, what
+    else is said may be missing."""
 
     kind: str  # transformers' name of the architecture
     problems: tuple[str, ...] = ()  # each continues "model.path=PATH "
@@ -52,8 +55,11 @@ class Anatomy:
     vocabulary: int = 0  # rows of the embedding
     tied: bool = False
     linear: tuple[str, ...] = ()  # names of all nn.Linear but the head
-    other: tuple[str, ...] = ()  # names of what else an adapter can be put on: transposed and convolutional layers, embeddings, the head
-    widths: int = 0  # inputs and outputs of all linear layers but the head, transposed ones too: weights of an adapter of rank one
+    # names of what else an adapter can be put on: transposed and convolutional layers, embeddings, the head
+    other: tuple[str, ...] = ()
+    # inputs and outputs of all linear layers but the head, transposed ones too: weights of an adapter of rank
+    # one
+    widths: int = 0
     packed: bool = False  # its weights are stored in fewer bits
     head: str | None = None  # name of the layer that makes the logits
     limit: int | None = None  # tokens that it reads; None: as many as there are
@@ -64,7 +70,8 @@ class Anatomy:
 
     @property
     def kept(self) -> int:
-        """Numbers that a layer keeps of a token for the backward pass, as those of a network like Llama do."""
+        """Numbers that a layer keeps of a token for the backward pass, as those of a network like Llama
+        do."""
         return 10 * self.hidden + 2 * self.keys + 5 * self.inner
 
 
@@ -89,13 +96,25 @@ def known(model: Any) -> Anatomy | None:
 
 def of_folder(folder: Path | None, trust_remote_code: bool) -> Anatomy | None:
     """Of the model in a folder as save_pretrained writes it; None where there is none."""
-    return None if folder is None or not (folder / "config.json").is_file() else _remembered(folder, trust_remote_code)
+    return (
+        None
+        if folder is None or not (folder / "config.json").is_file()
+        else _remembered(folder, trust_remote_code)
+    )
 
 
 def llama(layers: int, hidden: int, inner: int, keys: int, vocabulary: int, limit: int) -> Anatomy:
     """Of our packaged models, which are Llamas with tied embeddings, without asking transformers."""
-    block = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
-    names = [f"model.layers.{i}.{part}.{name}" for i in range(layers) for part, names in block.items() for name in names]
+    block = {
+        "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
+        "mlp": ("gate_proj", "up_proj", "down_proj"),
+    }
+    names = [
+        f"model.layers.{i}.{part}.{name}"
+        for i in range(layers)
+        for part, names in block.items()
+        for name in names
+    ]
     layer = 2 * hidden * (hidden + keys) + 3 * hidden * inner + 2 * hidden
     return Anatomy(
         kind="llama",
@@ -126,10 +145,15 @@ def folder_problems(folder: Path) -> list[str]:
     if not weights:
         other = ", ".join(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf", ".h5")))
         how = "load it once with transformers and write it with save_pretrained, which makes them"
-        problems.append(f"holds no .safetensors weights ({'only ' + other if other else 'no weights at all'}): {how}")
+        problems.append(
+            f"holds no .safetensors weights ({'only ' + other if other else 'no weights at all'}): {how}"
+        )
     problems += _incomplete(folder, weights)
     if not any(TOKENIZER.match(name) for name in names):
-        problems.append("holds no tokenizer (tokenizer.json or tokenizer.model): write it there with tokenizer.save_pretrained")
+        problems.append(
+            "holds no tokenizer (tokenizer.json or tokenizer.model): write it there with "
+            "tokenizer.save_pretrained"
+        )
     return problems
 
 
@@ -140,7 +164,8 @@ def _adapter_instead(folder: Path) -> str:
         base = None
     named = f" of {base}" if base else ""
     return (
-        f"is an adapter{named}, not a whole model: give that model{f' (model.path={base})' if base else ''}, or merge the two "
+        f"is an adapter{named}, not a whole model: give that "
+        f"model{f' (model.path={base})' if base else ''}, or merge the two "
         "(PeftModel.merge_and_unload, then save_pretrained) and give the result"
     )
 
@@ -154,7 +179,10 @@ def _incomplete(folder: Path, weights: list[str]) -> Iterator[str]:
             yield f"has an {index.name} that cannot be read: copy it again"
             return
         if missing := sorted(name for name in wanted if not (folder / name).is_file()):
-            yield f"lacks {len(missing)} of {len(wanted)} files of its weights, first {missing[0]}: copy them too"
+            yield (
+                f"lacks {len(missing)} of {len(wanted)} files of its weights, first {missing[0]}: "
+                "copy them too"
+            )
     for name in weights:
         if (header := _header(folder / name)) is None or header[1] != (folder / name).stat().st_size:
             yield f"has weights that are damaged or cut short ({name}): copy that file again"
@@ -167,17 +195,30 @@ def _header(path: Path) -> tuple[list[list[int]], int] | None:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 return None
-            tensors = [tensor for name, tensor in json.loads(file.read(length)).items() if name != "__metadata__"]
-        return [tensor["shape"] for tensor in tensors], 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+            tensors = [
+                tensor for name, tensor in json.loads(file.read(length)).items() if name != "__metadata__"
+            ]
+        return [tensor["shape"] for tensor in tensors], 8 + length + max(
+            (tensor["data_offsets"][1] for tensor in tensors), default=0
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def headless(folder: Path, found: Anatomy) -> Iterator[str]:
-    """A classifier's or an encoder's weights have one matrix as long as the vocabulary, the embedding; predictions take another."""
+    """A classifier's or an encoder's weights have one matrix as long as the vocabulary, the embedding;
+    predictions take another."""
     shapes = [shape for path in folder.glob("*.safetensors") for shape in (_header(path) or ([], 0))[0]]
-    if shapes and not found.tied and not found.packed and sum(len(s) == 2 and s[0] == found.vocabulary for s in shapes) == 1:
-        yield f"has no weights for {found.head}, the layer that makes its predictions: give a model made for causal language modelling"
+    if (
+        shapes
+        and not found.tied
+        and not found.packed
+        and sum(len(s) == 2 and s[0] == found.vocabulary for s in shapes) == 1
+    ):
+        yield (
+            f"has no weights for {found.head}, the layer that makes its predictions: give a model made for "
+            "causal language modelling"
+        )
 
 
 @cache
@@ -196,18 +237,27 @@ def _remembered(folder: Path, trust_remote_code: bool) -> Anatomy:
 
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     small = [folder / name for name in names if not NEITHER.search(name)]
-    made_of = {"version": VERSION, "transformers": importlib.metadata.version("transformers"), "code": trust_remote_code}
+    made_of = {
+        "version": VERSION,
+        "transformers": importlib.metadata.version("transformers"),
+        "code": trust_remote_code,
+    }
     return _by_content(digest(made_of | {"files": folder_hash(folder, small)}), folder, trust_remote_code)
 
 
 @cache
 def _by_content(key: str, folder: Path, trust_remote_code: bool) -> Anatomy:
     file = cache_dir() / "anatomy" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # none, or a damaged one: it is asked again
-        said: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in read_json(file).items()}
+    # none, or a damaged one: it is asked again
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        said: Any = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in read_json(file).items()
+        }
         return Anatomy(**said)
     found = _asked(folder, trust_remote_code)
-    if found.problems or (found.chat or "").startswith(FAILS):  # which may be this machine's, as a package that is not installed yet
+    # which may be this machine's, as a package that is not installed yet
+    if found.problems or (found.chat or "").startswith(FAILS):
         return found
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -230,7 +280,8 @@ def _asked(folder: Path, trust_remote_code: bool) -> Anatomy:
     if not problems:
         try:
             model = _on_meta(config, trust_remote_code)
-        except Exception as error:  # whatever an architecture's own code raises for numbers that do not fit together
+        except Exception as error:
+            # whatever an architecture's own code raises for numbers that do not fit together
             problems.append(_in_words(error, "its config.json"))
     rows = model.get_input_embeddings().weight.shape[0] if model is not None else None
     tokenizer, said = _tokenizer(folder, trust_remote_code)
@@ -245,7 +296,8 @@ def _asked(folder: Path, trust_remote_code: bool) -> Anatomy:
 
 
 def _sizes_if_usual(model: PreTrainedModel) -> dict[str, Any]:
-    """Without them nothing is checked or stated by a model's sizes: some have a number for each layer, or names of their own."""
+    """Without them nothing is checked or stated by a model's sizes: some have a number for each layer, or
+    names of their own."""
     scores = _scores(model)
     try:
         return {"scores": scores, **_sizes(model)}
@@ -261,16 +313,24 @@ def _in_words(error: Exception, what: str) -> str:
 
 
 def _unsuitable(config: PretrainedConfig) -> Iterator[str]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
 
     wanted = "give a causal language model, as Llama, Qwen, Mistral or GPT-2 are"
     kind = config.model_type
     if config.is_encoder_decoder:
         yield f"is an encoder-decoder ({kind}), and prompts and responses are read as one text here: {wanted}"
-    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "AutoModelForCausalLM" not in getattr(config, "auto_map", {}):
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "AutoModelForCausalLM" not in getattr(
+        config, "auto_map", {}
+    ):
         yield f"is of a kind ({kind}) that has no head for causal language modelling: {wanted}"
     elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        yield f"is an encoder ({kind}), whose tokens see those that follow them: {wanted}; for sentence embeddings it is embedding=sentence"
+        yield (
+            f"is an encoder ({kind}), whose tokens see those that follow them: {wanted}; for sentence "
+            "embeddings it is embedding=sentence"
+        )
 
 
 def _on_meta(config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
@@ -285,7 +345,9 @@ def _scores(model: PreTrainedModel) -> bool:
     import inspect
 
     parameters = inspect.signature(model.forward).parameters
-    return "past_key_values" in parameters or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
+    return "past_key_values" in parameters or any(
+        parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values()
+    )
 
 
 def _tokenizer(folder: Path, trust_remote_code: bool) -> tuple[PreTrainedTokenizerBase | None, list[str]]:
@@ -296,16 +358,24 @@ def _tokenizer(folder: Path, trust_remote_code: bool) -> tuple[PreTrainedTokeniz
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code), []
     except Exception as error:  # tokenizers raises its own kinds
-        return None, [_in_words(error, "its tokenizer's files").replace("cannot be made", "has a tokenizer that cannot be made")]
+        return None, [
+            _in_words(error, "its tokenizer's files").replace(
+                "cannot be made", "has a tokenizer that cannot be made"
+            )
+        ]
 
 
 def _tokenizer_problems(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> Iterator[str]:
     if tokenizer.eos_token_id is None:
-        yield "has a tokenizer without an end-of-text token, which ends every response: set eos_token in its tokenizer_config.json"
+        yield (
+            "has a tokenizer without an end-of-text token, which ends every response: set eos_token in its "
+            "tokenizer_config.json"
+        )
     largest = max(tokenizer.get_vocab().values(), default=0)
     if rows is not None and largest >= rows:
         yield (
-            f"has a tokenizer of {largest + 1} tokens and an embedding of {rows}: they do not belong together, or resize_token_embeddings "
+            f"has a tokenizer of {largest + 1} tokens and an embedding of {rows}: they do not belong "
+            "together, or resize_token_embeddings "
             "was not called before the model was saved"
         )
 
@@ -315,7 +385,9 @@ def _no_chat(tokenizer: PreTrainedTokenizerBase) -> str | None:
     if tokenizer.chat_template is None:
         return "the tokenizer has no chat template"
     try:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+        )
     except Exception as error:  # templates raise what they like
         return f"{FAILS} for one user turn ({str(error).strip().partition(chr(10))[0][:200]})"
     return None if mark in text else "its chat template does not show a user's text"
@@ -327,12 +399,22 @@ def _sizes(model: PreTrainedModel) -> dict[str, Any]:
 
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     modules = dict(model.named_modules())
-    linear = {name: (m.in_features, m.out_features) for name, m in modules.items() if isinstance(m, nn.Linear) and m is not head}
+    linear = {
+        name: (m.in_features, m.out_features)
+        for name, m in modules.items()
+        if isinstance(m, nn.Linear) and m is not head
+    }
     transposed = {name: tuple(m.weight.shape) for name, m in modules.items() if isinstance(m, Conv1D)}
-    other = [name for name, m in modules.items() if isinstance(m, (nn.Embedding, nn.Conv1d, nn.Conv2d)) or m is head]
+    other = [
+        name
+        for name, m in modules.items()
+        if isinstance(m, (nn.Embedding, nn.Conv1d, nn.Conv2d)) or m is head
+    ]
     heads = getattr(config, "num_attention_heads", None) or 1
     hidden = int(config.hidden_size)
-    pairs = getattr(config, "num_key_value_heads", None) or (1 if getattr(config, "multi_query", False) else heads)
+    pairs = getattr(config, "num_key_value_heads", None) or (
+        1 if getattr(config, "multi_query", False) else heads
+    )
     limit, hard = _limit(model, modules)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -354,14 +436,22 @@ def _sizes(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _inner(config: Any, hidden: int) -> int:
-    wide = next((w for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") if (w := getattr(config, name, None))), None)
+    wide = next(
+        (
+            w
+            for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+            if (w := getattr(config, name, None))
+        ),
+        None,
+    )
     if experts := getattr(config, "num_experts_per_tok", None):
         return int(experts * (getattr(config, "moe_intermediate_size", None) or wide or 4 * hidden))
     return int(wide or getattr(config, "expansion_ratio", 4) * hidden)
 
 
 def _limit(model: PreTrainedModel, modules: dict[str, Any]) -> tuple[int | None, bool]:
-    """How many tokens it reads, and whether it breaks beyond: where positions are learned, or a table of them has an end."""
+    """How many tokens it reads, and whether it breaks beyond: where positions are learned, or a table of them
+    has an end."""
     from torch import nn
 
     config: Any = model.config.get_text_config()
@@ -371,7 +461,9 @@ def _limit(model: PreTrainedModel, modules: dict[str, Any]) -> tuple[int | None,
         if isinstance(module, nn.Embedding) and ("pos" in last or last == "wpe"):
             rows = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             return min(said or rows, rows), True
-    if config.model_type == "mpt" or any(name.endswith("embed_positions") for name, _ in model.named_buffers()):
+    if config.model_type == "mpt" or any(
+        name.endswith("embed_positions") for name, _ in model.named_buffers()
+    ):
         return said, True
     if getattr(config, "alibi", False):
         return None, False

@@ -1,7 +1,8 @@
 """Rows as padded batches of similar length: what every pass of the model over the corpus is fed with.
 
-Rows are sorted by length and grouped under a budget of tokens, padding included, so little is padded and memory stays level. A batch
-that does not fit into the device's memory is halved, as are all that follow, and the pass goes on.
+Rows are sorted by length and grouped under a budget of tokens, padding included, so little is padded and
+memory stays level. A batch that does not fit into the device's memory is halved, as are all that follow, and
+the pass goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-TEXT = ("id", "prompt", "response", "messages", "tools")  # what of a row becomes tokens; the last two where a corpus has conversations
+# what of a row becomes tokens; the last two where a corpus has conversations
+TEXT = ("id", "prompt", "response", "messages", "tools")
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,25 @@ class Batch:
     rows: np.ndarray  # int64[b], positions in the given list
     input_ids: torch.LongTensor  # [b, t]
     attention_mask: torch.LongTensor  # [b, t], 1 on tokens, 0 on padding
-    labels: torch.LongTensor  # [b, t], the token itself on what is trained (the response and its end token), IGNORED elsewhere
+    # [b, t], the token itself on what is trained (the response and its end token), IGNORED elsewhere
+    labels: torch.LongTensor
 
     def to(self, device: str | torch.device) -> Batch:
-        return Batch(self.rows, self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+        return Batch(
+            self.rows, self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device)
+        )
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Example]:
-    """Token ids of every row. InputError naming the rows whose response has no token: they have no loss to speak of."""
+    """Token ids of every row. InputError naming the rows whose response has no token: they have no loss to
+    speak of."""
     examples = [encode_row(tokenizer, fmt, row) for row in texts(rows).to_pylist()]
     empty = [i for i, example in enumerate(examples) if example.n_trained < 2]  # the end token alone
     if empty:
         first = ", ".join(rows["id"][i].as_py() for i in empty[:5])
-        raise InputError(f"{len(empty)} rows have no response tokens, first {first}: remove them or give them a response")
+        raise InputError(
+            f"{len(empty)} rows have no response tokens, first {first}: remove them or give them a response"
+        )
     return examples
 
 
@@ -56,24 +64,32 @@ def texts(rows: pa.Table) -> pa.Table:
 
 
 def refuse_blank(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> None:
-    """InputError naming the rows without response tokens, before any work: only a blank response can be without, so only these are read."""
+    """InputError naming the rows without response tokens, before any work: only a blank response can be
+    without, so only these are read."""
     import pyarrow.compute as pc
 
     encoded(tokenizer, fmt, rows.filter(pc.equal(pc.utf8_trim_whitespace(rows["response"]), "")))
 
 
 def token_batches(examples: Sequence[Example], max_tokens: int, pad_id: int) -> Iterator[Batch]:
-    """Every example once, shortest first (ties in the given order), b·t <= max_tokens; a longer example is a batch alone."""
+    """Every example once, shortest first (ties in the given order), b·t <= max_tokens; a longer example is a
+    batch alone."""
     for rows in _groups(examples, max_tokens):
         yield _padded(examples, rows, pad_id)
 
 
 def run_batches(
-    examples: Sequence[Example], max_tokens: int, pad_id: int, work: Callable[[Batch], T], ids: Sequence[str] | None = None
+    examples: Sequence[Example],
+    max_tokens: int,
+    pad_id: int,
+    work: Callable[[Batch], T],
+    ids: Sequence[str] | None = None,
 ) -> Iterator[tuple[Batch, T]]:
-    """Each batch with what ``work`` made of it. Out of memory halves this batch and the later ones, and says so.
+    """Each batch with what ``work`` made of it. Out of memory halves this batch and the later ones, and says
+    so.
 
-    InputError when a single example does not fit; it is named by ``ids``, or by its position where there are none.
+    InputError when a single example does not fit; it is named by ``ids``, or by its position where there are
+    none.
     """
     import torch
     from tqdm import tqdm
@@ -96,7 +112,8 @@ def run_batches(
         if b == 1:
             name = ids[groups[0][0]] if ids is not None else f"at position {groups[0][0]}"
             raise InputError(
-                f"row {name}: its {t} tokens alone do not fit into the device's memory; lower pool.max_tokens, or take a smaller model"
+                f"row {name}: its {t} tokens alone do not fit into the device's memory; lower "
+                "pool.max_tokens, or take a smaller model"
             )
         message = f"out of memory with {b} rows of {t} tokens: going on with half of them at a time"
         log.warning(message)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A model as finetuning left it in the folder ``adapter``: LoRA weights are merged, so that its layers have the base model's names."""
+    """A model as finetuning left it in the folder ``adapter``: LoRA weights are merged, so that its layers
+    have the base model's names."""
 
     base: Any
     adapter: str
@@ -48,7 +49,8 @@ class Finetuned:
 
 
 def load_finetuned(model: Any, adapter: Path | None, **kwargs: Any) -> PreTrainedModel:
-    """The base model (``adapter`` None), with a LoRA adapter on top, or the whole weights that full finetuning left there."""
+    """The base model (``adapter`` None), with a LoRA adapter on top, or the whole weights that full
+    finetuning left there."""
     if adapter is None:
         return model.load(**kwargs)
     if (adapter / "adapter_config.json").is_file():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hub:
-    """Any causal language model by hub name or local directory. Code that comes with a model runs only if ``trust_remote_code``."""
+    """Any causal language model by hub name or local directory. Code that comes with a model runs only if
+    ``trust_remote_code``."""
 
     path: str
     name: str
@@ -29,7 +30,10 @@ class Hub:
 
     def check(self) -> list[str]:
         if self.path.startswith((".", "/", "~")) and self.folder() is None:
-            return [f"model.path={self.path}: there is no such folder; give one made by save_pretrained, or a hub name like org/model"]
+            return [
+                f"model.path={self.path}: there is no such folder; give one made by save_pretrained, or a "
+                "hub name like org/model"
+            ]
         return [f"model.path={self.path} {problem}" for problem in dict.fromkeys(self._problems())]
 
     def _problems(self) -> Iterator[str]:
@@ -46,10 +50,13 @@ class Hub:
                 yield f"cannot be used with model.format=chat, as {known.chat}: use model.format=plain"
 
     def anatomy(self) -> Anatomy | None:
-        return of_folder(self.folder() or snapshot(self.path, commit(self.path, self.revision)), self.trust_remote_code)
+        return of_folder(
+            self.folder() or snapshot(self.path, commit(self.path, self.revision)), self.trust_remote_code
+        )
 
     def fingerprint(self) -> str:
-        """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty where it is not known."""
+        """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty
+        where it is not known."""
         folder = self.folder()
         return model_content(folder) if folder else commit(self.path, self.revision) or ""
 
@@ -64,11 +71,18 @@ class Hub:
     def load(self, **kwargs: Any) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
-        model, loading = AutoModelForCausalLM.from_pretrained(**self.source(), use_safetensors=True, output_loading_info=True, **kwargs)
-        first, whole = os.environ.get("LOCAL_RANK", "0") == "0", getattr(model.config, "quantization_config", None) is None
-        if first and whole and (missing := sorted(loading["missing_keys"])):  # others may wait for the first one's weights
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            **self.source(), use_safetensors=True, output_loading_info=True, **kwargs
+        )
+        first, whole = (
+            os.environ.get("LOCAL_RANK", "0") == "0",
+            getattr(model.config, "quantization_config", None) is None,
+        )
+        # others may wait for the first one's weights
+        if first and whole and (missing := sorted(loading["missing_keys"])):
             raise InputError(
-                f"model.path={self.path}: {len(missing)} tensors are not among its weights, first {missing[0]}, and would be random: give "
+                f"model.path={self.path}: {len(missing)} tensors are not among its weights, first "
+                f"{missing[0]}, and would be random: give "
                 "the whole model, made for causal language modelling"
             )
         refuse_not_finite(model, f"model.path={self.path}")
@@ -79,4 +93,8 @@ class Hub:
         folder = self.folder()
         revision = None if folder else commit(self.path, self.revision) or self.revision
         path = str(folder or self.path)
-        return {"pretrained_model_name_or_path": path, "revision": revision, "trust_remote_code": self.trust_remote_code}
+        return {
+            "pretrained_model_name_or_path": path,
+            "revision": revision,
+            "trust_remote_code": self.trust_remote_code,
+        }

@@ -16,10 +16,16 @@ def refuse_not_finite(model: PreTrainedModel, where: str) -> None:
     import torch
 
     for name, weights in model.named_parameters():
-        if weights.is_floating_point() and not weights.is_meta and weights.numel() and not torch.isfinite(weights.detach().abs().amax()):
+        if (
+            weights.is_floating_point()
+            and not weights.is_meta
+            and weights.numel()
+            and not torch.isfinite(weights.detach().abs().amax())
+        ):
             bad = int((~torch.isfinite(weights.detach())).sum())
             raise InputError(
-                f"{where}: {bad} of {weights.numel()} weights in {name} are NaN or infinite: the model is damaged, copy it again"
+                f"{where}: {bad} of {weights.numel()} weights in {name} are NaN or infinite: the model is "
+                "damaged, copy it again"
             )
 
 

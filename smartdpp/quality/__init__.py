@@ -1,4 +1,5 @@
-"""Scores per example: q > 0, higher means better, weighed against diversity by the DPP's theta (arXiv 2402.02318).
+"""Scores per example: q > 0, higher means better, weighed against diversity by the DPP's theta (arXiv
+2402.02318).
 
 `counts` reads the corpus alone, `model` what a language model makes of each example (see smartdpp.signals).
 """

@@ -1,7 +1,7 @@
 """Scores that need the corpus alone: its token counts, a number that came with each row, or nothing at all.
 
-``n_tokens`` counts prompt, response and the end-of-sequence token that training adds; the response's own count includes that last
-token, as it does in the loss, so it is at least 1.
+``n_tokens`` counts prompt, response and the end-of-sequence token that training adds; the response's own
+count includes that last token, as it does in the loss, so it is at least 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class ResponseTokens:
         return []
 
     def score(self, rows: pa.Table) -> np.ndarray:
-        return positive(_numbers(rows, "n_tokens") - _numbers(rows, "n_prompt_tokens"), "response_tokens", rows)
+        return positive(
+            _numbers(rows, "n_tokens") - _numbers(rows, "n_prompt_tokens"), "response_tokens", rows
+        )
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class Column:
-    """A number that came with each row: a rating, a reward, a score made elsewhere. The corpus holds one, its field ``score``, taken from
-    whatever field ``corpus.columns`` maps to it.
+    """A number that came with each row: a rating, a reward, a score made elsewhere. The corpus holds one, its
+    field ``score``, taken from whatever field ``corpus.columns`` maps to it.
 
-    ``better`` says which end is good: ``lower`` takes 1 / score. ``scale`` is ``log`` where the number is a logarithm, as rewards and
-    log-probabilities are, which may be negative: q = exp(score), so that log q is the number itself.
+    ``better`` says which end is good: ``lower`` takes 1 / score. ``scale`` is ``log`` where the number is a
+    logarithm, as rewards and log-probabilities are, which may be negative: q = exp(score), so that log q is
+    the number itself.
     """
 
     better: Literal["higher", "lower"] = "higher"
@@ -97,7 +100,11 @@ class Column:
         return []
 
     def score(self, rows: pa.Table) -> np.ndarray:
-        missing = rows["score"].is_null().to_numpy() if "score" in rows.column_names else np.ones(len(rows), dtype=bool)
+        missing = (
+            rows["score"].is_null().to_numpy()
+            if "score" in rows.column_names
+            else np.ones(len(rows), dtype=bool)
+        )
         if missing.any():
             raise InputError(
                 f"quality=column: {missing.sum()} of {len(rows)} examples have no score, the first being "

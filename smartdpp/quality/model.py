@@ -1,11 +1,14 @@
-"""Scores by what a language model makes of an example, before it is trained: one dataclass each, one equation each.
+"""Scores by what a language model makes of an example, before it is trained: one dataclass each, one equation
+each.
 
-x is the prompt, y the response with its end token, |y| its tokens, and nll(y|x) = -1/|y| Σ_t log p(y_t | x, y_<t) in nats per token,
-so perplexity is exp(nll). nll(y) is the same with an empty prompt: the chat frame around nothing, or in plain format the
-beginning-of-text token alone (the end-of-text token for a model without one). Both are taken over the same tokens y.
+x is the prompt, y the response with its end token, |y| its tokens, and nll(y|x) = -1/|y| Σ_t log p(y_t | x,
+y_<t) in nats per token, so perplexity is exp(nll). nll(y) is the same with an empty prompt: the chat frame
+around nothing, or in plain format the beginning-of-text token alone (the end-of-text token for a model
+without one). Both are taken over the same tokens y.
 
-``passes`` names the passes over the model that a score reads; each is made once and shared by all scores that name it.
-``better`` says which end is good. The paper's scores are taken raw (``higher``); ``lower`` takes 1 / q, so that log q changes its sign.
+``passes`` names the passes over the model that a score reads; each is made once and shared by all scores that
+name it. ``better`` says which end is good. The paper's scores are taken raw (``higher``); ``lower`` takes 1 /
+q, so that log q changes its sign.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """q = exp(nll(y|x)), above 1: how surprising the response is. ``better=lower`` prefers what the model finds likely."""
+    """q = exp(nll(y|x)), above 1: how surprising the response is. ``better=lower`` prefers what the model
+    finds likely."""
 
     model: Model
     better: Literal["higher", "lower"] = "higher"
@@ -47,7 +51,8 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class El2n:
-    """q = 1/|y| Σ_t ‖p(· | x, y_<t) - onehot(y_t)‖₂, in (0, √2]: the error norm (Paul et al. 2021, arXiv 2107.07075), mean over tokens."""
+    """q = 1/|y| Σ_t ‖p(· | x, y_<t) - onehot(y_t)‖₂, in (0, √2]: the error norm (Paul et al. 2021, arXiv
+    2107.07075), mean over tokens."""
 
     model: Model
     better: Literal["higher", "lower"] = "higher"
@@ -70,7 +75,8 @@ class El2n:
 class Ifd:
     """q = nll(y|x) / nll(y): instruction-following difficulty (Li et al. 2023, arXiv 2308.12032).
 
-    Near 1 the prompt does not help to predict the response; above 1 it misleads, which its authors discard as misaligned.
+    Near 1 the prompt does not help to predict the response; above 1 it misleads, which its authors discard as
+    misaligned.
     """
 
     model: Model
@@ -94,7 +100,8 @@ class Ifd:
 
 @dataclass(frozen=True)
 class Pmi:
-    """q = exp(nll(y) - nll(y|x)): pointwise mutual information of prompt and response, log p(y|x) - log p(y), in nats per response token.
+    """q = exp(nll(y) - nll(y|x)): pointwise mutual information of prompt and response, log p(y|x) - log p(y),
+    in nats per response token.
 
     PMI itself may be negative; its exponential is positive and its logarithm, which theta weighs, is the PMI.
     """
@@ -119,7 +126,8 @@ class Pmi:
 
 @dataclass(frozen=True)
 class GradientNorm:
-    """q = ‖∇ nll(y|x)‖₂ over the weights of the attention projections: how far one step on this example would move the model."""
+    """q = ‖∇ nll(y|x)‖₂ over the weights of the attention projections: how far one step on this example would
+    move the model."""
 
     model: Model
     better: Literal["higher", "lower"] = "higher"
@@ -135,7 +143,9 @@ class GradientNorm:
         return self.model.check()
 
     def score(self, rows: pa.Table) -> np.ndarray:
-        return positive(rows["gradient_norm"].to_numpy(), "gradient_norm", rows, invert=self.better == "lower")
+        return positive(
+            rows["gradient_norm"].to_numpy(), "gradient_norm", rows, invert=self.better == "lower"
+        )
 
 
 def _refuse_below_one(**settings: int) -> None:

@@ -1,4 +1,5 @@
-"""What a targeted selection knows of its target: where its examples come from, and the stage that embeds them."""
+"""What a targeted selection knows of its target: where its examples come from, and the stage that embeds
+them."""
 
 from smartdpp.query.targets import Development, File
 

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 ROWS = "query.jsonl"
 
 
-def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.Table, heldout: pa.Table, out: Path) -> dict[str, Any]:
-    """Writes ``query.jsonl`` and, row for row, ``X.npy`` float32[m, d]: the query in the space of the pool's embedding. Returns facts."""
+def build(
+    query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.Table, heldout: pa.Table, out: Path
+) -> dict[str, Any]:
+    """Writes ``query.jsonl`` and, row for row, ``X.npy`` float32[m, d]: the query in the space of the pool's
+    embedding. Returns facts."""
     import pyarrow as pa
 
     with noted() as notes:
@@ -31,11 +34,17 @@ def build(query: Query, evaluation: Evaluation, embedding: Embedding, pool: pa.T
     write_text(out / ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     X = np.asarray(embedding.prepare(pool)(pa.Table.from_pylist(alike(rows))))
     np.save(out / "X.npy", X, allow_pickle=False)
-    return {"n": len(rows), "d": X.shape[1], "tasks": len({row["task"] for row in rows}), "reading": notes.facts()}
+    return {
+        "n": len(rows),
+        "d": X.shape[1],
+        "tasks": len({row["task"] for row in rows}),
+        "reading": notes.facts(),
+    }
 
 
 def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
-    """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts alone."""
+    """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts
+    alone."""
     import pyarrow as pa
 
     if not isinstance(embedding, Tfidf):
@@ -45,21 +54,30 @@ def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]
         return []
     first = rows[unknown[0]]
     return [
-        f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row {first['id']!r}, hold no word that "
-        "embedding=tfidf knows from the pool's prompts: leave them out, or choose an embedding that reads any text (embedding=minilm)."
+        f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row "
+        f"{first['id']!r}, hold no word that "
+        "embedding=tfidf knows from the pool's prompts: leave them out, or choose an embedding that reads "
+        "any text (embedding=minilm)."
     ]
 
 
 def refuse_scored(directory: Path, scored: Iterable[str]) -> None:
-    """InputError if a document that was scored (by id) is in the query that ``build`` left in ``directory``."""
+    """InputError if a document that was scored (by id) is in the query that ``build`` left in
+    ``directory``."""
     with (directory / ROWS).open(encoding="utf-8") as file:
         leaked = sorted({json.loads(line)["id"] for line in file} & set(scored))
     if leaked:
         raise InputError(
-            f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit or strategy.query.per_task."
+            f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit "
+            "or strategy.query.per_task."
         )
 
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
-    return "; ".join([f"{facts['n']} rows of {facts['tasks']} tasks", *(said(facts["reading"]) if "reading" in facts else [])])
+    return "; ".join(
+        [
+            f"{facts['n']} rows of {facts['tasks']} tasks",
+            *(said(facts["reading"]) if "reading" in facts else []),
+        ]
+    )

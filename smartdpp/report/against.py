@@ -1,6 +1,8 @@
-"""Against a baseline: paired by seed and by document, with intervals, and corrected for how many comparisons there are.
+"""Against a baseline: paired by seed and by document, with intervals, and corrected for how many comparisons
+there are.
 
-What is compared are mixtures. Two ways that chose the same ones are one comparison, and a way that chose the baseline's is none.
+What is compared are mixtures. Two ways that chose the same ones are one comparison, and a way that chose the
+baseline's is none.
 """
 
 from __future__ import annotations
@@ -11,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.evaluation.intervals import CLAIM, FEWEST_WAYS, Difference, Spread, holm, influence, moderated, paired_difference
+from smartdpp.evaluation.intervals import (
+    CLAIM,
+    FEWEST_WAYS,
+    Difference,
+    Spread,
+    holm,
+    influence,
+    moderated,
+    paired_difference,
+)
 from smartdpp.evaluation.scores import RATIOS
 from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
@@ -31,11 +42,13 @@ SHOWN = 40  # rows of the figure; above, the largest budget's alone
 
 
 def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[Section]:
-    """One section for each baseline, of two baselines in the first's alone; one family of comparisons for the correction: all of them,
-    under the main metric."""
+    """One section for each baseline, of two baselines in the first's alone; one family of comparisons for the
+    correction: all of them, under the main metric."""
     found: dict[str, list[dict[str, Any]] | str] = {}
     for name in baselines:
-        found[name] = _compare(results, name, [before for before, compared in found.items() if not isinstance(compared, str)])
+        found[name] = _compare(
+            results, name, [before for before, compared in found.items() if not isinstance(compared, str)]
+        )
     lines = [line for compared in found.values() if not isinstance(compared, str) for line in compared]
     family = {line["same"]: line["difference"].p for line in reversed(lines) if _counts(line)}
     family = {same: p for same, p in family.items() if np.isfinite(p)}
@@ -45,7 +58,9 @@ def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[
         if isinstance(compared, str):
             sections += [Section(_title(baseline), (Text(compared),))] if compared else []
             continue
-        p_holm = np.array([adjusted.get(line["same"], np.nan) if _counts(line) else np.nan for line in compared])
+        p_holm = np.array(
+            [adjusted.get(line["same"], np.nan) if _counts(line) else np.nan for line in compared]
+        )
         sections.append(_section(results, compared[0]["baseline"], compared, p_holm, len(family), looks))
     return sections
 
@@ -59,15 +74,18 @@ def _title(baseline: str) -> str:
 
 
 def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dict[str, Any]] | str:
-    """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there is none. Strategies that
-    were compared with all others ``before`` are not compared again.
+    """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there
+    is none. Strategies that were compared with all others ``before`` are not compared again.
 
-    Where all runs are of the baseline's strategy, its first setting is the baseline; where it was run in several settings, the others
-    are paired with the one that is like them (the same number of tasks).
+    Where all runs are of the baseline's strategy, its first setting is the baseline; where it was run in
+    several settings, the others are paired with the one that is like them (the same number of tasks).
     """
     import pandas as pd
 
-    table, own = results.table[results.table["n"] > 0], [name for name in results.settings if of_strategy(name)]
+    table, own = (
+        results.table[results.table["n"] > 0],
+        [name for name in results.settings if of_strategy(name)],
+    )
     base, others = table[table["strategy"] == baseline], table[table["strategy"] != baseline]
     if base.empty:
         return f"There is no finished run of {baseline} to compare with." if len(others) else ""
@@ -87,33 +105,52 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
         return f"{baseline} was run in several settings of its own, so there is no one run to pair with."
     shown = metrics(table)
     # a strategy without a budget (the full pool) is compared at every budget of the baseline
-    free = others[others["budget"].isna()].drop(columns="budget").merge(pd.DataFrame({"budget": base["budget"].unique()}), how="cross")
+    free = (
+        others[others["budget"].isna()]
+        .drop(columns="budget")
+        .merge(pd.DataFrame({"budget": base["budget"].unique()}), how="cross")
+    )
     others = pd.concat([others[others["budget"].notna()], free])
     keys = ["budget", *shared, *SEEDS]
     if base["budget"].isna().all():  # and a baseline without one with every budget
         keys = keys[1:]
-    pairs = others.merge(base[[*keys, "run", "mixture_content", *shown]], on=keys, suffixes=("", "_of_baseline"))
+    pairs = others.merge(
+        base[[*keys, "run", "mixture_content", *shown]], on=keys, suffixes=("", "_of_baseline")
+    )
     if pairs.empty:
         return f"No finished run shares its seed with one of {baseline} yet."
     by = columns(results)
     documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     lines = [
-        {"baseline": against, "by": values, "group": group, "same": _same(group, results.context), "itself": _itself(group)}
+        {
+            "baseline": against,
+            "by": values,
+            "group": group,
+            "same": _same(group, results.context),
+            "itself": _itself(group),
+        }
         | {"panel": tuple(plain(group[name].iloc[0]) for name in ("budget", *shared))}
         for values, group in best_first(pairs, by, shown[0])
     ]
     spreads = _spreads(lines, shown[0])
     return [
         line
-        | {"difference": _difference(line["group"], shown[0], documents, spreads.get((line["panel"], line["same"])))}
+        | {
+            "difference": _difference(
+                line["group"], shown[0], documents, spreads.get((line["panel"], line["same"]))
+            )
+        }
         | {metric: _difference(line["group"], metric, None) for metric in shown[1:]}
         for line in lines
     ]
 
 
 def _same(group: pd.DataFrame, context: list[str]) -> tuple[Any, ...]:
-    """What a comparison is of: the seeds, and the mixtures of both sides under them. Equal for two ways that chose the same ones."""
-    pairs = group[[*SEEDS, "mixture_content", "mixture_content_of_baseline"]].itertuples(index=False, name=None)
+    """What a comparison is of: the seeds, and the mixtures of both sides under them. Equal for two ways that
+    chose the same ones."""
+    pairs = group[[*SEEDS, "mixture_content", "mixture_content_of_baseline"]].itertuples(
+        index=False, name=None
+    )
     return (*(plain(group[name].iloc[0]) for name in context), tuple(sorted(pairs)))
 
 
@@ -122,20 +159,26 @@ def _itself(group: pd.DataFrame) -> bool:
 
 
 def _spreads(lines: list[dict[str, Any]], metric: str) -> dict[Any, Spread | None]:
-    """How each comparison varies over seeds, steadied by the others with the same runs of the baseline (``moderated``)."""
+    """How each comparison varies over seeds, steadied by the others with the same runs of the baseline
+    (``moderated``)."""
     panels: dict[Any, dict[Any, dict[Any, float]]] = {}
     for line in lines:
         if not line["itself"]:
             differences = (line["group"][metric] - line["group"][f"{metric}_of_baseline"]).dropna()
             seeds = line["group"].loc[differences.index, SEEDS].itertuples(index=False, name=None)
-            panels.setdefault(line["panel"], {}).setdefault(line["same"], dict(zip(seeds, differences.tolist(), strict=True)))
+            panels.setdefault(line["panel"], {}).setdefault(
+                line["same"], dict(zip(seeds, differences.tolist(), strict=True))
+            )
     return {
-        (panel, same): spread for panel, ways in panels.items() for same, spread in zip(ways, moderated(list(ways.values())), strict=True)
+        (panel, same): spread
+        for panel, ways in panels.items()
+        for same, spread in zip(ways, moderated(list(ways.values())), strict=True)
     }
 
 
 class _Documents:
-    """Each run's documents under a metric, read once: what each adds to the run's macro-average. Empty where the samples are gone."""
+    """Each run's documents under a metric, read once: what each adds to the run's macro-average. Empty where
+    the samples are gone."""
 
     def __init__(self, folders: dict[str, Path], evaluation: str) -> None:
         self.folders, self.evaluation = folders, evaluation
@@ -143,7 +186,11 @@ class _Documents:
 
     def of(self, run: str, metric: str) -> dict[tuple[str, str], float]:
         if (run, metric) not in self.kept:
-            samples = file(artifacts(self.folders[run]).get("scores", self.folders[run]) / self.evaluation / "samples.jsonl")
+            samples = file(
+                artifacts(self.folders[run]).get("scores", self.folders[run])
+                / self.evaluation
+                / "samples.jsonl"
+            )
             self.kept[run, metric] = read_influence(samples, metric) if samples.is_file() else {}
         return self.kept[run, metric]
 
@@ -153,15 +200,21 @@ class _Documents:
 
 
 def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
-    """What each document of samples.jsonl adds to the macro-average of a metric. Only the fields needed are parsed."""
+    """What each document of samples.jsonl adds to the macro-average of a metric. Only the fields needed are
+    parsed."""
     import pyarrow as pa
     from pyarrow import json
 
     numerator, denominator = ("nll", RATIOS[metric][0]) if metric in RATIOS else (metric, metric)
     fields = {"task": pa.string(), "id": pa.string(), numerator: pa.float64(), denominator: pa.float64()}
-    options = json.ParseOptions(explicit_schema=pa.schema(list(fields.items())), unexpected_field_behavior="ignore")
+    options = json.ParseOptions(
+        explicit_schema=pa.schema(list(fields.items())), unexpected_field_behavior="ignore"
+    )
     table = json.read_json(file, read_options=json.ReadOptions(block_size=2**24), parse_options=options)
-    value, size = (np.nan_to_num(table[name].to_numpy().astype(np.float64), nan=-1.0) for name in (numerator, denominator))
+    value, size = (
+        np.nan_to_num(table[name].to_numpy().astype(np.float64), nan=-1.0)
+        for name in (numerator, denominator)
+    )
     has = (table[numerator].is_valid().to_numpy()) & (table[denominator].is_valid().to_numpy())
     if metric not in RATIOS:
         size = np.ones(len(value))
@@ -170,18 +223,32 @@ def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
     return influence(keys, scale * np.where(has, value, 0.0), np.where(has, size, 0.0))
 
 
-def _difference(group: pd.DataFrame, metric: str, documents: _Documents | None, spread: Spread | None = None) -> Difference | None:
+def _difference(
+    group: pd.DataFrame, metric: str, documents: _Documents | None, spread: Spread | None = None
+) -> Difference | None:
     both = group[group[metric].notna() & group[f"{metric}_of_baseline"].notna()]
     if both.empty:
         return None
     by_document = (
-        [documents.differences(a, b, metric) for a, b in zip(both["run"], both["run_of_baseline"], strict=True)] if documents else []
+        [
+            documents.differences(a, b, metric)
+            for a, b in zip(both["run"], both["run_of_baseline"], strict=True)
+        ]
+        if documents
+        else []
     )
     complete = by_document if all(by_document) else []
     return paired_difference((both[metric] - both[f"{metric}_of_baseline"]).tolist(), complete, spread)
 
 
-def _section(results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: np.ndarray, family: int, looks: Looks) -> Section:
+def _section(
+    results: Results,
+    baseline: str,
+    compared: list[dict[str, Any]],
+    p_holm: np.ndarray,
+    family: int,
+    looks: Looks,
+) -> Section:
     import pandas as pd
 
     shown, by = metrics(results.table), columns(results)
@@ -215,20 +282,39 @@ def _note(compared: list[dict[str, Any]], baseline: str, family: int, shown: lis
     apart = [line for line in compared if not line["itself"]]
     if not apart:
         return ""
-    documents, fewest = max(line["difference"].documents for line in apart), min(line["difference"].seeds for line in apart)
-    note = f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {METRICS[shown[0]]}: ± is the 95 % t interval over seeds"
-    note += f" and the {documents} documents together, both paired; beside it each alone. " if documents else "; no samples were found. "
+    documents, fewest = (
+        max(line["difference"].documents for line in apart),
+        min(line["difference"].seeds for line in apart),
+    )
+    note = (
+        f"Mean over pairs of runs with the same seed, minus {baseline}. Δ {METRICS[shown[0]]}: ± is the 95 "
+        "% t interval over seeds"
+    )
+    note += (
+        f" and the {documents} documents together, both paired; beside it each alone. "
+        if documents
+        else "; no samples were found. "
+    )
     ways: dict[Any, set[Any]] = {}
     for line in apart:
         ways.setdefault(line["panel"], set()).add(line["same"])
     if max(map(len, ways.values())) >= FEWEST_WAYS:
-        note += "How much a way varies over seeds is estimated from all ways that are compared with the same runs, never below its own. "
+        note += (
+            "How much a way varies over seeds is estimated from all ways that are compared with the same "
+            "runs, never below its own. "
+        )
     if repeated := len(apart) - sum(map(len, ways.values())):
         note += f"{repeated} of these ways chose the same mixtures as another one here, and count once. "
-    note += f"p (Holm): corrected for all {family} comparisons with baselines here; the reading goes by it, at 0.05. " if family else ""
+    note += (
+        f"p (Holm): corrected for all {family} comparisons with baselines here; the reading goes by it, at "
+        "0.05. "
+        if family
+        else ""
+    )
     note += "The other differences: over seeds alone, not corrected. " if len(shown) > 1 else ""
     note += (
-        f"A claim needs {CLAIM} seeds: from fewer, differences and their intervals are shown and nothing is claimed."
+        f"A claim needs {CLAIM} seeds: from fewer, differences and their intervals are shown and nothing is "
+        "claimed."
         if fewest < CLAIM
         else ""
     )
@@ -236,7 +322,12 @@ def _note(compared: list[dict[str, Any]], baseline: str, family: int, shown: lis
 
 
 def _picture(
-    results: Results, baseline: str, compared: list[dict[str, Any]], p_holm: Sequence[float], metric: str, looks: Looks
+    results: Results,
+    baseline: str,
+    compared: list[dict[str, Any]],
+    p_holm: Sequence[float],
+    metric: str,
+    looks: Looks,
 ) -> Picture:
     import pandas as pd
 
@@ -247,14 +338,25 @@ def _picture(
         where = [budget_said(row["budget"])] if several and row["budget"] == row["budget"] else []
         where += [f"{short(name)} {plain(row[name])}" for name in results.context]
         lines.append(
-            {"panel": ", ".join(where), "label": row["label"], "budget": row["budget"], "mean": found.mean, "half": found.half}
-            | {"p_holm": adjusted if found.seeds >= CLAIM else np.nan, "seeds": found.seeds, "documents": found.documents}
+            {
+                "panel": ", ".join(where),
+                "label": row["label"],
+                "budget": row["budget"],
+                "mean": found.mean,
+                "half": found.half,
+            }
+            | {
+                "p_holm": adjusted if found.seeds >= CLAIM else np.nan,
+                "seeds": found.seeds,
+                "documents": found.documents,
+            }
         )
     frame = pd.DataFrame(lines)
     caption = ""
     if len(frame) > SHOWN and several:
         caption = (
-            f"The largest budget's {int((frame['budget'] == frame['budget'].max()).sum())} of {len(frame)} comparisons; the table has all."
+            f"The largest budget's {int((frame['budget'] == frame['budget'].max()).sum())} of {len(frame)} "
+            "comparisons; the table has all."
         )
         frame = frame[frame["budget"] == frame["budget"].max()]
     with style():

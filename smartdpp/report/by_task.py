@@ -18,7 +18,11 @@ def section(results: Results) -> list[Section]:
     tasks = [name for name in table if name.startswith(f"{metric}/")]
     if not tasks or table.empty:
         return []
-    shown = table if table["budget"].nunique() <= 1 else table[(table["budget"] == table["budget"].max()) | table["budget"].isna()]
+    shown = (
+        table
+        if table["budget"].nunique() <= 1
+        else table[(table["budget"] == table["budget"].max()) | table["budget"].isna()]
+    )
     means = {label: group[tasks].mean() for (label,), group in best_first(shown, ["label"], metric)}
     frame = pd.DataFrame({"task": [name.partition("/")[2] for name in tasks]})
     if results.base_tasks:
@@ -44,5 +48,8 @@ def change(results: Results) -> list[Section]:
             lines.append(Text(f"{METRICS[metric]}: {centre:+.3f}{interval}"))
     if not lines:
         return []
-    note = Text("95 % intervals by paired bootstrap t over documents within tasks; they hold for these tasks and this seed.")
+    note = Text(
+        "95 % intervals by paired bootstrap t over documents within tasks; they hold for these tasks and "
+        "this seed."
+    )
     return [Section("Finetuned against base", (*lines, note))]

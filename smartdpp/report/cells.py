@@ -1,4 +1,5 @@
-"""How far a sweep is: cells by their state, and every cell that is not done by name with the first line of its error."""
+"""How far a sweep is: cells by their state, and every cell that is not done by name with the first line of
+its error."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def section(found: list[Cell]) -> Section:
     import pandas as pd
 
     total = f"{len(found)} cell{'' if len(found) == 1 else 's'}"
-    blocks: list[Block] = [Text(f"{total}: {', '.join(f'{count} {state}' for state, count in counts(found).items())}.")]
+    blocks: list[Block] = [
+        Text(f"{total}: {', '.join(f'{count} {state}' for state, count in counts(found).items())}.")
+    ]
     named = [(" ".join(o for o in cell.overrides if o.split("=")[0] not in HOW), cell) for cell in found]
     noted = sorted(
         ((name, cell) for name, cell in named if cell.state not in ("done", "missing") or cell.detail),
@@ -26,13 +29,21 @@ def section(found: list[Cell]) -> Section:
     if noted:
         lines = [{"cell": name, "state": cell.state} for name, cell in noted]
         if any(cell.detail for _, cell in noted):
-            lines = [line | {"first line of the error": cell.detail} for line, (_, cell) in zip(lines, noted, strict=True)]
+            lines = [
+                line | {"first line of the error": cell.detail}
+                for line, (_, cell) in zip(lines, noted, strict=True)
+            ]
         blocks.append(Table(pd.DataFrame(lines)))
     if missing := [{"cell": name, "state": cell.state} for name, cell in named if cell.state == "missing"]:
         blocks.append(Fold(f"{len(missing)} not started", (Table(pd.DataFrame(missing)),)))
     if any(cell.state != "done" for cell in found):
         blocks.append(Text("The command that started them starts again exactly what is not done."))
     if any(cell.state == "damaged" for cell in found):
-        blocks.append(Text("Damaged runs are not in the report. python -m smartdpp.store verify ROOT removes what is damaged; then the "
-                           "command that started them makes it again."))  # fmt: skip
+        blocks.append(
+            Text(
+                "Damaged runs are not in the report. python -m smartdpp.store verify ROOT removes what is "
+                "damaged; then the "
+                "command that started them makes it again."
+            )
+        )
     return Section("Cells", tuple(blocks))

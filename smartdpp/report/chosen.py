@@ -1,6 +1,8 @@
-"""What each way of choosing chose: its largest tasks, the first examples in its order, and the pairs of examples most alike.
+"""What each way of choosing chose: its largest tasks, the first examples in its order, and the pairs of
+examples most alike.
 
-Read from one run each, the lowest seed at the largest budget. Pairs are the closest in the probe embedding, the same for all.
+Read from one run each, the lowest seed at the largest budget. Pairs are the closest in the probe embedding,
+the same for all.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def section(results: Results) -> list[Section]:
     if not folds:
         return []
     about = (
-        "One run each, the lowest seed at the largest budget. First examples: in the order in which they were chosen. Closest pairs: by "
+        "One run each, the lowest seed at the largest budget. First examples: in the order in which they "
+        "were chosen. Closest pairs: by "
     )
     about += f"cosine in the probe embedding, among the first {COMPARED} examples at most; 1 is a copy."
     return [Section("What was chosen", (Text(about), *folds), brief=False)]
@@ -57,8 +60,15 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
     tasks = read_tasks(listed)
     tasks = tasks.assign(of_pool=tasks["pool"] / max(1, tasks["pool"].sum())).query("selected > 0")
     shown = tasks.head(TASKS)
-    rest = f"; the other {len(tasks) - TASKS} hold {tasks['share'].iloc[TASKS:].sum():.0%}" if len(tasks) > TASKS else ""
-    said = f"Seed {row['seed']}: {row['n']:.0f} of {row['n_pool']:.0f} examples, {row['tokens']:.0f} tokens, from {len(tasks)} tasks{rest}."
+    rest = (
+        f"; the other {len(tasks) - TASKS} hold {tasks['share'].iloc[TASKS:].sum():.0%}"
+        if len(tasks) > TASKS
+        else ""
+    )
+    said = (
+        f"Seed {row['seed']}: {row['n']:.0f} of {row['n_pool']:.0f} examples, {row['tokens']:.0f} tokens, "
+        f"from {len(tasks)} tasks{rest}."
+    )
     largest = pd.DataFrame(
         {
             "task": shown["task"],
@@ -73,14 +83,23 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
     with written.open(encoding="utf-8") as lines:
         first = [json.loads(line) for line in islice(lines, COMPARED)]
     examples = [
-        {"chosen": str(e["rank"] + 1), "task": e["task"], "prompt": _cut(e["prompt"]), "response": _cut(e["response"])}
+        {
+            "chosen": str(e["rank"] + 1),
+            "task": e["task"],
+            "prompt": _cut(e["prompt"]),
+            "response": _cut(e["response"]),
+        }
         for e in first[:EXAMPLES]
     ]
     blocks += [Text("First examples"), Table(pd.DataFrame(examples))]
     probe = at.get("probe embedding", at.get("embedding", at["mixture"]))
     if pairs := closest(at["mixture"], probe, len(first)):
         alike = [
-            {"cosine": f"{cosine:.3f}", "chosen": f"{i + 1} and {j + 1}", "tasks": f"{first[i]['task']}\n{first[j]['task']}"}
+            {
+                "cosine": f"{cosine:.3f}",
+                "chosen": f"{i + 1} and {j + 1}",
+                "tasks": f"{first[i]['task']}\n{first[j]['task']}",
+            }
             | {"one": _cut(first[i]["prompt"]), "the other": _cut(first[j]["prompt"])}
             for i, j, cosine in pairs
         ]
@@ -89,7 +108,8 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
 
 
 def closest(mixture: Path, embedding: Path, count: int, pairs: int = PAIRS) -> list[tuple[int, int, float]]:
-    """The pairs (i, j) of the first ``count`` chosen rows with the largest cosine, i < j, each row in one pair; largest first.
+    """The pairs (i, j) of the first ``count`` chosen rows with the largest cosine, i < j, each row in one
+    pair; largest first.
 
     Empty where the rows or their embedding are gone.
     """

@@ -19,10 +19,20 @@ from smartdpp.track import Wandb
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m smartdpp.report", description="Tables and figures of finished runs.")
-    parser.add_argument("what", nargs="+", help="run folders, or addresses of them; or a study's YAML and the overrides it was run with")
+    parser = argparse.ArgumentParser(
+        prog="python -m smartdpp.report", description="Tables and figures of finished runs."
+    )
+    parser.add_argument(
+        "what",
+        nargs="+",
+        help="run folders, or addresses of them; or a study's YAML and the overrides it was run with",
+    )
     parser.add_argument("--out", type=Path, help="folder to write into")
-    parser.add_argument("--wandb", choices=["offline", "online"], help="mirror the report to Weights & Biases, in the study's group")
+    parser.add_argument(
+        "--wandb",
+        choices=["offline", "online"],
+        help="mirror the report to Weights & Biases, in the study's group",
+    )
     streams()
     args = parser.parse_intermixed_args(argv)
     if args.out:
@@ -37,13 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = [Cell((run.name,), run, *state(run)) for run in runs]
             name = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
             report = Wanted(title=name)
-            out = args.out or (runs[0] / "report" if len(runs) == 1 and address(runs[0]) is None else Path("report"))
+            out = args.out or (
+                runs[0] / "report" if len(runs) == 1 and address(runs[0]) is None else Path("report")
+            )
         try:
             text, files, made = write(found, report, out)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
-            raise InputError(f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out PATH") from error
+            raise InputError(
+                f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out "
+                "PATH"
+            ) from error
         if args.wandb:
             Wandb(mode=args.wandb).log_report(name, made, out)
     except InputError as error:

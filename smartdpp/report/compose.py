@@ -11,7 +11,18 @@ from smartdpp.errors import InputError
 from smartdpp.figures import of_run, of_study
 from smartdpp.figures.style import looks
 from smartdpp.metrics import METRICS
-from smartdpp.report import against, by_task, cells, chosen, cost, leaderboard, markdown, page, predictors, setup
+from smartdpp.report import (
+    against,
+    by_task,
+    cells,
+    chosen,
+    cost,
+    leaderboard,
+    markdown,
+    page,
+    predictors,
+    setup,
+)
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
 from smartdpp.run.sound import damage
@@ -26,7 +37,8 @@ log = logging.getLogger(__name__)
 
 
 def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path], Report]:
-    """Writes the report into ``out``; returns its text for the terminal, the files written, and what it holds."""
+    """Writes the report into ``out``; returns its text for the terminal, the files written, and what it
+    holds."""
     results, report = _composed([_read(cell) for cell in found], wanted)
     out.mkdir(parents=True, exist_ok=True)
     texts = {"report.html": page.render(report), "report.md": markdown.render(report)}
@@ -48,7 +60,8 @@ def _read(cell: Cell) -> Cell:
 
 
 def _composed(found: list[Cell], wanted: Wanted) -> tuple[Results, Report]:
-    """A report of the cells that are done. If it cannot be made, it is found out which cells stand in its way, and made without them."""
+    """A report of the cells that are done. If it cannot be made, it is found out which cells stand in its
+    way, and made without them."""
     try:
         results = collect([cell.path for cell in found if cell.state == "done" and cell.path])
         return results, compose(found, results, wanted)
@@ -68,7 +81,9 @@ def _alone(cell: Cell) -> Cell:
     try:
         compose([cell], collect([cell.path]), Wanted(""))
     except Exception as error:
-        return replace(cell, state="damaged", detail=f"what it holds cannot be read ({type(error).__name__}: {error})")
+        return replace(
+            cell, state="damaged", detail=f"what it holds cannot be read ({type(error).__name__}: {error})"
+        )
     return cell
 
 
@@ -84,11 +99,20 @@ def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
         return Report(wanted.title, wanted.question, {}, (), cells.counts(found), (states,))
     alone = len(found) == 1 and found[0].path is not None
     trained = results.trainings()
-    sections = _of_run(results, found[0].path) if alone and found[0].path else _of_study(results, trained, wanted)
+    sections = (
+        _of_run(results, found[0].path) if alone and found[0].path else _of_study(results, trained, wanted)
+    )
     finished = len(found) == cells.counts(found).get("done", 0) and not any(cell.detail for cell in found)
     # what is missing comes first, as it qualifies all that follows
     sections = [*sections, states] if finished else [states, *sections]
-    return Report(wanted.title, wanted.question, _facts(results), tuple(_cards(trained, wanted)), cells.counts(found), tuple(sections))
+    return Report(
+        wanted.title,
+        wanted.question,
+        _facts(results),
+        tuple(_cards(trained, wanted)),
+        cells.counts(found),
+        tuple(sections),
+    )
 
 
 def _of_run(results: Results, run: Path) -> list[Section]:
@@ -112,7 +136,9 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
         blocks: tuple[Block, ...] = predicted[0].blocks if predicted else ()
         predicted = [Section("Diversity against performance", (scatter, *blocks))]
     mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
-    compared = against.section(trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique()))
+    compared = against.section(
+        trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
+    )
     return [
         board, *compared, *by_task.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
         *chosen.section(trained), *cost.section(trained), *setup.section(results),
@@ -137,8 +163,14 @@ def _facts(results: Results) -> dict[str, str]:
     def all_of(name: str) -> str:
         return ", ".join(str(value) for value in table[name].dropna().unique()) if name in table else ""
 
-    commits = ", ".join(str(commit)[:10] for commit in table["commit"].dropna().unique()) if "commit" in table else ""
-    changed = " with uncommitted changes" if "uncommitted" in table and table["uncommitted"].notna().any() else ""
+    commits = (
+        ", ".join(str(commit)[:10] for commit in table["commit"].dropna().unique())
+        if "commit" in table
+        else ""
+    )
+    changed = (
+        " with uncommitted changes" if "uncommitted" in table and table["uncommitted"].notna().any() else ""
+    )
     facts = {name: all_of(name) for name in ("model", "recipe", "corpus", "evaluation")}
     facts |= {"commit": commits + changed if commits else ""}
     facts |= {"machine": all_of("machine"), "device": all_of("device"), "precision": all_of("dtype")}
@@ -155,22 +187,36 @@ def _cards(results: Results, wanted: Wanted) -> list[Card]:
         return []
     shown = table[(table["budget"] == budget) | table["budget"].isna()]
     ranked: list[tuple[Any, pd.DataFrame]] = sorted(
-        best_first(shown, ["label"], metric), key=lambda item: item[1][metric].mean(), reverse=not METRICS[metric].lower
+        best_first(shown, ["label"], metric),
+        key=lambda item: item[1][metric].mean(),
+        reverse=not METRICS[metric].lower,
     )
     at = f" at budget {budget:.0f}" if budget == budget else ""
 
     def card(heading: str, label: str, runs: pd.DataFrame) -> Card:
-        return Card(heading, mean(runs[metric], 3), f"{label}, {METRICS[metric]}, n = {len(runs)} seed{'s' if len(runs) > 1 else ''}")
+        return Card(
+            heading,
+            mean(runs[metric], 3),
+            f"{label}, {METRICS[metric]}, n = {len(runs)} seed{'s' if len(runs) > 1 else ''}",
+        )
 
     cards = (
-        [card(f"Best mean{at}", ranked[0][0][0], ranked[0][1])] if len(ranked) > 1 else [card("Finetuned", ranked[0][0][0], ranked[0][1])]
+        [card(f"Best mean{at}", ranked[0][0][0], ranked[0][1])]
+        if len(ranked) > 1
+        else [card("Finetuned", ranked[0][0][0], ranked[0][1])]
     )
     for baseline in wanted.baselines:
-        cards += [card("Baseline", label, runs) for (label,), runs in ranked[1:] if (runs["strategy"] == baseline).all()]
+        cards += [
+            card("Baseline", label, runs)
+            for (label,), runs in ranked[1:]
+            if (runs["strategy"] == baseline).all()
+        ]
     base = table[f"{metric}_base"].dropna() if f"{metric}_base" in table else table[metric].iloc[:0]
     if base.nunique() == 1:
         cards.append(Card("Base model", f"{base.iloc[0]:.3f}", f"not finetuned, {METRICS[metric]}"))
     if results.documents:
         tasks = sum(name.startswith(f"{metric}/") for name in table)
-        cards.append(Card("Held out", str(results.documents), f"documents in {tasks} tasks, never trained on"))
+        cards.append(
+            Card("Held out", str(results.documents), f"documents in {tasks} tasks, never trained on")
+        )
     return cards

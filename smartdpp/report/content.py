@@ -1,6 +1,7 @@
 """What a report consists of, said once and written twice: as Markdown and as an HTML page.
 
-Cells of tables and texts are plain strings that may hold data (task names, prompts, messages): whoever writes them out escapes them.
+Cells of tables and texts are plain strings that may hold data (task names, prompts, messages): whoever writes
+them out escapes them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Table:
 
     def numeric(self, column: str) -> bool:
         cells = self.frame[column].astype(str)
-        return bool(cells.str.match(r"[-+]?\.?\d|(not available)?$").all() and cells.str.match(r"[-+]?\.?\d").any())
+        return bool(
+            cells.str.match(r"[-+]?\.?\d|(not available)?$").all() and cells.str.match(r"[-+]?\.?\d").any()
+        )
 
 
 @dataclass(frozen=True)

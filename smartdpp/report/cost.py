@@ -16,7 +16,8 @@ from smartdpp.study.results import Results, main_metric
 if TYPE_CHECKING:
     import pandas as pd
 
-FROM_META = {"peak_gpu_gib": "peak GPU memory (GiB)", "energy_wh": "energy (Wh)"}  # logged by stages that ran on a GPU
+# logged by stages that ran on a GPU
+FROM_META = {"peak_gpu_gib": "peak GPU memory (GiB)", "energy_wh": "energy (Wh)"}
 
 
 def section(results: Results) -> list[Section]:
@@ -49,13 +50,27 @@ def section(results: Results) -> list[Section]:
 
 
 def _logged(results: Results) -> dict[str, pd.Series]:
-    """What stages logged beside result.json: the most GPU memory of any, the energy of all; no column where none did."""
+    """What stages logged beside result.json: the most GPU memory of any, the energy of all; no column where
+    none did."""
     import pandas as pd
 
     at = results.table.index[results.table["n"] > 0]
-    metas = [[read_json(meta) for path in artifacts(results.folders[i]).values() if (meta := file(path / META)).is_file()] for i in at]
+    metas = [
+        [
+            read_json(meta)
+            for path in artifacts(results.folders[i]).values()
+            if (meta := file(path / META)).is_file()
+        ]
+        for i in at
+    ]
     found = {
-        "peak_gpu_gib": [max((meta["peak_gpu_gib"] for meta in of_run if "peak_gpu_gib" in meta), default=np.nan) for of_run in metas],
-        "energy_wh": [sum(e) if (e := [m["energy_wh"] for m in of_run if m.get("energy_wh") is not None]) else np.nan for of_run in metas],
+        "peak_gpu_gib": [
+            max((meta["peak_gpu_gib"] for meta in of_run if "peak_gpu_gib" in meta), default=np.nan)
+            for of_run in metas
+        ],
+        "energy_wh": [
+            sum(e) if (e := [m["energy_wh"] for m in of_run if m.get("energy_wh") is not None]) else np.nan
+            for of_run in metas
+        ],
     }
     return {name: pd.Series(values, index=at) for name, values in found.items() if not np.isnan(values).all()}

@@ -1,4 +1,5 @@
-"""One row per setting, best first: scores over seeds, diversity, what the mixture holds, and the paper's own number."""
+"""One row per setting, best first: scores over seeds, diversity, what the mixture holds, and the paper's own
+number."""
 
 from __future__ import annotations
 
@@ -33,12 +34,16 @@ def section(results: Results, paper: Paper | None = None) -> Section:
         record: dict[str, Any] = described(by, values) | {"seeds": str(len(group))}
         record |= {METRICS[metric].heading: mean(group[metric], METRICS[metric].digits) for metric in shown}
         if "ldd" in group and group["ldd"].notna().any():
-            record |= {DIVERSITY["ldd"].heading: mean(group["ldd"].dropna(), 3), "at n": f"{group['ldd_n'].iloc[0]:.0f}"}
+            record |= {
+                DIVERSITY["ldd"].heading: mean(group["ldd"].dropna(), 3),
+                "at n": f"{group['ldd_n'].iloc[0]:.0f}",
+            }
             for share in (DIVERSITY["kept_share"], DIVERSITY["duplicate_share"]):
                 record[share.heading] = mean(100 * group[f"diversity_{share.name}"], share.digits)
         record |= {
             "examples": mean(group["n"], 0),
-            "tasks": f"{mean(group['tasks'], int(group['tasks'].nunique() > 1))} of {group['tasks_in_pool'].iloc[0]:.0f}",
+            "tasks": f"{mean(group['tasks'], int(group['tasks'].nunique() > 1))} of "
+            f"{group['tasks_in_pool'].iloc[0]:.0f}",
         }
         records.append(record)
         at = group.index[0]
@@ -62,7 +67,9 @@ def in_pool(results: Results) -> bool:
 
 def _base_models(results: Results, shown: list[str]) -> list[dict[str, str]]:
     """The base model's scores, once for each model, corpus and evaluation that were compared."""
-    context = [name for name in results.settings if name.split(".")[0] in ("corpus", "model", "evaluation", "pool")]
+    context = [
+        name for name in results.settings if name.split(".")[0] in ("corpus", "model", "evaluation", "pool")
+    ]
     groups = results.table.groupby(context, dropna=False, sort=False) if context else [((), results.table)]
     return [
         described(context, values)
@@ -92,7 +99,11 @@ def _notes(results: Results, shown: list[str], sizes: Any) -> list[str]:
         notes.append(f"Fewer than {CLAIM} seeds: the interval is shown and carries no claim.")
     if "ldd" in results.table:
         notes.append(
-            "LDD is the log determinant distance, lower is more diverse; it is read at one n within a budget and compares only there."
+            "LDD is the log determinant distance, lower is more diverse; it is read at one n within a "
+            "budget and compares only there."
         )
-        notes.append("kept: picks above the truncation, of the mixture; copies: rows that are another one's to the kernel.")
+        notes.append(
+            "kept: picks above the truncation, of the mixture; copies: rows that are another one's to the "
+            "kernel."
+        )
     return notes

@@ -16,14 +16,20 @@ def render(report: Report) -> str:
 
 def brief(report: Report) -> str:
     """What the terminal shows: no figures, no long tables."""
-    shown = [Section(s.title, tuple(b for b in s.blocks if isinstance(b, (Text, Table)))) for s in report.sections if s.brief]
+    shown = [
+        Section(s.title, tuple(b for b in s.blocks if isinstance(b, (Text, Table))))
+        for s in report.sections
+        if s.brief
+    ]
     return _document(report, [section for section in shown if section.blocks])
 
 
 def _document(report: Report, sections: Iterable[Section]) -> str:
     facts = "\n".join(f"- {name}: {value}" for name, value in report.facts.items())
     head = [f"# {literal(report.title)}", literal(report.question), facts]
-    body = (text for s in sections for text in (f"## {literal(s.title)}", *(_block(block) for block in s.blocks)))
+    body = (
+        text for s in sections for text in (f"## {literal(s.title)}", *(_block(block) for block in s.blocks))
+    )
     return "\n\n".join(text for text in (*head, *body) if text)
 
 

@@ -1,4 +1,5 @@
-"""How numbers are written: with their interval where there is one, with the digits that they can carry, "" where they are not."""
+"""How numbers are written: with their interval where there is one, with the digits that they can carry, ""
+where they are not."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def mean(values: pd.Series, digits: int) -> str:
     if values.empty:
         return ""
     centre, half = t_interval(values)
-    return number(centre, digits) if len(values) == 1 or values.nunique() == 1 else f"{centre:.{digits}f} ± {half:.{digits}f}"
+    return (
+        number(centre, digits)
+        if len(values) == 1 or values.nunique() == 1
+        else f"{centre:.{digits}f} ± {half:.{digits}f}"
+    )
 
 
 def number(value: Any, digits: int) -> str:
@@ -38,9 +43,14 @@ def heading(name: str) -> str:
 
 
 def metrics(table: pd.DataFrame) -> list[str]:
-    """The metrics shown. Bits per byte say the same as the loss unless models with different tokenizers are compared."""
+    """The metrics shown. Bits per byte say the same as the loss unless models with different tokenizers are
+    compared."""
     several = "model" in table and table["model"].nunique() > 1
-    ours = [metric for metric in METRICS if metric in table and (several or metric != "bits_per_byte" or "loss" not in table)]
+    ours = [
+        metric
+        for metric in METRICS
+        if metric in table and (several or metric != "bits_per_byte" or "loss" not in table)
+    ]
     return ours or [main_metric(table)]
 
 
@@ -54,7 +64,10 @@ def described(by: list[str], values: tuple[Any, ...]) -> dict[str, str]:
 
 
 def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean first."""
+    """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean
+    first."""
     sign = 1 if METRICS[metric].lower else -1
     groups = list(table.groupby(by, dropna=False, sort=False))
-    return sorted(groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean()))
+    return sorted(
+        groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean())
+    )

@@ -1,7 +1,7 @@
 """A report as one HTML page: style, script and figures are inside it, and it asks for nothing.
 
-The template escapes all it is given. The page's own policy lets it load nothing and run no script but its own, known by its hash: a prompt
-that holds a script is shown, not run.
+The template escapes all it is given. The page's own policy lets it load nothing and run no script but its
+own, known by its hash: a prompt that holds a script is shown, not run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def render(report: Report) -> str:
     here = files("smartdpp.report")
     script, style = ((here / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
     html = template.render(
         report=report,

@@ -25,36 +25,59 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
 
     metric = main_metric(results.table)
     if missing := [name for name in given if name not in results.table]:
-        raise InputError(f"report.given names {', '.join(missing)}, which no run logged; results.csv has {', '.join(results.table)}")
+        raise InputError(
+            f"report.given names {', '.join(missing)}, which no run logged; results.csv has "
+            f"{', '.join(results.table)}"
+        )
     controls = [(LENGTH,), *((name,) for name in given)]
     records, warnings = [], []
-    for group in sorted(within_budgets(results, metric, controls), key=lambda group: np.nan_to_num(group.where["budget"], nan=np.inf)):
+    for group in sorted(
+        within_budgets(results, metric, controls),
+        key=lambda group: np.nan_to_num(group.where["budget"], nan=np.inf),
+    ):
         where = {heading(name): plain(value) for name, value in group.where.items()}
         if group.warning:
-            named = ", ".join(f"{name} {value}" for name, value in where.items() if value != "") or "without a budget"
+            named = (
+                ", ".join(f"{name} {value}" for name, value in where.items() if value != "")
+                or "without a budget"
+            )
             warnings.append(f"{named}: {group.warning}")
-        records += [where | _predictor(line, group.runs, metric, controls) for line in group.ranking.to_dict("records")]
+        records += [
+            where | _predictor(line, group.runs, metric, controls)
+            for line in group.ranking.to_dict("records")
+        ]
     if not records and not warnings:
         return []
-    intro = f"Every measure against {METRICS[metric]}, one point a mixture, within a budget; the best predictor first."
+    intro = (
+        f"Every measure against {METRICS[metric]}, one point a mixture, within a budget; the best "
+        "predictor first."
+    )
     blocks: list[Block] = [Text(intro)]
     if records:
         blocks += [
             Table(pd.DataFrame(records).fillna("")),
             Text(
-                "LDD and copies: lower is more diverse; the other measures: higher. The last column reads the sign of r: whether more "
-                f"diverse mixtures have the better {metric.replace('_', ' ')}, where the interval of r is clear of zero. Runs that trained "
-                "on one mixture are one point, the mean of their scores. Brackets: 95 % intervals over mixtures, on each side the wider of "
-                f"Fisher's z and the percentiles of {RESAMPLES} resamples. Mixtures of one strategy are not independent of each other, "
-                "which makes them narrower than they should be; and of many measures the best one looks better than it is. Left out: the "
-                "range of r when any one mixture, or any one strategy with all its mixtures, is. Within strategies: r of the mixtures' "
+                "LDD and copies: lower is more diverse; the other measures: higher. The last column reads "
+                "the sign of r: whether more "
+                f"diverse mixtures have the better {metric.replace('_', ' ')}, where the interval of r is "
+                "clear of zero. Runs that trained "
+                "on one mixture are one point, the mean of their scores. Brackets: 95 % intervals over "
+                "mixtures, on each side the wider of "
+                f"Fisher's z and the percentiles of {RESAMPLES} resamples. Mixtures of one strategy are not "
+                "independent of each other, "
+                "which makes them narrower than they should be; and of many measures the best one looks "
+                "better than it is. Left out: the "
+                "range of r when any one mixture, or any one strategy with all its mixtures, is. Within "
+                "strategies: r of the mixtures' "
                 "distances to their strategy's mean, which no unusual strategy makes."
             ),
         ]
     return [Section("Diversity against performance", (*blocks, *(Text(warning) for warning in warnings)))]
 
 
-def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]) -> dict[str, str]:
+def _predictor(
+    line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]
+) -> dict[str, str]:
     names = {LENGTH: "mean response length"}
     return {
         "measure": MEASURES[line["measure"]][0],
@@ -65,7 +88,9 @@ def _predictor(line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: 
         "Spearman ρ": str(line["spearman"]),
         "Kendall τ": str(line["kendall"]),
         **{
-            f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(line[f"given {', '.join(columns)}"])
+            f"Pearson r given {', '.join(names.get(c, c) for c in columns)}": str(
+                line[f"given {', '.join(columns)}"]
+            )
             for columns in controls
         },
         "r, one mixture left out": _range(*line["leave_one_out"]),

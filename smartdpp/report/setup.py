@@ -23,9 +23,16 @@ def section(results: Results) -> list[Section]:
     for name in differing:
         values = table[name].map(plain)
         counts = values[values != ""].value_counts(sort=False)
-        lines.append({"setting": heading(name), "values (runs)": ", ".join(f"{value} ({n})" for value, n in counts.items())})
+        lines.append(
+            {
+                "setting": heading(name),
+                "values (runs)": ", ".join(f"{value} ({n})" for value, n in counts.items()),
+            }
+        )
         lines[-1]["does not apply to"] = f"{(values == '').sum()} runs" if (values == "").any() else ""
-    blocks: list[Block] = [Text(f"In what the {len(table)} finished runs differ; everything else is the same in all of them.")]
+    blocks: list[Block] = [
+        Text(f"In what the {len(table)} finished runs differ; everything else is the same in all of them.")
+    ]
     blocks.append(Table(pd.DataFrame(lines)))
     if chosen := _strategies(results):
         blocks.append(Fold("Every way of choosing, with its parameters", (Table(pd.DataFrame(chosen)),)))
@@ -37,10 +44,18 @@ def section(results: Results) -> list[Section]:
 def _strategies(results: Results) -> list[dict[str, str]]:
     lines: dict[str, dict[str, str]] = {}
     for label, config in zip(results.table["label"], results.configs, strict=True):
-        parameters = {key.partition(".")[2]: value for key, value in config.items() if key.startswith("strategy.")}
+        parameters = {
+            key.partition(".")[2]: value for key, value in config.items() if key.startswith("strategy.")
+        }
         if parameters:
-            about = ", ".join(f"{key}={_yaml(value)}" for key, value in parameters.items() if not key.endswith("_target_"))
-            lines[label] = {"label": label, "component": str(parameters.get("_target_", "")), "parameters": about}
+            about = ", ".join(
+                f"{key}={_yaml(value)}" for key, value in parameters.items() if not key.endswith("_target_")
+            )
+            lines[label] = {
+                "label": label,
+                "component": str(parameters.get("_target_", "")),
+                "parameters": about,
+            }
     return list(lines.values())
 
 
@@ -53,7 +68,9 @@ def _same(results: Results, differing: set[str]) -> list[dict[str, str]]:
     kept = {
         key: value
         for key, value in configs[0].items()
-        if key.split(".")[0] in groups and key not in differing and all(config.get(key) == value for config in configs)
+        if key.split(".")[0] in groups
+        and key not in differing
+        and all(config.get(key) == value for config in configs)
     }
     return [{"setting": key, "value": _yaml(value)} for key, value in kept.items()]
 

@@ -32,7 +32,8 @@ VERSION = {
 
 @dataclass(frozen=True)
 class Round:
-    """A round of choosing and training. There is one, unless the strategy asks for more; each goes on from the one before."""
+    """A round of choosing and training. There is one, unless the strategy asks for more; each goes on from
+    the one before."""
 
     number: int  # from 1
     before: Round | None
@@ -97,9 +98,15 @@ class Run:
 
     @cached_property
     def signals(self) -> dict[str, Artifact]:
-        """The passes over the model that the quality reads, by name; shared with every other quality that reads them."""
-        shared = {name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")}
-        return {name: self.artifact("signals", {"pass": name, **shared}, corpus=self.corpus) for name in self.parts.quality.passes}
+        """The passes over the model that the quality reads, by name; shared with every other quality that
+        reads them."""
+        shared = {
+            name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")
+        }
+        return {
+            name: self.artifact("signals", {"pass": name, **shared}, corpus=self.corpus)
+            for name in self.parts.quality.passes
+        }
 
     @cached_property
     def task_vectors(self) -> Artifact | None:
@@ -113,7 +120,9 @@ class Run:
         """None where the selection has no target."""
         if self.parts.strategy.query is None:
             return None
-        params = {name: self.what[name] for name in ("embedding", "evaluation")} | {"query": self.what["strategy"]["query"]}
+        params = {name: self.what[name] for name in ("embedding", "evaluation")} | {
+            "query": self.what["strategy"]["query"]
+        }
         return self.artifact("query", params, corpus=self.corpus)
 
     @cached_property
@@ -122,7 +131,11 @@ class Run:
         chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
         training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
         shared = {"corpus": self.corpus, **self.signals}
-        shared |= {name: found for name, found in (("task_vectors", self.task_vectors), ("query", self.query)) if found}
+        shared |= {
+            name: found
+            for name, found in (("task_vectors", self.task_vectors), ("query", self.query))
+            if found
+        }
         rounds: list[Round] = []
         for number in range(1, count + 1):
             before = rounds[-1] if rounds else None
@@ -135,7 +148,9 @@ class Run:
                 **shared,
                 **({"before": before.mixture} if before else {}),
             )
-            adapter = self.artifact("adapter", training, mixture=mixture, **({"start": before.adapter} if before else {}))
+            adapter = self.artifact(
+                "adapter", training, mixture=mixture, **({"start": before.adapter} if before else {})
+            )
             rounds.append(Round(number, before, embedding, mixture, adapter))
         return rounds
 
@@ -160,7 +175,12 @@ class Run:
         return self._scores(adapter=self.adapter) if self.trains else self.base
 
     def _scores(self, **adapter: Artifact) -> Artifact:
-        return self.artifact("scores", {name: self.what[name] for name in ("model", "evaluation")}, corpus=self.corpus, **adapter)
+        return self.artifact(
+            "scores",
+            {name: self.what[name] for name in ("model", "evaluation")},
+            corpus=self.corpus,
+            **adapter,
+        )
 
     @property
     def trains(self) -> bool:
@@ -173,8 +193,11 @@ class Run:
         return not isinstance(self.parts.evaluation, NoEvaluation)
 
 
-def run_rows(run: Run, part: str = "data", columns: list[str] | None = None, without: Sequence[str] = ()) -> Any:
-    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table, of these columns or all but some."""
+def run_rows(
+    run: Run, part: str = "data", columns: list[str] | None = None, without: Sequence[str] = ()
+) -> Any:
+    """The pool (``data``) or the held-out rows (``heldout``): pyarrow table, of these columns or all but
+    some."""
     from smartdpp.corpus.build import read
 
     return read(run.corpus.file(f"{part}.parquet"), columns, without)

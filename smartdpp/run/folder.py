@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def artifacts(run: Path) -> dict[str, Path]:
-    """Where a run's artifacts lie: beside runs/ in store/, also when the whole root was moved or is read from another folder.
+    """Where a run's artifacts lie: beside runs/ in store/, also when the whole root was moved or is read from
+    another folder.
 
     Their files are read through ``remote.file``: the root may be on no disk of this machine.
     """

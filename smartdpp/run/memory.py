@@ -1,4 +1,5 @@
-"""What the memory that stages need is reckoned from: the rows of a corpus that is there, and this machine's device."""
+"""What the memory that stages need is reckoned from: the rows of a corpus that is there, and this machine's
+device."""
 
 from __future__ import annotations
 
@@ -25,9 +26,12 @@ class Rows:
     largest: int  # rows of the largest task
 
 
-def need(run: Run, above: Callable[[Rows, int], float | None], *, on_device: bool = True, each: str = "") -> Need | None:
-    """A stage's, of the bytes ``above`` that it gives for the pool and the bytes of a number. None where the corpus is not there to tell,
-    or ``above`` is None: it is not known. ``each`` says of what it is, if not of the stage."""
+def need(
+    run: Run, above: Callable[[Rows, int], float | None], *, on_device: bool = True, each: str = ""
+) -> Need | None:
+    """A stage's, of the bytes ``above`` that it gives for the pool and the bytes of a number. None where the
+    corpus is not there to tell, or ``above`` is None: it is not known. ``each`` says of what it is, if not of
+    the stage."""
     if not run.corpus.finished:
         return None
     gpu, wide = _device() if on_device else (False, 4)
@@ -57,7 +61,8 @@ def _pool(corpus: Path) -> Rows:
 
 @cache
 def heldout(corpus: Path) -> tuple[int, int, int] | None:
-    """Held-out rows of a finished corpus, tokens of the longest and of the longest response; None where it has none."""
+    """Held-out rows of a finished corpus, tokens of the longest and of the longest response; None where it
+    has none."""
     rows = read(file(corpus / "heldout.parquet"), columns=["n_prompt_tokens", "n_tokens"])
     if not len(rows):
         return None

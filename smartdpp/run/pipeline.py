@@ -1,6 +1,7 @@
 """A run: the stages in order, each an artifact that is found or made.
 
-Every artifact's key follows from the configuration and the content of its files, so the plan knows what is cached before anything starts.
+Every artifact's key follows from the configuration and the content of its files, so the plan knows what is
+cached before anything starts.
 """
 
 from __future__ import annotations
@@ -36,19 +37,29 @@ log = logging.getLogger(__name__)
 
 
 def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
-    """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own groups among them."""
-    run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
+    """Checks the configuration; InputError lists all that is wrong with it. ``choices`` are Hydra's, its own
+    groups among them."""
+    run = Run(
+        cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    )
     if run.corpus.finished:
         _check_pool(run)
     else:
-        _refuse([*_measure_problems(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget)), *_document_problems(run)])
+        _refuse(
+            [
+                *_measure_problems(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget)),
+                *_document_problems(run),
+            ]
+        )
     return run
 
 
 def execute(run: Run, *, wait: bool = True) -> float | None:
-    """Brings the run to where ``until`` says; returns the mean held-out loss (nats per response token) once there is one.
+    """Brings the run to where ``until`` says; returns the mean held-out loss (nats per response token) once
+    there is one.
 
-    Raises Busy at once if another process has this run and not ``wait``. On failure the run's folder holds ``error.txt``.
+    Raises Busy at once if another process has this run and not ``wait``. On failure the run's folder holds
+    ``error.txt``.
     """
     if run.cfg.until == "plan":
         plan.plan(run)
@@ -61,7 +72,11 @@ def execute(run: Run, *, wait: bool = True) -> float | None:
 
 
 def _execute(run: Run, held: Callable[[], bool]) -> float | None:
-    if run.cfg.until == "end" and _concluded(run.path) and all(stage.artifact.finished for stage in stages(run)):
+    if (
+        run.cfg.until == "end"
+        and _concluded(run.path)
+        and all(stage.artifact.finished for stage in stages(run))
+    ):
         log.info("%s: finished before", run.slug)
         if tracked.missing(run.path, run.parts.tracker) or (run.path / "error.txt").is_file():
             with remote.sent_back(run.path, held):
@@ -109,10 +124,16 @@ def _describe(run: Run) -> None:
     folder = run.path / ".hydra"
     folder.mkdir(exist_ok=True)
     # redacted before it is written: YAML folds long texts, and no secret is found in pieces
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(OmegaConf.to_container(run.cfg, resolve=False)))))
+    write_text(
+        folder / "config.yaml",
+        OmegaConf.to_yaml(OmegaConf.create(redacted(OmegaConf.to_container(run.cfg, resolve=False)))),
+    )
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(overrides))))
-    write_json(run.path / "artifacts.json", {name: remote.shown(artifact.path) for name, artifact in artifacts(run).items()})
+    write_json(
+        run.path / "artifacts.json",
+        {name: remote.shown(artifact.path) for name, artifact in artifacts(run).items()},
+    )
     remote.send(run.path, remote.RESULT)
 
 
@@ -137,23 +158,39 @@ def _tell(stage: Stage, hit: bool) -> None:
     """One line on a finished stage: what it did, and whatever was dropped."""
     meta = stage.artifact.meta()
     taken = meta["facts"].get("taken_from")
-    time = "cached" if hit else f"taken from {taken}" if taken else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
+    time = (
+        "cached"
+        if hit
+        else f"taken from {taken}"
+        if taken
+        else f"{meta['seconds']:.1f} s, {meta['peak_gib']:.1f} GiB"
+    )
     log.info("%-17s%s  [%s]", stage.name, stage.describe(meta["facts"]), time)
     if taken and not hit and stage.same:
-        log.info("%-17s%s was finished before under another configuration: its files are taken over", "", stage.same.what)
+        log.info(
+            "%-17s%s was finished before under another configuration: its files are taken over",
+            "",
+            stage.same.what,
+        )
 
 
 def _check_pool(run: Run) -> None:
-    """What only the corpus tells, before anything that takes long: whether the budget is there, the documents of the evaluation, and the
-    query of a targeted selection. InputError lists all that is wrong."""
+    """What only the corpus tells, before anything that takes long: whether the budget is there, the documents
+    of the evaluation, and the query of a targeted selection. InputError lists all that is wrong."""
     n = run.corpus.meta()["facts"]["n_pool"]
     size = run.parts.strategy.size(n, run.cfg.budget)
-    problems = [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"] if size > n else []
+    problems = (
+        [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"]
+        if size > n
+        else []
+    )
     problems += [*_measure_problems(run, size), *_document_problems(run)]
     if query := run.parts.strategy.query:
         try:
             rows = query.rows(run.parts.evaluation, run_rows(run, "heldout"))
-            problems += unplaced(run.parts.embedding, rows, run_rows(run, columns=_read_by(run.parts.embedding)))
+            problems += unplaced(
+                run.parts.embedding, rows, run_rows(run, columns=_read_by(run.parts.embedding))
+            )
         except InputError as error:
             problems.append(str(error))
     _refuse(problems)
@@ -164,17 +201,21 @@ def _read_by(embedding: object) -> list[str] | None:
     return ["prompt"] if getattr(embedding, "text", "user") == "user" else None
 
 
-_documents: dict[tuple[Path, bool], list[str]] = {}  # by base scores, before and after the corpus: cells of a sweep share them
+# by base scores, before and after the corpus: cells of a sweep share them
+_documents: dict[tuple[Path, bool], list[str]] = {}
 
 
 def _document_problems(run: Run) -> list[str]:
-    """What the evaluation would refuse, before any model works; nothing where no score is asked for, or the base model has its own."""
+    """What the evaluation would refuse, before any model works; nothing where no score is asked for, or the
+    base model has its own."""
     if run.cfg.until in ("corpus", "embedding", "mixture") or run.base.finished:
         return []
     made, model = run.corpus.finished, run.parts.model
     if (looked := (run.base.path, made)) not in _documents:
         here = made or anatomy(model) is not None  # a corpus is made with the model's tokenizer
-        _documents[looked] = run.parts.evaluation.check_documents(run_rows(run, "heldout") if made else None, model if here else None)
+        _documents[looked] = run.parts.evaluation.check_documents(
+            run_rows(run, "heldout") if made else None, model if here else None
+        )
     return _documents[looked]
 
 
@@ -184,7 +225,10 @@ def _measure_problems(run: Run, size: int) -> list[str]:
     if isinstance(measure, AllMeasures):
         measure, where = measure.log_det, "diversity.log_det"
     if run.trains and isinstance(measure, LogDetDistance) and (measure.n or 0) > size:
-        return [f"{where}.n={measure.n}: the mixture holds {size} examples; choose at most {size}, or null for the largest"]
+        return [
+            f"{where}.n={measure.n}: the mixture holds {size} examples; choose at most {size}, or null for "
+            "the largest"
+        ]
     return []
 
 

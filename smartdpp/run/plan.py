@@ -28,14 +28,16 @@ def plan(run: Run) -> None:
             cells = ("to do", stage.plan(), str(stage.memory() or ""))
         table.add_row(stage.name, *cells, shown(stage.artifact.path))
     table.add_row("result", "done" if run.done else "to do", "", "", shown(run.path))
-    Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)  # a pipe has no width of its own
+    # a pipe has no width of its own
+    Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)
     for stage in stages(run):
         if not stage.artifact.finished:
             warn_of_memory(stage)
 
 
 def warn_of_memory(stage: Stage) -> None:
-    """One sentence where a stage is likely to need more memory than there is. It is not refused: the statement is an estimate."""
+    """One sentence where a stage is likely to need more memory than there is. It is not refused: the
+    statement is an estimate."""
     peak = stage.memory()
     if peak and (problem := peak.too_large()):
         log.warning("%s: %s", stage.name, problem)

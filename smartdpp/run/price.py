@@ -1,7 +1,9 @@
-"""What training will cost, before any of it starts: examples, tokens and device hours, from a throughput that the configuration states.
+"""What training will cost, before any of it starts: examples, tokens and device hours, from a throughput that
+the configuration states.
 
-Only training is priced: selection, embedding and evaluation depend on the machine more than on the plan. Cells that share a mixture, a
-recipe and a seed share one training, which is counted once, and a finished one costs nothing.
+Only training is priced: selection, embedding and evaluation depend on the machine more than on the plan.
+Cells that share a mixture, a recipe and a seed share one training, which is counted once, and a finished one
+costs nothing.
 """
 
 from __future__ import annotations
@@ -24,22 +26,34 @@ class Training:
     def __str__(self) -> str:
         if self.examples is None:
             return "size known after the corpus stage"
-        tokens = "tokens known after the corpus stage" if self.tokens is None else f"about {self.tokens:,.0f} tokens"
-        return f"{self.examples:,} examples, {tokens}" + ("" if self.hours is None else f", {self.hours:,.2f} device hours")
+        tokens = (
+            "tokens known after the corpus stage"
+            if self.tokens is None
+            else f"about {self.tokens:,.0f} tokens"
+        )
+        return f"{self.examples:,} examples, {tokens}" + (
+            "" if self.hours is None else f", {self.hours:,.2f} device hours"
+        )
 
 
 def training(run: Run) -> Training:
-    """What is left to pay for this run's training: nothing if its weights are there, or if it trains nothing."""
+    """What is left to pay for this run's training: nothing if its weights are there, or if it trains
+    nothing."""
     if not run.trains or run.adapter.finished:
         return Training(0, 0.0, 0.0)
-    price, pool = Price(**run.cfg.price), run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else None
+    price, pool = (
+        Price(**run.cfg.price),
+        run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else None,
+    )
     rows = run.parts.strategy.size(pool or 0, run.cfg.budget)
     if not rows:  # the whole pool, which nobody has counted
         return Training(None, None, None)
     examples = round(rows * run.cfg.recipe.get("epochs", 1))
     per_example = _tokens_per_example(run) or price.tokens_per_example
     tokens = per_example and per_example * examples
-    return Training(examples, tokens, tokens and price.tokens_per_second and tokens / price.tokens_per_second / 3600)
+    return Training(
+        examples, tokens, tokens and price.tokens_per_second and tokens / price.tokens_per_second / 3600
+    )
 
 
 def total(runs: Sequence[Run]) -> str:
@@ -50,15 +64,23 @@ def total(runs: Sequence[Run]) -> str:
     hours = [cost.hours for cost in priced if cost.hours is not None]
     unknown = sum(cost.examples is None for cost in priced)
     done = sum(run.done for run in runs)
-    text = f"{len(runs)} cells, {done} of them done: {len(priced)} trainings to do, {sum(cost.examples or 0 for cost in priced):,} examples"
+    text = (
+        f"{len(runs)} cells, {done} of them done: {len(priced)} trainings to do, "
+        f"{sum(cost.examples or 0 for cost in priced):,} examples"
+    )
     if tokens:
         text += f", about {sum(tokens):,.0f} tokens"
     if hours:
-        text += f", {sum(hours):,.1f} device hours at {runs[0].cfg.price.tokens_per_second:,.0f} tokens/s (price.tokens_per_second)"
+        text += (
+            f", {sum(hours):,.1f} device hours at {runs[0].cfg.price.tokens_per_second:,.0f} tokens/s "
+            "(price.tokens_per_second)"
+        )
     elif priced:
         text += "; no hours without price.tokens_per_second=NUMBER"
     if unknown:
-        text += f"; {unknown} trainings on whole pools are not in it: their size is known after the corpus stage"
+        text += (
+            f"; {unknown} trainings on whole pools are not in it: their size is known after the corpus stage"
+        )
     return text + ". Embedding, selection and evaluation are not priced."
 
 

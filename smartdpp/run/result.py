@@ -17,7 +17,8 @@ from smartdpp.store.disk import read_json, write_json
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     """Collects the row from the finished artifacts and writes it into the run's folder.
 
-    ``seconds/<stage>`` were spent now; ``made_in/<stage>`` are the seconds its artifact took when it was made, possibly by another run.
+    ``seconds/<stage>`` were spent now; ``made_in/<stage>`` are the seconds its artifact took when it was
+    made, possibly by another run.
     """
     from smartdpp.strategies.mixture import content, read
 
@@ -25,7 +26,8 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
-    row["mixture_content"] = content(read(run.mixture.here()))  # the same in runs that trained on the same rows in the same order
+    # the same in runs that trained on the same rows in the same order
+    row["mixture_content"] = content(read(run.mixture.here()))
     scored, score = _scored(run) if run.evaluates else ({}, {"score": None, "score_metric": None})
     row |= scored
     if run.trains:
@@ -47,8 +49,9 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
 
 
 def _scored(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every metric of the run, on the whole and by task, with its interval; and which of them is its score. Of each evaluation beside the
-    main one the same, with its name in front (``indomain/loss``), and ``evaluations`` names them."""
+    """Every metric of the run, on the whole and by task, with its interval; and which of them is its score.
+    Of each evaluation beside the main one the same, with its name in front (``indomain/loss``), and
+    ``evaluations`` names them."""
     facts = run.scores.meta()["facts"]
     row, score = _scored_by(run.base.here(), run.scores.here(), facts)
     for name, of_another in facts.get("others", {}).items():
@@ -74,11 +77,18 @@ def _scored_by(before: Path, after: Path, evaluated: dict[str, Any]) -> tuple[di
             mean = mean_interval(samples[which], metric)
             row |= {f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
         change = paired(samples["base"], samples["tuned"], metric)
-        row |= {f"{metric}_change": change["estimate"], f"{metric}_change_low": change["low"], f"{metric}_change_high": change["high"]}
+        row |= {
+            f"{metric}_change": change["estimate"],
+            f"{metric}_change_low": change["low"],
+            f"{metric}_change_high": change["high"],
+        }
     for task, scores in tuned["tasks"].items():
         row |= {f"{metric}/{task}": scores[metric] for metric in metrics if metric in scores}
     row |= {"documents": tuned["mean"]["n"], "documents_passed_over": sum(evaluated["passed_over"].values())}
-    row |= {"documents_truncated": evaluated["truncated"], "tasks_without_documents": len(evaluated["lost_tasks"])}
+    row |= {
+        "documents_truncated": evaluated["truncated"],
+        "tasks_without_documents": len(evaluated["lost_tasks"]),
+    }
     return row, {"score": tuned["mean"][main], "score_metric": main}
 
 

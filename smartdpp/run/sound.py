@@ -1,4 +1,5 @@
-"""Whether what a report reads of a run can be read, so that one damaged run is told and the others are reported."""
+"""Whether what a report reads of a run can be read, so that one damaged run is told and the others are
+reported."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ from smartdpp.strategies.mixture import read_tasks
 
 TEXTS = ("run", "strategy")
 COUNTS = ("n", "seed", "select_seed", "train_seed")
-NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "score", *METRICS)  # how keys begin whose values are numbers or null
+# how keys begin whose values are numbers or null
+NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "score", *METRICS)
 
 
 def damage(run: Path) -> str | None:
-    """Why a finished run cannot be reported, in words with the file; what is gone from the store with its folder is no damage.
+    """Why a finished run cannot be reported, in words with the file; what is gone from the store with its
+    folder is no damage.
 
-    Files are compared with their recorded hashes where they have one, and read where they have none. Of runs at an address only the files
-    in the run's own folder are looked at, as the others are not here.
+    Files are compared with their recorded hashes where they have one, and read where they have none. Of runs
+    at an address only the files in the run's own folder are looked at, as the others are not here.
     """
     try:
         return of_run(run) or next((said for said in map(_of_artifact, *_lists(run)) if said), None)
@@ -71,7 +74,13 @@ def _row(row: dict[str, Any]) -> str | None:
         of_measure = name.startswith("diversity_") and isinstance(value, bool)  # a column of numbers takes it
         if f"{name}/".partition("/")[0] in others:
             name = name.partition("/")[2]
-        if name.startswith(NUMBERS) and not name.endswith("_metric") and value is not None and not number(value) and not of_measure:
+        if (
+            name.startswith(NUMBERS)
+            and not name.endswith("_metric")
+            and value is not None
+            and not number(value)
+            and not of_measure
+        ):
             return f"{name} is {_shown(value)}, not a number"
     return None if "score" in row else "score is missing"
 
@@ -82,7 +91,9 @@ def _shown(value: Any) -> str:
 
 def _lists(run: Path) -> tuple[list[str], list[Path]]:
     """The run's artifacts that are folders of this machine: their names, and where they lie."""
-    found = {name: path for name, path in artifacts(run).items() if remote.address(path) is None and path.is_dir()}
+    found = {
+        name: path for name, path in artifacts(run).items() if remote.address(path) is None and path.is_dir()
+    }
     return list(found), list(found.values())
 
 
@@ -92,7 +103,8 @@ def _of_artifact(name: str, folder: Path) -> str | None:
         return f"{folder}: {meta}"
     checks = CHECKS.get("embedding" if "embedding" in name else "mixture" if "mixture" in name else name, {})
     if isinstance(meta.get("files"), dict):
-        read = {name: meta["files"][name] for name in checks if name in meta["files"] and name != "X.npy"}  # of X few rows are read
+        # of X few rows are read
+        read = {name: meta["files"][name] for name in checks if name in meta["files"] and name != "X.npy"}
         said = disk.damage(folder) or next(disk.changed(folder, read), None)
         return f"{folder}: {said}" if said else None
     for file, check in checks.items():
@@ -113,13 +125,17 @@ def _tasks(path: Path) -> bool:
 
 def _diversity(path: Path) -> bool:
     measured = json.loads(path.read_bytes())
-    return isinstance(measured, dict) and all(isinstance(value, (int, float)) for value in measured.get("curve") or [])
+    return isinstance(measured, dict) and all(
+        isinstance(value, (int, float)) for value in measured.get("curve") or []
+    )
 
 
 def _scores(path: Path) -> bool:
     scores = json.loads(path.read_bytes())
     numbers = [value for task in scores["tasks"].values() for value in (task["n"], *task.values())]
-    return bool(scores["tasks"] and isinstance(scores["mean"], dict)) and all(v is None or isinstance(v, (int, float)) for v in numbers)
+    return bool(scores["tasks"] and isinstance(scores["mean"], dict)) and all(
+        v is None or isinstance(v, (int, float)) for v in numbers
+    )
 
 
 def _lines(path: Path) -> bool:

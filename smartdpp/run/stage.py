@@ -1,4 +1,5 @@
-"""A stage: its name, its artifact, and all that is done and said of it. Which a run has, and in which order, is in smartdpp.run.stages."""
+"""A stage: its name, its artifact, and all that is done and said of it. Which a run has, and in which order,
+is in smartdpp.run.stages."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Same:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a run. Nothing is done before ``make``; ``plan`` and ``memory`` may look at what is finished."""
+    """One step of a run. Nothing is done before ``make``; ``plan`` and ``memory`` may look at what is
+    finished."""
 
     name: str  # as the terminal shows it and artifacts.json lists it
     until: str  # the value of until= that asks for it
@@ -36,7 +38,8 @@ class Stage:
     build: Callable[[Path], Facts]  # leaves the files in a folder
     describe: Callable[[Facts], str]  # what it did, in one line, and whatever was dropped
     plan: Callable[[], str]  # what it would do, in one line
-    memory: Callable[[], Need | None] = lambda: None  # its stated peak; None: nobody states one, or not before the corpus is there
+    # its stated peak; None: nobody states one, or not before the corpus is there
+    memory: Callable[[], Need | None] = lambda: None
     same: Same | None = None
 
     def wanted(self, until: str) -> bool:

@@ -1,14 +1,16 @@
-"""The stages of a run, in the order in which they are made. All there is to a stage stands here, or in its own room.
+"""The stages of a run, in the order in which they are made. All there is to a stage stands here, or in its
+own room.
 
     corpus -> base scores
     corpus -> embedding -> mixture -> adapter -> scores -> result.json
                  probe  -> diversity
                signals, task vectors -> mixture, where the quality or the task vectors need the model
                                query -> mixture, where the selection is towards a target
-     embedding -> mixture -> adapter -> embedding -> ..., where the mixture is chosen in rounds while the model trains
+     embedding -> mixture -> adapter -> embedding -> ..., where the mixture is chosen in rounds while the
+     model trains
 
-The base model is scored first, so that what is wrong with an evaluation shows before anything is embedded, chosen or trained; ``until`` a
-stage that is not scored leaves it out.
+The base model is scored first, so that what is wrong with an evaluation shows before anything is embedded,
+chosen or trained; ``until`` a stage that is not scored leaves it out.
 """
 
 from __future__ import annotations
@@ -82,7 +84,9 @@ def artifacts(run: Run) -> dict[str, Artifact]:
 def _corpus(run: Run) -> Stage:
     def build(out: Path) -> Facts:
         parts, model = run.parts, run.parts.model
-        return corpus.build(parts.corpus, parts.evaluation, model.tokenizer(), model.format, parts.limits, out)
+        return corpus.build(
+            parts.corpus, parts.evaluation, model.tokenizer(), model.format, parts.limits, out
+        )
 
     def plan() -> str:
         return f"read {run.names['corpus']}, drop rows above {run.cfg.pool.max_tokens} tokens"
@@ -102,7 +106,15 @@ def _embedding(run: Run, name: str, group: str, artifact: Artifact) -> Stage:
         return f"encode {_pool(run)} with {option}{_embedding_cost(run, group)}"
 
     until = "embedding" if group == "embedding" else "mixture"
-    return Stage(name, until, artifact, build, embedding.describe, plan, partial(_embedding_need, run, artifact, encoder))
+    return Stage(
+        name,
+        until,
+        artifact,
+        build,
+        embedding.describe,
+        plan,
+        partial(_embedding_need, run, artifact, encoder),
+    )
 
 
 def _embedding_as_trained(run: Run, this: Round) -> Stage:
@@ -119,7 +131,9 @@ def _embedding_as_trained(run: Run, this: Round) -> Stage:
         return f"encode {_pool(run)} with {run.names['embedding']} of the model as trained so far{cost}"
 
     memory = partial(_embedding_need, run, run.embedding, run.parts.embedding)
-    return Stage(f"embedding round {this.number}", "mixture", this.embedding, build, embedding.describe, plan, memory)
+    return Stage(
+        f"embedding round {this.number}", "mixture", this.embedding, build, embedding.describe, plan, memory
+    )
 
 
 def _embedding_need(run: Run, artifact: Artifact, encoder: Any) -> Need | None:
@@ -134,20 +148,32 @@ def _signals(run: Run, name: Any) -> Stage:
     quality: Any = run.parts.quality  # with passes, it has what is read here
 
     def build(out: Path) -> Facts:
-        return signals.measure(name, quality.model, quality.batch_tokens, run_rows(run), out, processes=quality.processes)
+        return signals.measure(
+            name, quality.model, quality.batch_tokens, run_rows(run), out, processes=quality.processes
+        )
 
     def plan() -> str:
         cost = ""
         if run.corpus.finished:
             tokens = signals.planned_tokens(name, run_rows(run, columns=["n_prompt_tokens", "n_tokens"]))
-            cost = ": " + estimate(run.root, "signals", run.signals[name].params, len(tokens), int(tokens.sum()))
+            cost = ": " + estimate(
+                run.root, "signals", run.signals[name].params, len(tokens), int(tokens.sum())
+            )
         return f"{signals.WORK[name]} {_pool(run)}, for {run.names['quality']}{cost}"
 
     def above(pool: Rows, wide: int) -> float | None:
         sizes, tokens = known(quality.model), max(pool.longest, quality.batch_tokens)
         return 2 * pool.text + signals.memory(name, sizes, tokens, wide) if sizes else None
 
-    return Stage(f"{name} signals", "mixture", run.signals[name], build, signals.describe, plan, partial(need, run, above))
+    return Stage(
+        f"{name} signals",
+        "mixture",
+        run.signals[name],
+        build,
+        signals.describe,
+        plan,
+        partial(need, run, above),
+    )
 
 
 def _task_vectors(run: Run, artifact: Artifact) -> Stage:
@@ -191,9 +217,13 @@ def _mixture(run: Run, this: Round) -> Stage:
             selection = mixture.followed(before, selection)
         distinct = len(np.unique(selection.index))
         if len(selection) != expected or distinct != expected:
-            raise AssertionError(f"the strategy returned {len(selection)} rows, {distinct} distinct, for a budget of {expected}")
+            raise AssertionError(
+                f"the strategy returned {len(selection)} rows, {distinct} distinct, for a budget of "
+                f"{expected}"
+            )
         chosen = corpus.take(run.corpus.file("data.parquet"), selection.index)
-        if originals.FILE in (run.corpus.meta().get("files") or {}):  # of files and datasets, read since they are kept
+        # of files and datasets, read since they are kept
+        if originals.FILE in (run.corpus.meta().get("files") or {}):
             originals.put(corpus.take(run.corpus.file(originals.FILE), selection.index), out)
         return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
 
@@ -210,17 +240,29 @@ def _mixture(run: Run, this: Round) -> Stage:
         read = 3 * text if reads_text else 500 * n + text / n * (6 * count + corpus.ROW_GROUP)
         return read + (strategy.memory(n, d, count, pool.largest) or selection(n, d))
 
-    name, memory = "mixture" if last else f"mixture round {this.number}", partial(need, run, above, on_device=False)
+    name, memory = (
+        "mixture" if last else f"mixture round {this.number}",
+        partial(need, run, above, on_device=False),
+    )
     return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, memory)
 
 
 def _diversity(run: Run) -> Stage:
     def build(out: Path) -> Facts:
-        chosen, probe = np.load(run.mixture.here() / "rows.npy", allow_pickle=False), embedding.load(run.probe.here())
-        task = np.asarray(run_rows(run, columns=["task"])["task"].take(chosen).to_pylist(), dtype=np.dtypes.StringDType())
+        chosen, probe = (
+            np.load(run.mixture.here() / "rows.npy", allow_pickle=False),
+            embedding.load(run.probe.here()),
+        )
+        task = np.asarray(
+            run_rows(run, columns=["task"])["task"].take(chosen).to_pylist(), dtype=np.dtypes.StringDType()
+        )
         measured = run.parts.diversity.measure(np.asarray(probe[chosen]), pool=probe, task=task)
         write_json(out / "diversity.json", measured)
-        return {name: value for name, value in measured.items() if value is None or isinstance(value, (int, float))}
+        return {
+            name: value
+            for name, value in measured.items()
+            if value is None or isinstance(value, (int, float))
+        }
 
     def plan() -> str:
         return f"measure {run.names['diversity']}"
@@ -254,8 +296,14 @@ def _adapter(run: Run, this: Round) -> Stage:
 
     def content() -> str:
         """All that decides the weights, the rows by what they hold."""
-        decides = {"version": this.adapter.version, "params": this.adapter.params, "rows": mixture.content(_new_rows(this))}
-        return digest(decides | {"start": this.before.adapter.meta()["facts"]["content"] if this.before else None})
+        decides = {
+            "version": this.adapter.version,
+            "params": this.adapter.params,
+            "rows": mixture.content(_new_rows(this)),
+        }
+        return digest(
+            decides | {"start": this.before.adapter.meta()["facts"]["content"] if this.before else None}
+        )
 
     return Stage(
         "adapter" if last else f"adapter round {this.number}",
@@ -287,16 +335,29 @@ def _scores(run: Run) -> Stage:
     def content() -> str:
         """All that decides the scores of the finetuned model, its weights by what they were trained on."""
         decides = {"version": run.scores.version, "params": run.scores.params, "corpus": run.corpus.key}
-        return digest(decides | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]})
+        return digest(
+            decides
+            | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]}
+        )
 
-    memory, same = partial(need, run, partial(_scores_need, run)), Same(content, "an evaluation of the same weights")
+    memory, same = (
+        partial(need, run, partial(_scores_need, run)),
+        Same(content, "an evaluation of the same weights"),
+    )
     return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, memory, same)
 
 
 def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
     sizes = known(run.parts.model)
-    rows, longest, response = heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)  # other documents: as long as the pool's
-    return evaluation.memory(sizes, min(rows, getattr(run.parts.evaluation, "batch_size", 32)), longest, response, wide) if sizes else None
+    # other documents: as long as the pool's
+    rows, longest, response = heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)
+    return (
+        evaluation.memory(
+            sizes, min(rows, getattr(run.parts.evaluation, "batch_size", 32)), longest, response, wide
+        )
+        if sizes
+        else None
+    )
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
@@ -304,9 +365,13 @@ def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
         run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
     except NotFinite as error:
         if adapter is None:
-            raise NotFinite(f"model={run.names['model']}: {error}, before any training: check the model's weights, and its dtype") from None
+            raise NotFinite(
+                f"model={run.names['model']}: {error}, before any training: check the model's weights, and "
+                "its dtype"
+            ) from None
         raise Diverged(
-            f"training diverged: {error} after it, with recipe.learning_rate={run.cfg.recipe.get('learning_rate')}: try a lower one"
+            f"training diverged: {error} after it, with "
+            f"recipe.learning_rate={run.cfg.recipe.get('learning_rate')}: try a lower one"
         ) from None
     if run.query and run.query.finished:
         samples = (sample for path in out.rglob("samples.jsonl") for sample in read_samples(path))
@@ -338,4 +403,6 @@ def _task_vectors_cost(run: Run) -> str:
         return ""
     settings: Any = run.parts.task_vector  # where there is such a stage, it has the two below
     tasks = task2vec.drawn(run_rows(run), settings.examples, settings.seed)
-    return ": " + estimate(run.root, "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist()))
+    return ": " + estimate(
+        run.root, "task_vectors", run.what["task_vector"], len(tasks), sum(tasks["n_tokens"].to_pylist())
+    )

@@ -1,4 +1,5 @@
-"""The closing table of a run: what was gained on each held-out task, from which mixture, at what cost, and where everything lies."""
+"""The closing table of a run: what was gained on each held-out task, from which mixture, at what cost, and
+where everything lies."""
 
 from __future__ import annotations
 
@@ -26,14 +27,19 @@ def show(run: Path) -> None:
 
     row = read_json(run / "result.json")
     artifacts = places(run)
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)  # a pipe has no width
+    # a pipe has no width
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
     if "base scores" in artifacts:
         console.print(_scores(row, artifacts))
         facts = read_json(file(artifacts["base scores"] / META))["facts"]
         for said in not_evaluated(facts):
             console.print(f"held-out documents: {said}")
         for name, of_another in facts.get("others", {}).items():
-            its = {column.removeprefix(f"{name}/"): value for column, value in row.items() if column.startswith(f"{name}/")}
+            its = {
+                column.removeprefix(f"{name}/"): value
+                for column, value in row.items()
+                if column.startswith(f"{name}/")
+            }
             console.print(_scores(its, artifacts, name))
             for said in not_evaluated(of_another):
                 console.print(f"{name}, held-out documents: {said}")
@@ -56,7 +62,9 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path], other: str | None =
     base = read_json(file(artifacts["base scores"] / "scores.json"))
     tuned = read_json(file(artifacts.get("scores", artifacts["base scores"]) / "scores.json"))
     base, tuned = (base["others"][other], tuned["others"][other]) if other else (base, tuned)
-    metrics = [m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])] or [row["score_metric"]]
+    metrics = [
+        m for m in METRICS if m in tuned["mean"] and (m != "bits_per_byte" or "loss" not in tuned["mean"])
+    ] or [row["score_metric"]]
     in_pool = set(read_tasks(file(artifacts["mixture"] / "tasks.csv"))["task"]) & set(tuned["tasks"])
     what = "held-out documents of the pool's tasks" if in_pool else "held-out tasks, never trained on"
     table = Table(title=f"{f'{other}: ' if other else ''}{what}: base → tuned", title_justify="left")
@@ -68,12 +76,17 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path], other: str | None =
         cells = [f"{base['tasks'][task][m]:.3f} → {scores[m]:.3f}" if m in scores else "" for m in metrics]
         table.add_row(one_line(task), str(scores["n"]), *cells)
     if len(tuned["tasks"]) > SHOWN_SCORES:
-        table.add_row(f"and {len(tuned['tasks']) - SHOWN_SCORES} more tasks, in scores.json", *[""] * (1 + len(metrics)))
+        table.add_row(
+            f"and {len(tuned['tasks']) - SHOWN_SCORES} more tasks, in scores.json", *[""] * (1 + len(metrics))
+        )
     table.add_section()
     table.add_row("mean, base", "", *(_interval(row, f"{metric}_base", ".3f") for metric in metrics))
     table.add_row("mean, tuned", "", *(_interval(row, metric, ".3f") for metric in metrics))
     table.add_row("change, paired", "", *(_interval(row, f"{metric}_change", "+.3f") for metric in metrics))
-    table.caption = "[95 % interval]: over documents within tasks, by bootstrap t; it holds for these tasks, and for one seed"
+    table.caption = (
+        "[95 % interval]: over documents within tasks, by bootstrap t; it holds for these tasks, and "
+        "for one seed"
+    )
     table.caption_justify = "left"
     return table
 
@@ -89,20 +102,29 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     tasks = read_tasks(file(artifacts["mixture"] / "tasks.csv"))
     chosen = tasks[tasks["selected"] > 0]
     tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
-    title = f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, {row['tokens']} tokens"
+    title = (
+        f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, "
+        f"{row['tokens']} tokens"
+    )
     table = Table(title=title, title_justify="left")
     for column in ("task", "examples", "share", "of the task's pool"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task in chosen.head(SHOWN_TASKS).itertuples():
-        table.add_row(one_line(task.task), str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}")
+        table.add_row(
+            one_line(task.task), str(task.selected), f"{task.share:.1%}", f"{task.selected / task.pool:.0%}"
+        )
     if len(chosen) > SHOWN_TASKS:
         rest = chosen.iloc[SHOWN_TASKS:]
-        table.add_row(f"and {len(rest)} more tasks", str(rest["selected"].sum()), f"{rest['share'].sum():.1%}", "")
+        table.add_row(
+            f"and {len(rest)} more tasks", str(rest["selected"].sum()), f"{rest['share'].sum():.1%}", ""
+        )
     return table
 
 
 def _diversity(row: dict[str, Any]) -> str:
-    facts = {name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")}
+    facts = {
+        name.removeprefix("diversity_"): value for name, value in row.items() if name.startswith("diversity_")
+    }
     return f"{describe(facts) or 'diversity not measured'}; in {row['embedding@probe']}"
 
 
@@ -116,7 +138,9 @@ def _cost(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     for name, path in artifacts.items():
         meta, now = read_json(file(path / META)), row[f"seconds/{name}"]
         total += now
-        table.add_row(name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}")
+        table.add_row(
+            name, f"{now:.1f}" if now else "cached", f"{meta['seconds']:.1f}", f"{meta['peak_gib']:.2f}"
+        )
     table.add_section()
     table.add_row("total", f"{total:.1f}", "", "")
     return table

@@ -1,7 +1,8 @@
-"""Mirroring a finished run is work of its own: tracked.json, written last, says where a run's result was mirrored to.
+"""Mirroring a finished run is work of its own: tracked.json, written last, says where a run's result was
+mirrored to.
 
-So what a kill or a failure prevented is made up for when the command is given again, and another tracker, mode or project gets the run
-without anything of it being done anew.
+So what a kill or a failure prevented is made up for when the command is given again, and another tracker,
+mode or project gets the run without anything of it being done anew.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def places(run: Path) -> list[dict[str, Any]]:
 
 
 def mirror(run: Path, tracker: Tracker) -> bool:
-    """Mirrors the run's result and records that; returns whether it is there now. For the holder of the run's lock.
+    """Mirrors the run's result and records that; returns whether it is there now. For the holder of the run's
+    lock.
 
     What a tracker raises is told and loses nothing: the run's own files are complete.
     """
@@ -49,14 +51,17 @@ def mirror(run: Path, tracker: Tracker) -> bool:
     except Exception as error:
         log.debug("%s", run, exc_info=True)
         log.warning(
-            "not mirrored to %s (%s: %s). The results are complete; the same command tries again, and so does python -m smartdpp.track %s",
+            "not mirrored to %s (%s: %s). The results are complete; the same command tries again, and so "
+            "does python -m smartdpp.track %s",
             *(said, type(error).__name__, " ".join(str(error).split()), remote.shown(run)),
         )
         return False
     if there:
         remote.send(run, remote.RESULT)  # all of it lies there before it is said to
         others = [other for other in places(run) if other != place]
-        write_json(run / remote.TRACKED, {"result": file_hash(run / remote.RESULT), "places": [*others, place]})
+        write_json(
+            run / remote.TRACKED, {"result": file_hash(run / remote.RESULT), "places": [*others, place]}
+        )
         log.info("%-17s%s", "mirrored", said)
     return there
 

@@ -1,7 +1,9 @@
-"""``python -m smartdpp.store verify [ROOT...]``: are the finished artifacts below a root still what was written?
+"""``python -m smartdpp.store verify [ROOT...]``: are the finished artifacts below a root still what was
+written?
 
-Every file is read and compared with the size and hash that meta.json records. What is damaged is removed, so that the command that needs it
-makes it again. Of artifacts made before hashes were recorded it is only seen whether their files are cut.
+Every file is read and compared with the size and hash that meta.json records. What is damaged is removed, so
+that the command that needs it makes it again. Of artifacts made before hashes were recorded it is only seen
+whether their files are cut.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from smartdpp.store.disk import META
 from smartdpp.store.locks import Busy, lock
 from smartdpp.store.place import cache_dir
 
-OURS = r"^[0-9a-f]{16}$|-[0-9a-f]{8}$|^tiny-\d+x\d+-\d+$"  # folders that we have named: of artifacts, and of models in the cache
+# folders that we have named: of artifacts, and of models in the cache
+OURS = r"^[0-9a-f]{16}$|-[0-9a-f]{8}$|^tiny-\d+x\d+-\d+$"
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if nothing is damaged, else 1."""
     parser = argparse.ArgumentParser(prog="python -m smartdpp.store", description="What lies in the store.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    about = "reads every file of every finished artifact, compares it with its recorded hash, and removes what is damaged"
-    verify = commands.add_parser("verify", help=about, description=f"{about[0].upper()}{about[1:]}, so that it is made again.")
-    verify.add_argument("root", nargs="*", default=["."], help="folders or addresses that runs were given as root (default: this folder)")
+    about = (
+        "reads every file of every finished artifact, compares it with its recorded hash, and removes "
+        "what is damaged"
+    )
+    verify = commands.add_parser(
+        "verify", help=about, description=f"{about[0].upper()}{about[1:]}, so that it is made again."
+    )
+    verify.add_argument(
+        "root",
+        nargs="*",
+        default=["."],
+        help="folders or addresses that runs were given as root (default: this folder)",
+    )
     verify.add_argument("--keep", action="store_true", help="only say what is damaged; remove nothing")
     args = parser.parse_args(argv)
     try:
@@ -61,7 +74,10 @@ def _verified(root: str, keep: bool) -> int:
         return _told(root, _at_address(root), keep)
     here = Path(root).expanduser()
     if not (here / "store").is_dir() and not (here / "runs").is_dir():
-        raise InputError(f"{root}: there is no store/ and no runs/ in this folder; give the folder that runs were given as root=PATH")
+        raise InputError(
+            f"{root}: there is no store/ and no runs/ in this folder; give the folder that runs were given "
+            "as root=PATH"
+        )
     return _told(root, _in_folder(here), keep)
 
 
@@ -85,7 +101,11 @@ def _told(where: str, found: Iterator[Found], keep: bool) -> int:
             except OSError as error:
                 done = f"damaged, and cannot be removed ({error.strerror})"
         print(f"{done}: {one.shown}: {one.damage}")
-    old = f"; {seen['unrecorded']} were made before hashes were recorded: seen only whether they are cut" if seen["unrecorded"] else ""
+    old = (
+        f"; {seen['unrecorded']} were made before hashes were recorded: seen only whether they are cut"
+        if seen["unrecorded"]
+        else ""
+    )
     again = "; the commands that need them make them again" if seen["damaged"] and not keep else ""
     print(f"{where}: {seen['all']} finished, {seen['damaged']} damaged{again}{old}")
     return seen["damaged"]
@@ -97,7 +117,8 @@ def _in_folder(root: Path) -> Iterator[Found]:
             yield _folder(path)
     for run in sorted((root / "runs").glob("[!.]*")):
         if (result := run / remote.RESULT).is_file():
-            yield Found(run, str(run), True, _of_run(run), result.unlink)  # the run then concludes anew, from its finished artifacts
+            # the run then concludes anew, from its finished artifacts
+            yield Found(run, str(run), True, _of_run(run), result.unlink)
 
 
 def _of_run(run: Path) -> str | None:
@@ -113,7 +134,9 @@ def _folder(path: Path) -> Found:
         unmarked = not (path / META).exists() and not re.search(OURS, path.name)
         return Found(path, str(path), has_record(path), damage, None if unmarked else lambda: remove(path))
     except OSError as error:
-        return Found(path, str(path), True, f"{error.filename or path} cannot be read ({error.strerror})", None)
+        return Found(
+            path, str(path), True, f"{error.filename or path} cannot be read ({error.strerror})", None
+        )
 
 
 def _models(folder: Path) -> Iterator[Found]:
@@ -128,7 +151,11 @@ def _at_address(root: str) -> Iterator[Found]:
     with remote.reached(root):
         fs, at = remote.opened(f"{root.rstrip('/')}/store")
         names = fs.find(at)
-        for meta in sorted(name for name in names if name.endswith(f"/{META}") and name.removeprefix(f"{at}/").count("/") == 2):
+        for meta in sorted(
+            name
+            for name in names
+            if name.endswith(f"/{META}") and name.removeprefix(f"{at}/").count("/") == 2
+        ):
             folder = meta.removesuffix(f"/{META}")
             path = store / folder.removeprefix(f"{at}/")
             try:

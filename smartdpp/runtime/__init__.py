@@ -1,7 +1,7 @@
 """Where independent pieces of work are done: in this process, or over the machines of a Ray cluster.
 
-A runtime is how a run is run, not what it is: results are the same bytes under every one of them, and it enters no identity. The
-pipeline says which one is in use; whoever has pieces of work asks for it here.
+A runtime is how a run is run, not what it is: results are the same bytes under every one of them, and it
+enters no identity. The pipeline says which one is in use; whoever has pieces of work asks for it here.
 """
 
 from __future__ import annotations

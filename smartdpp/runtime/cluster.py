@@ -1,7 +1,8 @@
-"""Pieces of work as tasks of a Ray cluster. Ray places them, ships their arguments and starts them again when a worker dies.
+"""Pieces of work as tasks of a Ray cluster. Ray places them, ships their arguments and starts them again when
+a worker dies.
 
-Every machine needs the same Python packages, and must see the root, or $SMARTDPP_CACHE where the root is an address, and a local model's
-folder under the same path.
+Every machine needs the same Python packages, and must see the root, or $SMARTDPP_CACHE where the root is an
+address, and a local model's folder under the same path.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ray:
-    """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU, one with 0 sees none. Threads of a task follow ``cpus``.
+    """``cpus`` and ``gpus`` of each task; two tasks with ``gpus`` 0.5 share a GPU, one with 0 sees none.
+    Threads of a task follow ``cpus``.
 
-    ``retries`` is how often a task is started again after its worker died. ``rows_per_task``: how many rows one task embeds or measures,
-    loading the model once; what it has finished when its worker dies is kept. A pool is chosen from in shares of at least so many rows.
+    ``retries`` is how often a task is started again after its worker died. ``rows_per_task``: how many rows
+    one task embeds or measures, loading the model once; what it has finished when its worker dies is kept. A
+    pool is chosen from in shares of at least so many rows.
     """
 
     address: str | None = None  # of a running cluster ("auto", "host:6379"); None starts one on this machine
@@ -42,7 +45,9 @@ class Ray:
 
     def __post_init__(self) -> None:
         if not (self.cpus >= 0 and self.gpus >= 0):
-            raise InputError(f"runtime.cpus is {self.cpus} and runtime.gpus is {self.gpus}: neither may be below 0.")
+            raise InputError(
+                f"runtime.cpus is {self.cpus} and runtime.gpus is {self.gpus}: neither may be below 0."
+            )
         if not (self.cpus or self.gpus):
             raise InputError("runtime.cpus and runtime.gpus are both 0: a task needs one of them.")
         if self.retries < 0:
@@ -59,10 +64,19 @@ class Ray:
         try:  # Ray would go on trying for a quarter of an hour
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OSError as error:
-            return [f"runtime.address={self.address}: no Ray cluster answers there ({error}): start one or correct it"]
+            return [
+                f"runtime.address={self.address}: no Ray cluster answers there ({error}): start one or "
+                "correct it"
+            ]
         return []
 
-    def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
+    def map(
+        self,
+        work: Callable[..., T],
+        arguments: Callable[[int], tuple[Any, ...]],
+        sizes: Sequence[int],
+        what: str,
+    ) -> list[T]:
         import ray
         from tqdm import tqdm
 
@@ -85,15 +99,19 @@ class Ray:
                         bar.update(sizes[i])
 
     def slots(self) -> int:
-        """How many tasks the connected cluster runs at once. All that a task asks for is of one machine, a part of a GPU of one GPU."""
+        """How many tasks the connected cluster runs at once. All that a task asks for is of one machine, a
+        part of a GPU of one GPU."""
         import ray
 
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         slots = sum(self._fit(machine.get("CPU", 0.0), int(machine.get("GPU", 0))) for machine in machines)
         if not slots:
-            cpus, gpus = (max((machine.get(kind, 0.0) for machine in machines), default=0.0) for kind in ("CPU", "GPU"))
+            cpus, gpus = (
+                max((machine.get(kind, 0.0) for machine in machines), default=0.0) for kind in ("CPU", "GPU")
+            )
             raise InputError(
-                f"a task asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, and no machine of the Ray cluster has both "
+                f"a task asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, and no machine of the Ray "
+                "cluster has both "
                 f"(at most {cpus:g} and {gpus:g}): lower runtime.cpus or runtime.gpus, or add machines."
             )
         return slots
@@ -107,14 +125,21 @@ class Ray:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connects this process, unless it is already; a cluster that was started here ends with the process."""
+        """Connects this process, unless it is already; a cluster that was started here ends with the
+        process."""
         import ray
 
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address or "local", log_to_driver=False, include_dashboard=None if self.address else False)
+                ray.init(
+                    address=self.address or "local",
+                    log_to_driver=False,
+                    include_dashboard=None if self.address else False,
+                )
             except (ConnectionError, ValueError) as error:
-                raise InputError(f"runtime.address={self.address}: no Ray cluster answers there ({error}).") from None
+                raise InputError(
+                    f"runtime.address={self.address}: no Ray cluster answers there ({error})."
+                ) from None
         yield
 
     def parts(self, n: int) -> int:
@@ -125,9 +150,9 @@ class Ray:
     def shares(self, makes: Sequence[Callable[[], S]]) -> Iterator[Ask[S]]:
         """Shares of a pool, each made and kept by a process of its own.
 
-        A process that dies is started again, makes its share anew and answers the question it died of. Room is had for all shares or for
-        none, so that of two runs on one cluster the second waits for the first; what others hold is waited for too, and told. Raises Shrunk
-        when a machine is gone for good.
+        A process that dies is started again, makes its share anew and answers the question it died of. Room
+        is had for all shares or for none, so that of two runs on one cluster the second waits for the first;
+        what others hold is waited for too, and told. Raises Shrunk when a machine is gone for good.
         """
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
@@ -143,8 +168,12 @@ class Ray:
                     raise Shrunk(f"the cluster has room for {slots} of {len(makes)} shares")
 
             def ask(question: Callable[[S], T], which: Sequence[int] | None = None) -> list[T]:
-                pending = [actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)]
-                while pending and len(ray.wait(pending, num_returns=len(pending), timeout=PATIENCE)[0]) < len(pending):
+                pending = [
+                    actors[i].ask.remote(question) for i in (range(len(actors)) if which is None else which)
+                ]
+                while pending and len(ray.wait(pending, num_returns=len(pending), timeout=PATIENCE)[0]) < len(
+                    pending
+                ):
                     refuse_if_shrunk()
                 return answers(pending)
 
@@ -152,8 +181,11 @@ class Ray:
                 while not room.wait(PATIENCE):
                     log.info("waiting for room for %d shares of the pool on the cluster", len(makes))
                     refuse_if_shrunk()
-                kept = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=-1)(Kept)
-                kept_makes = [ray.put(make if self.gpus else on_processor(make)) for make in makes]  # for those that start again
+                kept = ray.remote(
+                    num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=-1
+                )(Kept)
+                # for those that start again
+                kept_makes = [ray.put(make if self.gpus else on_processor(make)) for make in makes]
                 for i, make in enumerate(kept_makes):
                     place = PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=i)
                     actors.append(kept.options(scheduling_strategy=place).remote(make))

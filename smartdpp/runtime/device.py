@@ -1,4 +1,5 @@
-"""Where the work runs: a CUDA device when there is one, else the processor. Choose or hide GPUs with CUDA_VISIBLE_DEVICES."""
+"""Where the work runs: a CUDA device when there is one, else the processor. Choose or hide GPUs with
+CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def placed(weights: PreTrainedModel) -> PreTrainedModel:
 
 
 def compute_dtype() -> torch.dtype:
-    """bfloat16 where the device multiplies it fast, else float32: on processors bfloat16 products are several times slower."""
+    """bfloat16 where the device multiplies it fast, else float32: on processors bfloat16 products are several
+    times slower."""
     import torch
 
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32

@@ -1,7 +1,9 @@
-"""One GPU a worker: in a sweep, every process keeps the first GPUs that no other process of ours holds, and sees only those.
+"""One GPU a worker: in a sweep, every process keeps the first GPUs that no other process of ours holds, and
+sees only those.
 
-A worker of a launcher and a terminal that shares a sweep are alike here: both are processes, and the operating system frees their locks
-when they end. Where the processes see no more GPUs than one of them needs, all share what there is.
+A worker of a launcher and a terminal that shares a sweep are alike here: both are processes, and the
+operating system frees their locks when they end. Where the processes see no more GPUs than one of them needs,
+all share what there is.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ held: dict[str, FileLock] = {}  # by device; for as long as the process lives
 
 
 def claim(count: int = 1) -> None:
-    """Makes this process hold ``count`` GPUs and hides the others from it. Before anything asks CUDA what there is.
+    """Makes this process hold ``count`` GPUs and hides the others from it. Before anything asks CUDA what
+    there is.
 
     Raises InputError if fewer are free.
     """
@@ -46,7 +49,8 @@ def claim(count: int = 1) -> None:
         held[device] = lock
     if len(held) < count:
         raise InputError(
-            f"{len(devices)} GPUs are visible and other workers hold all but {len(held)}, where this one needs {count}: "
+            f"{len(devices)} GPUs are visible and other workers hold all but {len(held)}, where this one "
+            f"needs {count}: "
             "start fewer workers (hydra.launcher.n_jobs=N, or fewer terminals)"
         )
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
@@ -54,7 +58,8 @@ def claim(count: int = 1) -> None:
 
 @cache
 def visible() -> tuple[str, ...]:
-    """The GPUs that this process was started with, by UUID where the driver tells it, so that terminals mean the same by a name."""
+    """The GPUs that this process was started with, by UUID where the driver tells it, so that terminals mean
+    the same by a name."""
     uuids = _uuids()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
@@ -66,6 +71,11 @@ def _uuids() -> dict[str, str]:
     """Index to UUID of every GPU; empty where there is no driver."""
     if not shutil.which("nvidia-smi"):
         return {}
-    done = subprocess.run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     lines = [line.split(", ") for line in done.stdout.splitlines()] if done.returncode == 0 else []
     return {index: uuid for index, uuid in lines}

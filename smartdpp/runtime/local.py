@@ -20,7 +20,13 @@ class Local:
     def check(self) -> list[str]:
         return []
 
-    def map(self, work: Callable[..., T], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[T]:
+    def map(
+        self,
+        work: Callable[..., T],
+        arguments: Callable[[int], tuple[Any, ...]],
+        sizes: Sequence[int],
+        what: str,
+    ) -> list[T]:
         return [work(*arguments(i)) for i in range(len(sizes))]
 
     def parts(self, n: int) -> int:

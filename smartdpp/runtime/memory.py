@@ -1,8 +1,9 @@
-"""What statements of peak memory share: how far a process will rise above what it holds when a stage begins, told before it runs.
+"""What statements of peak memory share: how far a process will rise above what it holds when a stage begins,
+told before it runs.
 
-Only numbers come in here: what grows with them is stated by the component, or the room, that holds it, in a method or function ``memory``
-that gives bytes. LIBRARIES stands for what a stage may have to import first. "About" is meant: a statement should be reached, and not
-exceeded.
+Only numbers come in here: what grows with them is stated by the component, or the room, that holds it, in a
+method or function ``memory`` that gives bytes. LIBRARIES stands for what a stage may have to import first.
+"About" is meant: a statement should be reached, and not exceeded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ LIBRARIES = 2**29  # torch, transformers, numba, scikit-learn: whatever of them 
 BLOCKS = 2**27  # of temporary rows, in several threads
 COPY = 2**28  # a normalised copy of the features is no larger
 PACKED = 2  # weights, and on processors a copy of them as products without weight gradients want it
-SPARE = 1.35  # what the allocator holds of a backward pass's buffers, over what is in use: measured at 200 to 1,500 tokens
+# what the allocator holds of a backward pass's buffers, over what is in use: measured at 200 to 1,500 tokens
+SPARE = 1.35
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ class Need:
             there, what = torch.cuda.get_device_properties(0).total_memory, "GPU memory"
         if self.bytes <= there:
             return None
-        return f"needs {self} above what it starts with, and this machine has {there / 2**30:,.1f} GiB of {what}: the system may end it"
+        return (
+            f"needs {self} above what it starts with, and this machine has {there / 2**30:,.1f} GiB of "
+            f"{what}: the system may end it"
+        )
 
 
 def features(n: int, d: int) -> float:
-    """Rows read from the disk's map, a copy in the order of their ids, normalised copies where they are moderate, numbers of each row."""
+    """Rows read from the disk's map, a copy in the order of their ids, normalised copies where they are
+    moderate, numbers of each row."""
     return 2 * n * d * 4 + sum(n * d * wide for wide in (4, 8) if n * d * wide <= COPY) + 256 * n
 
 

@@ -1,11 +1,15 @@
-"""Vectors for the rows of a table, a shard at a time: embeddings, the signals behind quality scores, task vectors.
+"""Vectors for the rows of a table, a shard at a time: embeddings, the signals behind quality scores, task
+vectors.
 
-A kill costs at most one shard. Shards have a fixed size and are worked on alone, so an interrupted run ends with the same bytes as an
-undisturbed one, and several processes or machines, each with its share of the shards, with the same bytes as one.
+A kill costs at most one shard. Shards have a fixed size and are worked on alone, so an interrupted run ends
+with the same bytes as an undisturbed one, and several processes or machines, each with its share of the
+shards, with the same bytes as one.
 
-    manifest.json        rows, shard, a hash of the ids; when all is done also d and dtype. Shards of another manifest are not used
+    manifest.json rows, shard, a hash of the ids; when all is done also d and dtype. Shards of another
+    manifest are not used
     shard-000000256.npy  [m, d], while the work goes on
-    rows.arrow           the table meanwhile, where other processes have a part in it: they map it, and a machine holds it once
+    rows.arrow the table meanwhile, where other processes have a part in it: they map it, and a machine holds
+    it once
     X.npy                [n, d], float16 or float32; row i belongs to row i of the table
 """
 
@@ -45,11 +49,14 @@ class Work(Protocol):
         ...
 
 
-def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, processes: int = 1) -> dict[str, Any]:
-    """Writes ``X.npy`` ([n, d], float16 where the work returns that, else float32) into ``out``; ``name`` is for progress and errors.
+def run(
+    work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, processes: int = 1
+) -> dict[str, Any]:
+    """Writes ``X.npy`` ([n, d], float16 where the work returns that, else float32) into ``out``; ``name`` is
+    for progress and errors.
 
-    Returns facts; ``tokens`` and ``seconds`` are of this call alone, so their ratio is a rate also after an interruption. InputError if a
-    number is not finite.
+    Returns facts; ``tokens`` and ``seconds`` are of this call alone, so their ratio is a rate also after an
+    interruption. InputError if a number is not finite.
     """
     manifest = _manifest(rows, out, shard)
     starts = range(0, len(rows), shard)
@@ -68,11 +75,16 @@ def run(work: Work, rows: pa.Table, out: Path, name: str, shard: int = SHARD, pr
         X[start : start + shard] = np.load(_file(out, start), allow_pickle=False)
     X.flush()
     write_json(out / "manifest.json", manifest | {"d": X.shape[1], "dtype": str(X.dtype)})
-    for left in (*out.glob("shard-*"), *out.glob(".shard-*"), out / TABLE, out / DRAFT, out / JOB):  # also what an interrupted run left
+    # also what an interrupted run left
+    for left in (*out.glob("shard-*"), *out.glob(".shard-*"), out / TABLE, out / DRAFT, out / JOB):
         left.unlink(missing_ok=True)
     made = sum(min(shard, len(rows) - start) for start in missing)
     facts = {"n": len(rows), "d": X.shape[1], "dtype": str(X.dtype), "resumed_rows": len(rows) - made}
-    return facts | ({"tokens": _tokens(rows, missing, shard), "seconds": round(seconds, 3)} if "n_tokens" in rows.column_names else {})
+    return facts | (
+        {"tokens": _tokens(rows, missing, shard), "seconds": round(seconds, 3)}
+        if "n_tokens" in rows.column_names
+        else {}
+    )
 
 
 def load(directory: Path) -> np.ndarray:
@@ -118,13 +130,19 @@ def new_map(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     return X
 
 
-def _make(work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: Sequence[int], show: bool = True) -> None:
+def _make(
+    work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: Sequence[int], show: bool = True
+) -> None:
     from tqdm import tqdm
 
     vectors = work.prepare(rows)
     counted = "n_tokens" in rows.column_names
-    total = _tokens(rows, starts, shard) if counted else sum(min(shard, len(rows) - start) for start in starts)
-    with tqdm(total=total, desc=name, unit="tok" if counted else "row", unit_scale=counted, disable=not show) as bar:
+    total = (
+        _tokens(rows, starts, shard) if counted else sum(min(shard, len(rows) - start) for start in starts)
+    )
+    with tqdm(
+        total=total, desc=name, unit="tok" if counted else "row", unit_scale=counted, disable=not show
+    ) as bar:
         for start in starts:
             threads.settle()
             part = np.asarray(vectors(rows.slice(start, shard)))
@@ -134,15 +152,20 @@ def _make(work: Work, rows: pa.Table, out: Path, name: str, shard: int, starts: 
             bar.update(_tokens(rows, [start], shard) if counted else len(part))
 
 
-def _launch(work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], processes: int) -> None:
+def _launch(
+    work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], processes: int
+) -> None:
     _share(rows, out)
     shares = [missing[i::processes] for i in range(processes)]
     write_json(out / JOB, {"work": as_config(work), "name": name, "shard": shard, "shares": shares})
     launch("smartdpp.runtime.shards", out, processes)
 
 
-def _send(work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], at_once: int) -> None:
-    """The missing shards as tasks of the runtime in use, so many shards each; ``out`` is a folder that all its machines see."""
+def _send(
+    work: Work, rows: pa.Table, out: Path, name: str, shard: int, missing: list[int], at_once: int
+) -> None:
+    """The missing shards as tasks of the runtime in use, so many shards each; ``out`` is a folder that all
+    its machines see."""
     _share(rows, out)
     shares = [missing[a : a + at_once] for a in range(0, len(missing), at_once)]
     sizes = [sum(min(shard, len(rows) - start) for start in share) for share in shares]
@@ -200,7 +223,10 @@ def _refuse_bad_numbers(part: np.ndarray, rows: pa.Table, start: int, name: str)
     bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
     if len(bad):
         first = ", ".join(rows["id"][start + int(i)].as_py() for i in bad[:5])
-        raise InputError(f"{name}: the numbers of {len(bad)} rows are not finite, first {first}: use another model or remove these rows")
+        raise InputError(
+            f"{name}: the numbers of {len(bad)} rows are not finite, first {first}: use another model or "
+            "remove these rows"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A machine's cores, shared out among the processes that work on it at once.
 
-Every library here starts as many threads as there are cores, and two processes that both do so wait for each other at every barrier: two
-terminals that share a sweep on two cores took longer for it than one. So a process that works says so, by a lock that the operating
-system frees when it ends, and takes its share of the cores while others do too. Who has set OMP_NUM_THREADS has decided: that holds.
+Every library here starts as many threads as there are cores, and two processes that both do so wait for each
+other at every barrier: two terminals that share a sweep on two cores took longer for it than one. So a
+process that works says so, by a lock that the operating system frees when it ends, and takes its share of the
+cores while others do too. Who has set OMP_NUM_THREADS has decided: that holds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ DECIDED = "OMP_NUM_THREADS" in os.environ  # by the user, or by the process that
 
 
 class Sharing:
-    """What this process knows: its own lock while it works, when it last looked, and the threads that it has set."""
+    """What this process knows: its own lock while it works, when it last looked, and the threads that it has
+    set."""
 
     held: BaseFileLock | None = None
     looked = -LOOK
@@ -62,7 +64,8 @@ def working(work: Callable[..., T], *arguments: object) -> T:
 
 
 def settle(*, now: bool = False) -> None:
-    """Takes this process's share of the cores. Cheap: long work calls it between its steps, and it looks every few seconds."""
+    """Takes this process's share of the cores. Cheap: long work calls it between its steps, and it looks
+    every few seconds."""
     if Sharing.held is None or not (now or time.monotonic() - Sharing.looked > LOOK):
         return
     Sharing.looked = time.monotonic()
@@ -70,12 +73,18 @@ def settle(*, now: bool = False) -> None:
     share, rest = divmod(cores(), len(others))
     wanted = max(1, share + (others.index(os.getpid()) < rest))
     if len(others) > 1 and wanted != Sharing.threads:
-        log.info("%d processes of smartdpp work on this machine: this one takes %d of %d cores", len(others), wanted, cores())
+        log.info(
+            "%d processes of smartdpp work on this machine: this one takes %d of %d cores",
+            len(others),
+            wanted,
+            cores(),
+        )
     _use(wanted)
 
 
 def _use(threads: int) -> None:
-    """In what is loaded by now. OpenMP's number is that of the calling thread, so the thread that works calls this."""
+    """In what is loaded by now. OpenMP's number is that of the calling thread, so the thread that works calls
+    this."""
     from threadpoolctl import threadpool_limits
 
     Sharing.threads = threads

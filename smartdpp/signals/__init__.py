@@ -4,5 +4,6 @@ response   forward over prompt and response: ``nll`` and ``el2n``, means over th
 alone      forward over the response with an empty prompt: ``nll_alone``
 gradient   forward and backward over prompt and response: ``gradient_norm``
 
-A pass is an artifact of its own, keyed by the model and the corpus, so `quality=perplexity` leaves what `quality=el2n` needs.
+A pass is an artifact of its own, keyed by the model and the corpus, so `quality=perplexity` leaves what
+`quality=el2n` needs.
 """

@@ -1,6 +1,7 @@
 """The norm of each example's gradient, exactly, without the gradient.
 
-For G = Σ_t δ_t x_tᵀ, ‖G‖² = Σ_{t,t'} (δ_t·δ_t') (x_t·x_t'): from the tokens' inner products, per layer and example.
+For G = Σ_t δ_t x_tᵀ, ‖G‖² = Σ_{t,t'} (δ_t·δ_t') (x_t·x_t'): from the tokens' inner products, per layer and
+example.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def gradient_norms(
     layers: Layers = "attention",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(rows int64[b], ‖∇ nll(y|x)‖₂ float64[b]) for every batch, over the weights of ``layers``."""
-    for done in gradients(model, SquaredNorm(linear_layers(model, layers)), examples, pad_id, max_tokens, ids):
+    for done in gradients(
+        model, SquaredNorm(linear_layers(model, layers)), examples, pad_id, max_tokens, ids
+    ):
         yield done.rows, np.sqrt(done.vectors[:, 0].astype(np.float64))
 
 
@@ -45,4 +48,5 @@ class SquaredNorm:
         return x
 
     def add(self, name: str, kept: Tensor, delta: Tensor, out: Tensor) -> None:
-        out[:, 0] += row_squares(kept, delta).sum(1).clamp(min=0)  # rounding can fall below 0 where the gradient is 0
+        # rounding can fall below 0 where the gradient is 0
+        out[:, 0] += row_squares(kept, delta).sum(1).clamp(min=0)

@@ -1,7 +1,7 @@
 """One forward pass: how likely the response was, and how far the prediction stood from it.
 
-Logits are made only where a token of the response is predicted: the hidden states are gathered before the output layer, and the
-vocabulary-wide float32 numbers are held for CHUNK tokens at a time.
+Logits are made only where a token of the response is predicted: the hidden states are gathered before the
+output layer, and the vocabulary-wide float32 numbers are held for CHUNK tokens at a time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ CHUNK = 1024  # tokens whose probabilities over the vocabulary are in memory tog
 
 
 def likelihood(
-    model: PreTrainedModel, examples: Sequence[Example], pad_id: int, max_tokens: int, ids: Sequence[str] | None = None
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    pad_id: int,
+    max_tokens: int,
+    ids: Sequence[str] | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
-    """(batch of b rows, nll float64[b], el2n float64[b]) for every batch; both are means over the response's tokens and its end token.
+    """(batch of b rows, nll float64[b], el2n float64[b]) for every batch; both are means over the response's
+    tokens and its end token.
 
-    nll = -1/|y| Σ_t log p(y_t), el2n = 1/|y| Σ_t ‖p_t - onehot(y_t)‖₂ (Paul et al. 2021). Softmax in float32, means in float64.
+    nll = -1/|y| Σ_t log p(y_t), el2n = 1/|y| Σ_t ‖p_t - onehot(y_t)‖₂ (Paul et al. 2021). Softmax in float32,
+    means in float64.
     """
     import torch
 
@@ -52,11 +58,12 @@ def likelihood(
 
 
 def alone(tokenizer: PreTrainedTokenizerBase, fmt: str, rows: pa.Table) -> list[Example]:
-    """The responses with an empty prompt: the chat frame around nothing, or in plain format the beginning-of-text token. Of a
-    conversation the trained turns, what is not trained being empty.
+    """The responses with an empty prompt: the chat frame around nothing, or in plain format the
+    beginning-of-text token. Of a conversation the trained turns, what is not trained being empty.
 
-    Where a tokenizer begins no text with one, the end-of-text token stands in its place: something must come before the first token
-    for that token to be predicted, and what is scored stays the same tokens as with the prompt.
+    Where a tokenizer begins no text with one, the end-of-text token stands in its place: something must come
+    before the first token for that token to be predicted, and what is scored stays the same tokens as with
+    the prompt.
     """
     return [encode_row_alone(tokenizer, fmt, row) for row in texts(rows).to_pylist()]
 
@@ -71,7 +78,8 @@ def _per_token(logits: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
         likely = logp[at, y]
         p = logp.exp_()
         p[at, y] = 0
-        others = p.sum(-1)  # 1 - p(y): where the model is certain, 1 and log 1 would be all that float32 keeps of p(y)
+        # 1 - p(y): where the model is certain, 1 and log 1 would be all that float32 keeps of p(y)
+        others = p.sum(-1)
         nll.append(torch.where(others < 0.5, -torch.log1p(-others), -likely))
         p[at, y] = -others
         el2n.append(p.norm(dim=-1))
@@ -80,7 +88,8 @@ def _per_token(logits: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def _gathered(model: PreTrainedModel, where: Tensor) -> Iterator[None]:
-    """Meanwhile the output layer sees [n, hidden]: the states at ``where``, bool[b, t - 1], its true positions in row-major order."""
+    """Meanwhile the output layer sees [n, hidden]: the states at ``where``, bool[b, t - 1], its true
+    positions in row-major order."""
 
     def gather(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         return inputs[0][:, :-1][where]

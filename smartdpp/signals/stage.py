@@ -1,4 +1,5 @@
-"""The signals stage: one pass of a model over the corpus, in shards, left as the columns of ``X.npy`` (see smartdpp.runtime.shards)."""
+"""The signals stage: one pass of a model over the corpus, in shards, left as the columns of ``X.npy`` (see
+smartdpp.runtime.shards)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Pass = Literal["response", "alone", "gradient"]
-COLUMNS: dict[str, tuple[str, ...]] = {"response": ("nll", "el2n"), "alone": ("nll_alone",), "gradient": ("gradient_norm",)}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "response": ("nll", "el2n"),
+    "alone": ("nll_alone",),
+    "gradient": ("gradient_norm",),
+}
 WORK: dict[Pass, str] = {
     "response": "forward over",
     "alone": "forward over the responses alone of",
@@ -29,9 +34,16 @@ WORK: dict[Pass, str] = {
 
 
 def measure(
-    which: Pass, model: Model, batch_tokens: int, rows: pa.Table, out: Path, shard: int = SHARD, processes: int = 1
+    which: Pass,
+    model: Model,
+    batch_tokens: int,
+    rows: pa.Table,
+    out: Path,
+    shard: int = SHARD,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Writes ``X.npy``, float32[n, c], the pass's COLUMNS for every row; returns facts, each column's mean among them."""
+    """Writes ``X.npy``, float32[n, c], the pass's COLUMNS for every row; returns facts, each column's mean
+    among them."""
     import pyarrow as pa
 
     read = texts(rows).append_column("n_tokens", pa.array(planned_tokens(which, rows)))
@@ -51,7 +63,8 @@ def join(rows: pa.Table, folders: Mapping[str, Path]) -> pa.Table:
 
 
 def planned_tokens(which: Pass, rows: pa.Table) -> np.ndarray:
-    """int64[n]: the tokens a pass reads of each row, by the corpus's own count; the frame around an empty prompt is not in it."""
+    """int64[n]: the tokens a pass reads of each row, by the corpus's own count; the frame around an empty
+    prompt is not in it."""
     n_tokens = rows["n_tokens"].to_numpy()
     return n_tokens - rows["n_prompt_tokens"].to_numpy() if which == "alone" else n_tokens
 
@@ -73,7 +86,10 @@ class Signals:
 
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         refuse_blank(tokenizer, fmt, rows)
-        weights, settings = placed(self.model.load(dtype=compute_dtype())), (tokenizer.pad_token_id, self.batch_tokens)
+        weights, settings = (
+            placed(self.model.load(dtype=compute_dtype())),
+            (tokenizer.pad_token_id, self.batch_tokens),
+        )
 
         def parts(shard: pa.Table) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
             ids = shard["id"].to_pylist()
@@ -81,7 +97,9 @@ class Signals:
                 for at, norm in gradient_norms(weights, encoded(tokenizer, fmt, shard), *settings, ids):
                     yield at, [norm]
                 return
-            examples = alone(tokenizer, fmt, shard) if self.which == "alone" else encoded(tokenizer, fmt, shard)
+            examples = (
+                alone(tokenizer, fmt, shard) if self.which == "alone" else encoded(tokenizer, fmt, shard)
+            )
             for batch, nll, el2n in likelihood(weights, examples, *settings, ids):
                 yield batch.rows, [nll] if self.which == "alone" else [nll, el2n]
 
@@ -96,13 +114,17 @@ class Signals:
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
-    means = ", ".join(f"mean {name.removeprefix('mean_')} {value:.4g}" for name, value in facts.items() if name.startswith("mean_"))
+    means = ", ".join(
+        f"mean {name.removeprefix('mean_')} {value:.4g}"
+        for name, value in facts.items()
+        if name.startswith("mean_")
+    )
     return f"{facts['n']} rows, {facts['tokens']} tokens read; {means}"
 
 
 def memory(which: Pass, sizes: Anatomy, tokens: int, wide: int) -> float:
-    """Bytes of a pass over batches of so many tokens: weights, a layer's work or all of them, logits of the tokens and probabilities of
-    some; ``wide`` bytes a number."""
+    """Bytes of a pass over batches of so many tokens: weights, a layer's work or all of them, logits of the
+    tokens and probabilities of some; ``wide`` bytes a number."""
     layers = sizes.layers if which == "gradient" else 1
     logits = tokens * wide + 3 * 4 * min(tokens, CHUNK)
     return PACKED * sizes.parameters * wide + tokens * sizes.kept * layers * wide + logits * sizes.vocabulary

@@ -1,9 +1,10 @@
 """Artifacts: directories that are either finished or redone.
 
-``store/<stage>/<key>/`` holds what a stage left. The key hashes everything that decides its content, so cells of a sweep find
-each other's work. A build happens in ``<key>.partial/`` under a lock, ``meta.json`` is written last and one rename publishes the
-directory: a kill at any moment leaves either nothing or something to resume, and two processes never build the same thing twice.
-Under an address (smartdpp/store/remote.py) the same happens in the working folder, and publishing is sending it there.
+``store/<stage>/<key>/`` holds what a stage left. The key hashes everything that decides its content, so cells
+of a sweep find each other's work. A build happens in ``<key>.partial/`` under a lock, ``meta.json`` is
+written last and one rename publishes the directory: a kill at any moment leaves either nothing or something
+to resume, and two processes never build the same thing twice. Under an address (smartdpp/store/remote.py) the
+same happens in the working folder, and publishing is sending it there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 class Artifact:
     """One stage's output, named before it exists.
 
-    ``version`` is raised by hand when a stage's code changes what it writes; ``inputs`` maps names to other artifacts' keys.
+    ``version`` is raised by hand when a stage's code changes what it writes; ``inputs`` maps names to other
+    artifacts' keys.
     """
 
     root: Path
@@ -44,7 +46,9 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        return digest({"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs})
+        return digest(
+            {"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs}
+        )
 
     @property
     def path(self) -> Path:
@@ -55,7 +59,8 @@ class Artifact:
         return finished(self.path)
 
     def here(self) -> Path:
-        """The finished directory, to read from: ``path``, with its files fetched first where another machine made them.
+        """The finished directory, to read from: ``path``, with its files fetched first where another machine
+        made them.
 
         InputError if a file's content is no longer what was written; read once a process for that.
         """
@@ -85,22 +90,31 @@ class Artifact:
     def _refuse(self, damage: str | None, folder: Path) -> None:
         if damage:
             raise InputError(
-                f"{remote.shown(folder)}: {damage}. Its disk or a copy has damaged it: `python -m smartdpp.store verify "
-                f"{remote.shown(self.root)}` removes what is damaged, and the same command then makes it again"
+                f"{remote.shown(folder)}: {damage}. Its disk or a copy has damaged it: `python -m "
+                "smartdpp.store verify "
+                f"{remote.shown(self.root)}` removes what is damaged, and the same command then makes it "
+                "again"
             )
 
     def meta(self) -> dict[str, Any]:
         return read_json(remote.file(self.path / META))
 
     def produce(self, build: Callable[[Path], dict[str, Any]]) -> bool:
-        """Builds the directory unless it is finished; returns whether it was a hit. ``build`` gets a directory that keeps what an
-        interrupted build left there, and returns facts for ``meta.json``."""
-        record = {"stage": self.stage, "key": self.key, "version": self.version, "params": self.params, "inputs": self.inputs}
+        """Builds the directory unless it is finished; returns whether it was a hit. ``build`` gets a
+        directory that keeps what an interrupted build left there, and returns facts for ``meta.json``."""
+        record = {
+            "stage": self.stage,
+            "key": self.key,
+            "version": self.version,
+            "params": self.params,
+            "inputs": self.inputs,
+        }
         return publish(self.path, lambda partial: redacted(record | measured(build, partial) | provenance()))
 
 
 def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
-    """Makes ``path`` a finished directory, once, whoever asks: True if it already was. A damaged one is told, removed and made again."""
+    """Makes ``path`` a finished directory, once, whoever asks: True if it already was. A damaged one is told,
+    removed and made again."""
     if finished(path):
         return True
     with disk_errors(path), lock(path) as still_held:
@@ -110,25 +124,31 @@ def publish(path: Path, build: Callable[[Path], dict[str, Any]]) -> bool:
             _clear(path)
             _build(path, build)
         if not still_held():
-            raise InputError(f"another machine took over {remote.shown(path)}, as nothing was heard of this one; give the command again")
+            raise InputError(
+                f"another machine took over {remote.shown(path)}, as nothing was heard of this one; give "
+                "the command again"
+            )
         remote.send(path)
         return False
 
 
 def finished(path: Path) -> bool:
-    """Whether this directory was published and, where it is a folder of this machine, holds files of the sizes recorded."""
+    """Whether this directory was published and, where it is a folder of this machine, holds files of the
+    sizes recorded."""
     if remote.address(path) is not None:
         return remote.exists(path / META)
     try:
         return (path / META).is_file() and disk.damage(path) is None
     except OSError as error:
         raise InputError(
-            f"{error.filename or path} cannot be read ({error.strerror}); nothing was removed: mend the access and give the command again"
+            f"{error.filename or path} cannot be read ({error.strerror}); nothing was removed: mend the "
+            "access and give the command again"
         ) from error
 
 
 def has_record(folder: Path) -> bool:
-    """Whether the files' sizes and hashes were recorded when it was made, as they are since there are records."""
+    """Whether the files' sizes and hashes were recorded when it was made, as they are since there are
+    records."""
     meta = disk.read_object(folder / META)
     return isinstance(meta, str) or "files" in meta
 
@@ -145,8 +165,9 @@ def _build(path: Path, build: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) -> dict[str, Any]:
-    """The build's record. What an interrupted build has left may be damaged, or of another version, in ways that no check knows: if the
-    build fails on it before it has written anything, it is tried once more without; and if it fails then too, all is as it was."""
+    """The build's record. What an interrupted build has left may be damaged, or of another version, in ways
+    that no check knows: if the build fails on it before it has written anything, it is tried once more
+    without; and if it fails then too, all is as it was."""
     left = _state(partial)
     try:
         return build(partial)
@@ -154,7 +175,11 @@ def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) 
         if not left or _state(partial) != left or not _of_damage(error, partial):
             raise
         said = f"{type(error).__name__}: {error}"
-        log.warning("what an interrupted build left in %s cannot be gone on from (%s): starting afresh", remote.shown(partial), said)
+        log.warning(
+            "what an interrupted build left in %s cannot be gone on from (%s): starting afresh",
+            remote.shown(partial),
+            said,
+        )
     shutil.rmtree(aside, ignore_errors=True)
     partial.rename(aside)
     partial.mkdir()
@@ -168,19 +193,32 @@ def _built(build: Callable[[Path], dict[str, Any]], partial: Path, aside: Path) 
 
 
 def _of_damage(error: Exception, partial: Path) -> bool:
-    """Whether an error can come of what was left in ``partial``. A full device or a lost connection passes, and costs nothing done."""
+    """Whether an error can come of what was left in ``partial``. A full device or a lost connection passes,
+    and costs nothing done."""
     if isinstance(error, (InputError, Busy)):
         return False
     if isinstance(error, FileNotFoundError):
         return str(error.filename).startswith(str(partial))
-    if isinstance(error, RuntimeError):  # torch's own readers raise it, and so does all that goes wrong on a device
-        return re.search(r"PytorchStreamReader|zip archive|corrupt|size mismatch|loading state_dict", str(error)) is not None
+    # torch's own readers raise it, and so does all that goes wrong on a device
+    if isinstance(error, RuntimeError):
+        return (
+            re.search(r"PytorchStreamReader|zip archive|corrupt|size mismatch|loading state_dict", str(error))
+            is not None
+        )
     of_content = (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError)
-    return isinstance(error, of_content) or type(error).__name__ in ("SafetensorError", "UnpicklingError", "BadZipFile")
+    return isinstance(error, of_content) or type(error).__name__ in (
+        "SafetensorError",
+        "UnpicklingError",
+        "BadZipFile",
+    )
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (stat.st_size, stat.st_mtime_ns) for path in folder.rglob("*") if path.is_file() and (stat := path.stat())}
+    return {
+        str(path): (stat.st_size, stat.st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and (stat := path.stat())
+    }
 
 
 def _clear(path: Path) -> None:
@@ -192,7 +230,8 @@ def _clear(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """A finished directory, or what lies in its place; its name is free at once, whatever a kill leaves of it."""
+    """A finished directory, or what lies in its place; its name is free at once, whatever a kill leaves of
+    it."""
     gone = path.with_name(f".{path.name}.removed-{os.getpid()}")
     path.rename(gone)
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()

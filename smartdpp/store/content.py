@@ -1,7 +1,9 @@
-"""What lies in files, by hash: what a component reads enters a run's identity by its content, wherever it lies.
+"""What lies in files, by hash: what a component reads enters a run's identity by its content, wherever it
+lies.
 
-A hash of a large file is computed once and remembered by real path, size, times and inode, in this process and in ``hashes.json`` in
-the cache, so that 14 GB of weights cost their reading once. Models by a name on the hub have the commit in place of their files.
+A hash of a large file is computed once and remembered by real path, size, times and inode, in this process
+and in ``hashes.json`` in the cache, so that 14 GB of weights cost their reading once. Models by a name on the
+hub have the commit in place of their files.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ SETTLED = 2.0  # seconds: a file that changed less long ago could change again w
 MOST = 10_000  # files remembered
 PATIENCE = 3.0  # seconds to wait for the hub
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# of a model's folder, what no loader of ours reads: other formats of the weights, what training left, and what is for people
+# of a model's folder, what no loader of ours reads: other formats of the weights, what training left, and
+# what is for people
 UNREAD = re.compile(
     r"(?i)\.(md|rst|png|jpe?g|gif|svg|pdf|html|csv|jsonl|log|lock|gguf|ggml|onnx|h5|msgpack|ot|pth?|ckpt|mlmodel|tflite|orig|bak)$"
     r"|^(licen[cs]e.*|notice.*|use_policy.*|training_args\.bin|trainer_state\.json|all_results\.json|(train|eval)_results\.json"
     r"|events\.out\..*|meta\.json)$"
 )
 OTHER_WEIGHTS = re.compile(r"(?i)\.bin(\.index\.json)?$")  # language models are loaded from safetensors alone
-OTHER_FOLDERS = re.compile(r"(?i)^(onnx|openvino|original|coreml|metal|runs|logs|checkpoint-\d+|__pycache__)$")
+OTHER_FOLDERS = re.compile(
+    r"(?i)^(onnx|openvino|original|coreml|metal|runs|logs|checkpoint-\d+|__pycache__)$"
+)
 
 _unreachable: list[bool] = []  # whether the hub was found to be, in this process
 _known: dict[str, list[Any]] = {}  # real path -> [size, mtime, ctime, inode, sha256]
@@ -66,36 +71,51 @@ def _hash(path: Path, new: dict[str, list[Any]]) -> str:
 
 
 def folder_hash(folder: Path, files: Iterable[Path]) -> str:
-    """sha256 over the names (relative to ``folder``), sizes and contents of files, in the order of their names."""
+    """sha256 over the names (relative to ``folder``), sizes and contents of files, in the order of their
+    names."""
     inside = sorted(files)
     entries = [
-        [path.relative_to(folder).as_posix(), path.stat().st_size, found] for path, found in zip(inside, file_hashes(inside), strict=True)
+        [path.relative_to(folder).as_posix(), path.stat().st_size, found]
+        for path, found in zip(inside, file_hashes(inside), strict=True)
     ]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def files_below(
-    folder: Path, without: re.Pattern[str] | None = None, passed: Callable[[Path], object] = lambda folder: False
+    folder: Path,
+    without: re.Pattern[str] | None = None,
+    passed: Callable[[Path], object] = lambda folder: False,
 ) -> Iterator[Path]:
-    """All files, also behind linked folders (each real folder once), but for hidden ones and folders that match ``without`` or that are
-    to be ``passed`` over."""
+    """All files, also behind linked folders (each real folder once), but for hidden ones and folders that
+    match ``without`` or that are to be ``passed`` over."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not (without and without.match(name)))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not (without and without.match(name))
+        )
         folders[:] = [name for name in folders if not passed(Path(here, name))]
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith(".") and Path(here, name).is_file())
+        yield from (
+            Path(here, name)
+            for name in sorted(files)
+            if not name.startswith(".") and Path(here, name).is_file()
+        )
 
 
 def model_content(folder: Path, *, encoder: bool = False) -> str:
-    """A model's configuration, tokenizer, code and weights. An ``encoder`` may have weights in .bin files, and modules in folders."""
+    """A model's configuration, tokenizer, code and weights. An ``encoder`` may have weights in .bin files,
+    and modules in folders."""
     read = [path for path in files_below(folder, OTHER_FOLDERS) if not UNREAD.search(path.name)]
     if not encoder:
         deeper = (".py", ".jinja")
-        read = [path for path in read if not OTHER_WEIGHTS.search(path.name) and (path.parent == folder or path.suffix in deeper)]
+        read = [
+            path
+            for path in read
+            if not OTHER_WEIGHTS.search(path.name) and (path.parent == folder or path.suffix in deeper)
+        ]
     return folder_hash(folder, read) + (f" on {base}" if encoder and (base := _base_of(folder)) else "")
 
 
@@ -112,7 +132,8 @@ def _base_of(folder: Path) -> str:
 
 @cache
 def commit(name: str, revision: str | None = None, dataset: bool = False) -> str | None:
-    """Which commit of a model (or dataset) on the hub ``revision`` (None: its main branch) is: by the hub, else by the copy in its cache.
+    """Which commit of a model (or dataset) on the hub ``revision`` (None: its main branch) is: by the hub,
+    else by the copy in its cache.
 
     None, and a warning, where neither knows.
     """
@@ -122,7 +143,8 @@ def commit(name: str, revision: str | None = None, dataset: bool = False) -> str
         return None
     asked = f"{'datasets' if dataset else 'models'}/{name}@{revision or 'main'}"
     before = _commits().get(asked)
-    if before and LAUNCHED_BY in os.environ:  # a process of a run works with the commit that its launcher found
+    # a process of a run works with the commit that its launcher found
+    if before and LAUNCHED_BY in os.environ:
         return before
     found = _by_hub(name, revision, dataset)
     if found:
@@ -133,7 +155,8 @@ def commit(name: str, revision: str | None = None, dataset: bool = False) -> str
         found = _cached(name, revision, dataset) or before
     if found is None:
         log.warning(
-            "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: runs are named without it; "
+            "%s: which commit %s is cannot be told, as the hub does not answer and its cache has no copy: "
+            "runs are named without it; "
             "pin one (revision=COMMIT) or give a folder",
             name,
             revision or "main",
@@ -149,7 +172,9 @@ def _by_hub(name: str, revision: str | None, dataset: bool) -> str | None:
         return None
     try:
         api = HfApi()
-        found = (api.dataset_info if dataset else api.model_info)(name, revision=revision, timeout=PATIENCE).sha
+        found = (api.dataset_info if dataset else api.model_info)(
+            name, revision=revision, timeout=PATIENCE
+        ).sha
         return None if found is None else str(found)
     except HfHubHTTPError:  # no such name, or no leave to read it: loading says which
         return None
@@ -159,12 +184,19 @@ def _by_hub(name: str, revision: str | None, dataset: bool) -> str | None:
 
 
 def _cached(name: str, revision: str | None, dataset: bool) -> str | None:
-    """The commit of the copy in the hub's cache. What was loaded by its commit is not there under its branch: see ``_remember``."""
+    """The commit of the copy in the hub's cache. What was loaded by its commit is not there under its branch:
+    see ``_remember``."""
     from huggingface_hub import try_to_load_from_cache
 
-    for file in ("README.md", ".gitattributes") if dataset else ("config.json", "modules.json", "tokenizer_config.json"):
+    for file in (
+        ("README.md", ".gitattributes")
+        if dataset
+        else ("config.json", "modules.json", "tokenizer_config.json")
+    ):
         with contextlib.suppress(ValueError):  # not a name that the hub could have
-            cached = try_to_load_from_cache(name, file, revision=revision, repo_type="dataset" if dataset else "model")
+            cached = try_to_load_from_cache(
+                name, file, revision=revision, repo_type="dataset" if dataset else "model"
+            )
             if isinstance(cached, str) and COMMIT.fullmatch(Path(cached).parent.name):
                 return Path(cached).parent.name
     return None
@@ -181,12 +213,15 @@ def _commits() -> dict[str, str]:
 
 
 def _remember(asked: str, commit: str) -> None:
-    """For the time when the hub does not answer: loading by a commit leaves no branch in the hub's own cache to find it by."""
+    """For the time when the hub does not answer: loading by a commit leaves no branch in the hub's own cache
+    to find it by."""
     if (known := _commits()).get(asked) == commit:
         return
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
-        write_text(cache_dir() / "commits.json", json.dumps(known | {asked: commit}, indent=0, sort_keys=True) + "\n")
+        write_text(
+            cache_dir() / "commits.json", json.dumps(known | {asked: commit}, indent=0, sort_keys=True) + "\n"
+        )
 
 
 def _stamp(real: str) -> list[int]:
@@ -207,7 +242,11 @@ def _read() -> dict[str, list[Any]]:
 
 
 def _whole(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 5 and re.fullmatch(r"[0-9a-f]{64}", str(entry[-1])) is not None
+    return (
+        isinstance(entry, list)
+        and len(entry) == 5
+        and re.fullmatch(r"[0-9a-f]{64}", str(entry[-1])) is not None
+    )
 
 
 def _write(new: dict[str, list[Any]]) -> None:

@@ -1,7 +1,9 @@
-"""Bytes that are on the disk, and room that is there: what a power cut, a damaged disk and a full one would otherwise take by surprise.
+"""Bytes that are on the disk, and room that is there: what a power cut, a damaged disk and a full one would
+otherwise take by surprise.
 
-A rename can be on the disk before the content of what was renamed. So everything is synced first: files, then their folders, then the
-rename, then the folder that it happened in. What a finished folder holds is recorded with sizes and hashes, so that later damage is seen.
+A rename can be on the disk before the content of what was renamed. So everything is synced first: files, then
+their folders, then the rename, then the folder that it happened in. What a finished folder holds is recorded
+with sizes and hashes, so that later damage is seen.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Any
 
 from smartdpp.errors import InputError
 
-NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # filesystems that have no folders to sync, or do not let us open them
+# filesystems that have no folders to sync, or do not let us open them
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 META = "meta.json"  # the last file of a finished folder; holds the record of the others
 
 Record = dict[str, dict[str, Any]]  # {"X.npy": {"bytes": 128, "sha256": "..."}}
@@ -81,10 +84,13 @@ def file_hash(path: Path) -> str:
 
 
 def close_folder(folder: Path, record: dict[str, Any] | None = None, *, hashes: bool = True) -> None:
-    """Puts all of a folder on the disk, then meta.json with what each file is: whoever finds that finds all."""
+    """Puts all of a folder on the disk, then meta.json with what each file is: whoever finds that finds
+    all."""
     sync_tree(folder)
     content = {**(record or {}), "files": recorded(folder, hashes=hashes)}
-    write_bytes(folder / META, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(
+        folder / META, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
 
 
 def recorded(folder: Path, *, hashes: bool = True) -> Record:
@@ -98,10 +104,11 @@ def recorded(folder: Path, *, hashes: bool = True) -> Record:
 
 
 def damage(folder: Path, *, whole: bool = False) -> str | None:
-    """Why this is not the finished folder that was published: by its record and the files' sizes, or, ``whole``, their hashes too.
+    """Why this is not the finished folder that was published: by its record and the files' sizes, or,
+    ``whole``, their hashes too.
 
-    Of a folder made before there were records it is only asked whether meta.json can be read; ``whole``: and whether its files seem cut.
-    OSError for what is there and cannot be read.
+    Of a folder made before there were records it is only asked whether meta.json can be read; ``whole``: and
+    whether its files seem cut. OSError for what is there and cannot be read.
     """
     meta = read_object(folder / META)
     if isinstance(meta, str):
@@ -109,7 +116,10 @@ def damage(folder: Path, *, whole: bool = False) -> str | None:
     files = meta.get("files")
     if files is None:
         return next(seems_cut(folder), None) if whole else None
-    if not (isinstance(files, dict) and all(isinstance(entry, dict) and "bytes" in entry for entry in files.values())):
+    if not (
+        isinstance(files, dict)
+        and all(isinstance(entry, dict) and "bytes" in entry for entry in files.values())
+    ):
         return f"{META} holds no record of files"
     for name, expected in files.items():
         try:
@@ -122,7 +132,8 @@ def damage(folder: Path, *, whole: bool = False) -> str | None:
 
 
 def _gone(error: OSError) -> str:
-    """That a file is not there, in words. Any other error is raised: who may not read, or whose disk is silent, knows of no damage."""
+    """That a file is not there, in words. Any other error is raised: who may not read, or whose disk is
+    silent, knows of no damage."""
     if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         raise error
     return f"cannot be read ({error.strerror})"
@@ -138,14 +149,20 @@ def read_object(path: Path) -> dict[str, Any] | str:
         return f"{path.name} {_gone(error)}"
     except (ValueError, RecursionError):
         return f"{path.name} is {'no JSON' if path.stat().st_size else 'empty'}: it was cut or overwritten"
-    return found if isinstance(found, dict) else f"{path.name} holds a JSON {type(found).__name__} where an object belongs"
+    return (
+        found
+        if isinstance(found, dict)
+        else f"{path.name} holds a JSON {type(found).__name__} where an object belongs"
+    )
 
 
-_intact: set[tuple[str, int, int, int]] = set()  # files whose hash this process has found right, as they were then
+# files whose hash this process has found right, as they were then
+_intact: set[tuple[str, int, int, int]] = set()
 
 
 def changed(folder: Path, files: Record) -> Iterator[str]:
-    """Files of the recorded size whose content is another, read once a process as long as they are not touched."""
+    """Files of the recorded size whose content is another, read once a process as long as they are not
+    touched."""
     for name, expected in files.items():
         path = folder / name
         try:
@@ -162,13 +179,17 @@ def changed(folder: Path, files: Record) -> Iterator[str]:
             yield f"{name} {_gone(error)}"
             continue
         if found != expected["sha256"]:
-            yield f"{name} has another content than was written (sha256 {found[:12]}, and {expected['sha256'][:12]} was recorded)"
+            yield (
+                f"{name} has another content than was written (sha256 {found[:12]}, and "
+                f"{expected['sha256'][:12]} was recorded)"
+            )
         else:
             _intact.add(known)
 
 
 def seems_cut(folder: Path) -> Iterator[str]:
-    """Files of a folder without a record that their own format shows to be cut: empty ones, and by the ends of the formats we write."""
+    """Files of a folder without a record that their own format shows to be cut: empty ones, and by the ends
+    of the formats we write."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _CHECKS):
         try:
             with path.open("rb") as file:
@@ -182,7 +203,9 @@ def seems_cut(folder: Path) -> Iterator[str]:
 def _npy(file: Any, size: int) -> bool:
     import numpy as np
 
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[np.lib.format.read_magic(file)]
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+        np.lib.format.read_magic(file)
+    ]
     shape, _, dtype = read(file)
     return size == file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
@@ -231,7 +254,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or path
-        raise InputError(f"cannot write {where}: {error.strerror}. Free space there or choose another folder with root=PATH") from error
+        raise InputError(
+            f"cannot write {where}: {error.strerror}. Free space there or choose another folder with "
+            "root=PATH"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

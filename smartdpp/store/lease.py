@@ -1,12 +1,14 @@
-"""Locks between machines: a file at an address, made by whoever comes first and renewed for as long as its holder lives.
+"""Locks between machines: a file at an address, made by whoever comes first and renewed for as long as its
+holder lives.
 
-No operating system lets go of such a file when its holder dies. So the holder renews it every BEAT seconds, and one that was silent for
-STALE seconds loses it to the next who asks; a machine takes its own back at once, as its local lock tells that no process of it lives.
-Clocks of the machines must agree to within some minutes. Should two hold one lock after all, work is done twice and nothing worse: a
-holder looks whether the lock is still its own before it publishes.
+No operating system lets go of such a file when its holder dies. So the holder renews it every BEAT seconds,
+and one that was silent for STALE seconds loses it to the next who asks; a machine takes its own back at once,
+as its local lock tells that no process of it lives. Clocks of the machines must agree to within some minutes.
+Should two hold one lock after all, work is done twice and nothing worse: a holder looks whether the lock is
+still its own before it publishes.
 
-The file is made by exclusive creation. A filesystem that does not refuse to create what is there, found out by trying, gets a
-substitute: write, wait SETTLE seconds, and see whose name stayed.
+The file is made by exclusive creation. A filesystem that does not refuse to create what is there, found out
+by trying, gets a substitute: write, wait SETTLE seconds, and see whose name stayed.
 """
 
 from __future__ import annotations
@@ -52,7 +54,12 @@ class Lease:
         return (holder(self.address) or {}).get("token") == self.token
 
     def claim(self) -> bytes:
-        claim = {"token": self.token, "machine": self.machine, "host": socket.gethostname(), "pid": os.getpid()}
+        claim = {
+            "token": self.token,
+            "machine": self.machine,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         return json.dumps(claim | {"since": self.since, "beat": time.time()}).encode()
 
     @contextmanager
@@ -83,7 +90,8 @@ class Lease:
 
 
 def acquire(address: str, *, wait: bool) -> Lease | None:
-    """For the process that holds the local lock of the address's working folder. None if another machine has it and not ``wait``."""
+    """For the process that holds the local lock of the address's working folder. None if another machine has
+    it and not ``wait``."""
     lease = Lease(address, machine(), uuid.uuid4().hex)
     seen, since, told = None, time.monotonic(), float("-inf")
     with reached(address):
@@ -101,7 +109,12 @@ def acquire(address: str, *, wait: bool) -> Lease | None:
             else:
                 if time.monotonic() - told >= REMIND:
                     told = time.monotonic()
-                    log.info("waiting: %s is working on %s; if it is silent for %.0f min, it loses it", said(claim), address, STALE / 60)
+                    log.info(
+                        "waiting: %s is working on %s; if it is silent for %.0f min, it loses it",
+                        said(claim),
+                        address,
+                        STALE / 60,
+                    )
                 time.sleep(POLL)
     return lease
 
@@ -133,7 +146,10 @@ def said(claim: dict[str, Any], unknown: str = "another machine") -> str:
         return str(claim.get("host", unknown))
     minutes = max(0, int(time.time() - claim["since"])) // 60
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(claim["since"]))
-    return f"process {claim.get('pid')} on {claim.get('host')}, since {begun} ({minutes // 60} h {minutes % 60} min),"
+    return (
+        f"process {claim.get('pid')} on {claim.get('host')}, since {begun} ({minutes // 60} h "
+        f"{minutes % 60} min),"
+    )
 
 
 def stale(claim: dict[str, Any]) -> bool:
@@ -194,7 +210,8 @@ def _made(fs: Any, at: str, content: bytes) -> bool:
 
 
 def _refuses_twice(address: str) -> bool:
-    """Whether this filesystem refuses to create what is there: asked once of each, as some that take the request ignore it."""
+    """Whether this filesystem refuses to create what is there: asked once of each, as some that take the
+    request ignore it."""
     where = "/".join(address.split("/")[:3])
     if where not in _exclusive:
         fs, at = _beside(address, uuid.uuid4().hex)
@@ -209,7 +226,8 @@ def _refuses_twice(address: str) -> bool:
 
 
 def _take_over(lease: Lease, of: dict[str, Any]) -> bool:
-    """False if another was quicker. Two who delete the same lock at once find out by looking again after a while."""
+    """False if another was quicker. Two who delete the same lock at once find out by looking again after a
+    while."""
     log.info("taking over %s from %s, which has stopped", lease.address, of.get("host", "another machine"))
     fs, at = _file(lease.address)
     try:

@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def lock(path: Path, *, wait: bool = True) -> Iterator[Callable[[], bool]]:
-    """Holds ``path`` for this process; the operating system lets go when the process dies. Raises Busy if another has it and not wait.
+    """Holds ``path`` for this process; the operating system lets go when the process dies. Raises Busy if
+    another has it and not wait.
 
-    Under an address other machines are kept out too, by a lease; the function it yields tells whether that still holds.
+    Under an address other machines are kept out too, by a lease; the function it yields tells whether that
+    still holds.
     """
     from filelock import FileLock, Timeout
 
@@ -44,7 +46,10 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[Callable[[], bool]]:
         _wait(held, at, path)
     try:
         if where is None:
-            at.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}), encoding="utf-8")
+            at.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}),
+                encoding="utf-8",
+            )
             yield lambda: True
         elif (leased := lease.acquire(where, wait=wait)) is None:
             raise Busy(path)
@@ -64,7 +69,11 @@ def _wait(held: Any, at: Path, path: Path) -> None:
         with suppress(OSError):  # another user's may not be read
             holder = disk.read_object(at)
         who = lease.said(holder if isinstance(holder, dict) else {}, "another process")
-        log.info("waiting: %s is working on %s; this goes on when it has finished or is stopped", who, remote.shown(path))
+        log.info(
+            "waiting: %s is working on %s; this goes on when it has finished or is stopped",
+            who,
+            remote.shown(path),
+        )
         try:
             held.acquire(timeout=lease.REMIND)
             return
@@ -92,7 +101,10 @@ def _has_locks(folder: Path, device: int) -> bool:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
             raise
         log.warning(
-            "the filesystem of %s has no locks (%s): files that are renewed every %.0f s stand for them", folder, error.strerror, lease.BEAT
+            "the filesystem of %s has no locks (%s): files that are renewed every %.0f s stand for them",
+            folder,
+            error.strerror,
+            lease.BEAT,
         )
         return False
     finally:

@@ -1,9 +1,11 @@
-"""Where it runs: which folders this package and the libraries under it may write into, also in a container without a home.
+"""Where it runs: which folders this package and the libraries under it may write into, also in a container
+without a home.
 
-Libraries keep caches and settings in the home folder, in the system's temporary folder or beside their own files, and end in a traceback
-where that cannot be written. So where ``SMARTDPP_CACHE`` is set, or the home cannot be written, theirs go below our cache folder. A
-variable of theirs that is set is left as it is, and so is a folder that a person already has at a library's own place and may write
-(downloaded models, wandb's settings), so that nothing is fetched twice. ``import smartdpp`` does this, before any of them is imported:
+Libraries keep caches and settings in the home folder, in the system's temporary folder or beside their own
+files, and end in a traceback where that cannot be written. So where ``SMARTDPP_CACHE`` is set, or the home
+cannot be written, theirs go below our cache folder. A variable of theirs that is set is left as it is, and so
+is a folder that a person already has at a library's own place and may write (downloaded models, wandb's
+settings), so that nothing is fetched twice. ``import smartdpp`` does this, before any of them is imported:
 the engine used alone and launched processes need it as much as the command line.
 """
 
@@ -18,7 +20,9 @@ from pathlib import Path
 from smartdpp.errors import InputError
 
 LAUNCHED_BY = "SMARTDPP_LAUNCHED_BY"  # set in a process that another one of ours launched: its id
-CACHES = {  # variable: its folder below the cache, and where the library keeps it otherwise, if that may hold something worth keeping
+# variable: its folder below the cache, and where the library keeps it otherwise, if that may hold something
+# worth keeping
+CACHES = {
     "NUMBA_CACHE_DIR": ("numba", None),
     "MPLCONFIGDIR": ("matplotlib", None),
     "WANDB_CACHE_DIR": ("wandb/cache", None),
@@ -29,17 +33,22 @@ CACHES = {  # variable: its folder below the cache, and where the library keeps 
     "TORCHINDUCTOR_CACHE_DIR": ("torchinductor", None),
     "TRITON_CACHE_DIR": ("triton", None),
 }
-XDG = {"XDG_CACHE_HOME": "xdg/cache", "XDG_CONFIG_HOME": "xdg/config", "XDG_DATA_HOME": "xdg/data"}  # for all others, without a home
+# for all others, without a home
+XDG = {"XDG_CACHE_HOME": "xdg/cache", "XDG_CONFIG_HOME": "xdg/config", "XDG_DATA_HOME": "xdg/data"}
 
 
 def settle() -> None:
-    """Points the libraries' variables to folders that can be written, where their own cannot. Makes no folder of theirs."""
+    """Points the libraries' variables to folders that can be written, where their own cannot. Makes no folder
+    of theirs."""
     home, named = _home(), os.environ.get("SMARTDPP_CACHE")
     usable = home is not None and writable(home)
     if (named or not usable) and (below := _writable_cache(home)) is not None:
         _caches(below, home)
         if not usable:
-            for variable, value in {"SMARTDPP_CACHE": below, **{name: below / folder for name, folder in XDG.items()}}.items():
+            for variable, value in {
+                "SMARTDPP_CACHE": below,
+                **{name: below / folder for name, folder in XDG.items()},
+            }.items():
                 os.environ.setdefault(variable, str(value))
             if home is None:
                 os.environ["HOME"] = str(below)
@@ -51,7 +60,8 @@ def settle() -> None:
 
 
 def cache_dir() -> Path:
-    """``$SMARTDPP_CACHE``, else the user's cache folder, else one in the temporary folder. InputError where there is none."""
+    """``$SMARTDPP_CACHE``, else the user's cache folder, else one in the temporary folder. InputError where
+    there is none."""
     if named := os.environ.get("SMARTDPP_CACHE"):
         return Path(named).expanduser()
     home = _home()
@@ -59,20 +69,26 @@ def cache_dir() -> Path:
         return own
     if (found := _in_temporary()) is None:
         raise InputError(
-            "no folder can be written for models and caches, neither in the home nor a temporary one: set SMARTDPP_CACHE=FOLDER"
+            "no folder can be written for models and caches, neither in the home nor a temporary one: set "
+            "SMARTDPP_CACHE=FOLDER"
         )
     return found
 
 
 def problems() -> list[str]:
-    """What is wrong with $SMARTDPP_CACHE. One that can be read and not written may hold all that is needed."""
+    """What is wrong with $SMARTDPP_CACHE. One that can be read and not written may hold all that is
+    needed."""
     named = os.environ.get("SMARTDPP_CACHE")
     if not named or (folder := cache_dir()).is_dir():
         return []
     if folder.is_symlink() or folder.exists():
         kind = f"a link to {os.readlink(folder)}, which is not there" if folder.is_symlink() else "no folder"
         return [f"SMARTDPP_CACHE={named}: this is {kind}; name a folder"]
-    return [] if writable(folder) else [f"SMARTDPP_CACHE={named}: this folder is not there and cannot be made; name another"]
+    return (
+        []
+        if writable(folder)
+        else [f"SMARTDPP_CACHE={named}: this folder is not there and cannot be made; name another"]
+    )
 
 
 def writable(folder: Path) -> bool:
@@ -101,7 +117,8 @@ def _of_user(home: Path) -> Path:
 
 
 def _writable_cache(home: Path | None) -> Path | None:
-    """Where libraries' folders go: our cache, unless it is one that can only be read, as one that an image brings."""
+    """Where libraries' folders go: our cache, unless it is one that can only be read, as one that an image
+    brings."""
     try:
         if writable(own := cache_dir().absolute()):
             return own
@@ -113,14 +130,19 @@ def _writable_cache(home: Path | None) -> Path | None:
 
 
 def _in_temporary() -> Path | None:
-    """This user's folder in the temporary folder; None where there is none, or another user has made it first (caches hold code)."""
+    """This user's folder in the temporary folder; None where there is none, or another user has made it first
+    (caches hold code)."""
     try:
         folder = Path(_usable_temporary()) / f"smartdpp-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError:
         return None
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ours = (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
     return folder if ours else None
 
 
@@ -134,7 +156,11 @@ def _caches(below: Path, home: Path | None) -> None:
                 continue
             if variable == "HF_HOME" and os.access(there / "token", os.R_OK):
                 os.environ.setdefault("HF_TOKEN_PATH", str(there / "token"))
-            if variable == "HF_HOME" and os.environ.get("HF_HUB_OFFLINE") and os.access(there / "hub", os.R_OK | os.X_OK):
+            if (
+                variable == "HF_HOME"
+                and os.environ.get("HF_HUB_OFFLINE")
+                and os.access(there / "hub", os.R_OK | os.X_OK)
+            ):
                 os.environ.setdefault("HF_HUB_CACHE", str(there / "hub"))  # nothing will be written there
         os.environ[variable] = str(below / name)
 
@@ -147,8 +173,16 @@ def _usual(folder: str) -> Path:
 
 
 def _usable_temporary() -> str:
-    """Python's temporary folder, but never the folder that the command was given in. OSError where there is none."""
-    for folder in (os.environ.get("TMPDIR"), os.environ.get("TEMP"), os.environ.get("TMP"), "/tmp", "/var/tmp", "/usr/tmp"):
+    """Python's temporary folder, but never the folder that the command was given in. OSError where there is
+    none."""
+    for folder in (
+        os.environ.get("TMPDIR"),
+        os.environ.get("TEMP"),
+        os.environ.get("TMP"),
+        "/tmp",
+        "/var/tmp",
+        "/usr/tmp",
+    ):
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return os.path.abspath(folder)
     raise FileNotFoundError("no temporary folder can be written")

@@ -21,9 +21,11 @@ from smartdpp.store.energy import gpu_watt_hours
 
 
 def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str, Any]:
-    """The build's facts with its wall-clock seconds, the resident memory of this process at its start and peak, and what GPUs drew.
+    """The build's facts with its wall-clock seconds, the resident memory of this process at its start and
+    peak, and what GPUs drew.
 
-    A build that takes over what another has made (see `same`) says among its facts what that one has ``spent``: it stands for its own.
+    A build that takes over what another has made (see `same`) says among its facts what that one has
+    ``spent``: it stands for its own.
     """
     started, drawn = time.perf_counter(), gpu_watt_hours()
     with peak_memory() as peak:
@@ -43,7 +45,8 @@ def measured(build: Callable[[Path], dict[str, Any]], partial: Path) -> dict[str
 
 @contextmanager
 def peak_memory(every: float = 0.05) -> Iterator[Callable[[], int]]:
-    """Peak resident bytes by sampling: the system's own high-water mark cannot be reset between stages everywhere."""
+    """Peak resident bytes by sampling: the system's own high-water mark cannot be reset between stages
+    everywhere."""
     import psutil
 
     process, stop, seen = psutil.Process(), threading.Event(), [0]
@@ -64,8 +67,19 @@ def peak_memory(every: float = 0.05) -> Iterator[Callable[[], int]]:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """What made it: package versions, the machine, and the code's commit with a hash of uncommitted changes."""
-    packages = ("smartdpp", "torch", "transformers", "peft", "trl", "datasets", "lm_eval", "sentence-transformers", "numpy")
+    """What made it: package versions, the machine, and the code's commit with a hash of uncommitted
+    changes."""
+    packages = (
+        "smartdpp",
+        "torch",
+        "transformers",
+        "peft",
+        "trl",
+        "datasets",
+        "lm_eval",
+        "sentence-transformers",
+        "numpy",
+    )
     return {
         "packages": {name: _version(name) for name in packages},
         "python": platform.python_version(),
@@ -85,7 +99,9 @@ def _git() -> dict[str, Any]:
     def git(*args: str) -> str | None:
         try:
             command = ["git", "-C", str(Path(__file__).parent), *args]
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10)
+            done = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -1,13 +1,17 @@
-"""Roots that are no folder of this machine: any address that fsspec opens, as s3://bucket/study, gs://, file:/// or memory://.
+"""Roots that are no folder of this machine: any address that fsspec opens, as s3://bucket/study, gs://,
+file:/// or memory://.
 
-Stages read and write folders. So such a root has two on this machine, in the user's cache, and a path in them says which address it is:
+Stages read and write folders. So such a root has two on this machine, in the user's cache, and a path in them
+says which address it is:
 
     remote/working/s3/bucket/study   what this machine makes, and the whole artifacts that its stages read
-    remote/copies/s3/bucket/study    single files that a plan, a summary or a report reads; of runs always as they are there now
+    remote/copies/s3/bucket/study single files that a plan, a summary or a report reads; of runs always as
+    they are there now
 
-What counts is what lies at the address. An artifact is there once its last file is, which is sent after all others; an interrupted
-build goes on where its working folder is, and starts over on another machine. Both folders can be deleted while nothing runs. Paths
-outside them are local folders, for which the functions below do nothing.
+What counts is what lies at the address. An artifact is there once its last file is, which is sent after all
+others; an interrupted build goes on where its working folder is, and starts over on another machine. Both
+folders can be deleted while nothing runs. Paths outside them are local folders, for which the functions below
+do nothing.
 """
 
 from __future__ import annotations
@@ -31,15 +35,16 @@ from smartdpp.store.place import cache_dir
 
 log = logging.getLogger(__name__)
 
-RESULT, ERROR = "result.json", "error.txt"  # the last file of a run, as META is of an artifact, and what a failed run leaves
+# the last file of a run, as META is of an artifact, and what a failed run leaves
+RESULT, ERROR = "result.json", "error.txt"
 TRACKED = "tracked.json"  # where a finished run was mirrored to
 OF_A_RUN = (RESULT, ERROR, TRACKED, "artifacts.json", ".hydra/config.yaml")  # what others read of one
 AT_TOP = "%2F"  # stands for the first slash of file:///data, which has no host
 
 
 def folder(root: str) -> Path:
-    """Where a root's files lie on this machine: the root itself, or the working folder of an address. InputError for ``..`` or a
-    password in it."""
+    """Where a root's files lie on this machine: the root itself, or the working folder of an address.
+    InputError for ``..`` or a password in it."""
     protocol, is_address, rest = root.partition("://")
     if not is_address:
         return Path(os.path.expanduser(root))
@@ -54,7 +59,8 @@ def folder(root: str) -> Path:
 def _refuse_password(protocol: str, rest: str) -> None:
     if re.match(r"[^/]*:(?!\d{1,5}/)[^@]*@", rest):
         raise InputError(
-            f"root={protocol}://...: the address holds a password, which would stand in every log; give it to the driver by its "
+            f"root={protocol}://...: the address holds a password, which would stand in every log; give it "
+            "to the driver by its "
             "own configuration or environment"
         )
 
@@ -76,7 +82,8 @@ def shown(path: Path) -> str:
 
 @cache
 def problems(root: str) -> tuple[str, ...]:
-    """Why an address cannot serve as root, found by writing there; nothing for a folder. Asked once a process."""
+    """Why an address cannot serve as root, found by writing there; nothing for a folder. Asked once a
+    process."""
     protocol, is_address, rest = root.partition("://")
     if not is_address:
         return ()
@@ -93,8 +100,11 @@ def problems(root: str) -> tuple[str, ...]:
     except ImportError as error:
         return (f"root={root}: {error} (install its driver with pip), or choose a folder with root=PATH",)
     except Exception as error:  # drivers raise what they like
-        return (f"root={root}: this cannot be written ({type(error).__name__}: {error}); check the address and what its driver needs to "
-                "log in, or choose another place with root=PATH",)  # fmt: skip
+        return (
+            f"root={root}: this cannot be written ({type(error).__name__}: {error}); check the address and "
+            "what its driver needs to "
+            "log in, or choose another place with root=PATH",
+        )
     return ()
 
 
@@ -108,7 +118,8 @@ def exists(path: Path) -> bool:
 
 
 def whole(artifact: Path) -> Path:
-    """A finished artifact's folder with all its files here, fetched if they are not; published by one rename."""
+    """A finished artifact's folder with all its files here, fetched if they are not; published by one
+    rename."""
     where = address(artifact)
     if where is None:
         return artifact
@@ -129,7 +140,10 @@ def whole(artifact: Path) -> Path:
             names = _names(fs, at)
             for name in names:
                 if not (arriving / name).resolve().is_relative_to(arriving.resolve()):
-                    raise InputError(f"{where} holds {name!r}, which would be written outside its folder: it is not to be trusted")
+                    raise InputError(
+                        f"{where} holds {name!r}, which would be written outside its folder: it is not to "
+                        "be trusted"
+                    )
                 (arriving / name).parent.mkdir(parents=True, exist_ok=True)
             fs.get([f"{at}/{name}" for name in names], [str(arriving / name) for name in names])
         disk.sync_tree(arriving)
@@ -138,7 +152,8 @@ def whole(artifact: Path) -> Path:
 
 
 def file(path: Path) -> Path:
-    """One file of a finished artifact, fetched if it is not here. Where there is none, the path that is returned does not exist."""
+    """One file of a finished artifact, fetched if it is not here. Where there is none, the path that is
+    returned does not exist."""
     where = address(path)
     if where is None:
         return path
@@ -158,7 +173,8 @@ def file(path: Path) -> Path:
 
 
 def runs(path: Path) -> Path:
-    """A run's folder, or a folder of runs, as it is now: of an address a copy of what others read of a run."""
+    """A run's folder, or a folder of runs, as it is now: of an address a copy of what others read of a
+    run."""
     where = address(path)
     if where is None:
         return path
@@ -167,7 +183,11 @@ def runs(path: Path) -> Path:
         fs, at = opened(where)
         names = {name for name in _names(fs, at) if _of_a_run(name)}
         found = fs.cat([f"{at}/{name}" for name in sorted(names)], on_error="return") if names else {}
-        contents = {key.removeprefix(at + "/"): content for key, content in found.items() if not isinstance(content, FileNotFoundError)}
+        contents = {
+            key.removeprefix(at + "/"): content
+            for key, content in found.items()
+            if not isinstance(content, FileNotFoundError)
+        }
         if refused := [content for content in contents.values() if isinstance(content, Exception)]:
             raise refused[0]
     for old in [*copy.rglob("*")]:
@@ -182,7 +202,8 @@ def runs(path: Path) -> Path:
 
 
 def each(folder: Path, name: str) -> dict[str, bytes]:
-    """This file of every folder in ``folder``, as it is there now, by the name of the folder that holds it."""
+    """This file of every folder in ``folder``, as it is there now, by the name of the folder that holds
+    it."""
     where = address(folder)
     if where is None:
         found = {}
@@ -192,7 +213,11 @@ def each(folder: Path, name: str) -> dict[str, bytes]:
         return found
     with reached(where):
         fs, at = opened(where)
-        paths = [f"{at}/{path}" for path in _names(fs, at) if path.count("/") == 1 and path.endswith(f"/{name}")] if fs.exists(at) else []
+        paths = (
+            [f"{at}/{path}" for path in _names(fs, at) if path.count("/") == 1 and path.endswith(f"/{name}")]
+            if fs.exists(at)
+            else []
+        )
         found = fs.cat(paths, on_error="omit") if paths else {}
     return {key.rpartition("/")[0].rpartition("/")[2]: content for key, content in found.items()}
 
@@ -212,7 +237,8 @@ def check_out(run: Path) -> None:
 
 @contextmanager
 def sent_back(run: Path, held: Callable[[], bool]) -> Iterator[None]:
-    """Sends a run's working folder to its address at the end of the work on it, however that ends, if its lock is still ``held``.
+    """Sends a run's working folder to its address at the end of the work on it, however that ends, if its
+    lock is still ``held``.
 
     Its run.log is that of the machine which worked on it last.
     """
@@ -235,7 +261,8 @@ def _send_back(run: Path) -> None:
 
 
 def send(directory: Path, last: str = META) -> None:
-    """All files of a folder to its address, ``last`` after the others: whoever sees it sees them all. Nothing for a local folder."""
+    """All files of a folder to its address, ``last`` after the others: whoever sees it sees them all. Nothing
+    for a local folder."""
     if (where := address(directory)) is None:
         return
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
@@ -255,7 +282,8 @@ def send(directory: Path, last: str = META) -> None:
 
 
 def opened(where: str) -> tuple[Any, str]:
-    """An address's filesystem, and the address in its terms. What the filesystem remembers of earlier listings is dropped."""
+    """An address's filesystem, and the address in its terms. What the filesystem remembers of earlier
+    listings is dropped."""
     from fsspec.core import url_to_fs
 
     fs, at = url_to_fs(where)
@@ -265,14 +293,17 @@ def opened(where: str) -> tuple[Any, str]:
 
 @contextmanager
 def reached(where: str) -> Iterator[None]:
-    """A place that does not answer is the user's to mend, so it gets one sentence. Drivers raise what they like, hence the wide net."""
+    """A place that does not answer is the user's to mend, so it gets one sentence. Drivers raise what they
+    like, hence the wide net."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
-        raise InputError(f"cannot read or write {where} ({said}): is it in reach? The same command goes on from here") from error
+        raise InputError(
+            f"cannot read or write {where} ({said}): is it in reach? The same command goes on from here"
+        ) from error
 
 
 def make_parents(fs: Any, files: list[str]) -> None:

@@ -1,19 +1,23 @@
-"""How many tasks, and which functions: decided from the data and the budget, by how close a mixture comes to tasks it was not made for.
+"""How many tasks, and which functions: decided from the data and the budget, by how close a mixture comes to
+tasks it was not made for.
 
-The tasks that matter are those that are evaluated on, which nothing here may look at. Every task of the pool can stand in for one: leave
-its examples out of the mixture, and see how near the rest of the mixture comes to it. With T tasks and the mixture X,
+The tasks that matter are those that are evaluated on, which nothing here may look at. Every task of the pool
+can stand in for one: leave its examples out of the mixture, and see how near the rest of the mixture comes to
+it. With T tasks and the mixture X,
 
     c_t(X) = mean over examples i of t of  max_{j∈X, task(j) ≠ t} s_ij        c(X) = mean over t of c_t(X)
 
-s the cosine similarity, a negative one counting as 0. Where a loss changes little between neighbours, that of an example is bounded by
-that of the nearest trained one and their distance (the core-set argument of Sener and Savarese 2018, arXiv 1708.00489), so the mixture
-that comes nearest is the one to train on. More tasks bring more neighbourhoods, more examples of each fill them: the budget decides.
+s the cosine similarity, a negative one counting as 0. Where a loss changes little between neighbours, that of
+an example is bounded by that of the nearest trained one and their distance (the core-set argument of Sener
+and Savarese 2018, arXiv 1708.00489), so the mixture that comes nearest is the one to train on. More tasks
+bring more neighbourhoods, more examples of each fill them: the budget decides.
 
-The rule. Mixtures are made for M' = 1, 2, 4, ... and all tasks (doubling, as in SMART's own sweep), with each pair of functions that is
-left open. The pair is that of the mixture with the highest c. Of the M' with this pair, the smallest is taken that loses no more of c
-than one standard error, the paired differences over the T tasks giving it (the one-standard-error rule of Breiman et al. 1984): fewer
-tasks where more do not clearly help. A mixture that cannot be made, its tasks too small for the budget, is no candidate. Nothing is drawn
-and there is nothing to tune.
+The rule. Mixtures are made for M' = 1, 2, 4, ... and all tasks (doubling, as in SMART's own sweep), with each
+pair of functions that is left open. The pair is that of the mixture with the highest c. Of the M' with this
+pair, the smallest is taken that loses no more of c than one standard error, the paired differences over the T
+tasks giving it (the one-standard-error rule of Breiman et al. 1984): fewer tasks where more do not clearly
+help. A mixture that cannot be made, its tasks too small for the budget, is no candidate. Nothing is drawn and
+there is nothing to tune.
 """
 
 from __future__ import annotations
@@ -34,12 +38,17 @@ logger = logging.getLogger(__name__)
 
 PROBES = 32  # examples of a task that are looked at, evenly spread over its ids
 Name = Literal["facility_location", "graph_cut", "logdet"]
-FUNCTIONS: dict[Name, Callable[[Any], Any]] = {"facility_location": FacilityLocation, "graph_cut": GraphCut, "logdet": LogDet}
+FUNCTIONS: dict[Name, Callable[[Any], Any]] = {
+    "facility_location": FacilityLocation,
+    "graph_cut": GraphCut,
+    "logdet": LogDet,
+}
 
 
 @dataclass(frozen=True)
 class Auto:
-    """In the place of f1 or f2: whichever of these functions, with its default parameters, suits the pool and the budget best."""
+    """In the place of f1 or f2: whichever of these functions, with its default parameters, suits the pool and
+    the budget best."""
 
     candidates: list[Name] = field(default_factory=lambda: list(FUNCTIONS))
 
@@ -50,7 +59,8 @@ class Auto:
 
 
 class TwoStage(Protocol):
-    """What is asked of a strategy that chooses tasks, then examples of each: smartdpp.strategies.smart.Smart."""
+    """What is asked of a strategy that chooses tasks, then examples of each:
+    smartdpp.strategies.smart.Smart."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -93,20 +103,24 @@ def decide(smart: S, pool: Pool, budget: int) -> S:
     _, choices, c = best
     chosen = choices[smallest_within_one_error(c)]
     logger.info(
-        "decided from the data: %s of %d tasks, chosen by %s, examples by %s; an example finds a neighbour of cosine %.3f in other tasks "
+        "decided from the data: %s of %d tasks, chosen by %s, examples by %s; an example finds a neighbour "
+        "of cosine %.3f in other tasks "
         "(tried: %s)",
         chosen.num_tasks,
         c.shape[1],
         _name(chosen.tasks),
         _name(chosen.instances),
         c.mean(axis=1)[choices.index(chosen)],
-        ", ".join(f"{choice.num_tasks}: {mean:.3f}" for choice, mean in zip(choices, c.mean(axis=1), strict=True)),
+        ", ".join(
+            f"{choice.num_tasks}: {mean:.3f}" for choice, mean in zip(choices, c.mean(axis=1), strict=True)
+        ),
     )
     return chosen
 
 
 def nearness(pool: Pool, smart: TwoStage, plans: list[list[tuple[int, np.ndarray, int]]]) -> np.ndarray:
-    """float64[number of plans, T]: c_t of every plan's mixture, the plans being those of `Smart.plan` with the same f2.
+    """float64[number of plans, T]: c_t of every plan's mixture, the plans being those of `Smart.plan` with
+    the same f2.
 
     A task's order is made once, for the largest number any plan takes of it: the others take a prefix.
     """
@@ -114,7 +128,8 @@ def nearness(pool: Pool, smart: TwoStage, plans: list[list[tuple[int, np.ndarray
     shown = [block[np.unique(np.linspace(0, len(block) - 1, PROBES).round().astype(int))] for block in blocks]
     probe = np.concatenate(shown)
     task, V = pool.task[probe], _unit(pool.X[probe])
-    most: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # a pool of rows is known by its task and its first row
+    # a pool of rows is known by its task and its first row
+    most: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
     counts: list[dict[tuple[int, int], int]] = []
     for plan in plans:
         counts.append({(t, int(rows[0])): k for t, rows, k in plan})
@@ -125,7 +140,8 @@ def nearness(pool: Pool, smart: TwoStage, plans: list[list[tuple[int, np.ndarray
     orders = smart.orders(pool, [(t, rows, k) for (t, _), (rows, k) in most.items()])
     for key, order in zip(most, orders, strict=True):
         others = task != key[0]
-        nearest = np.maximum.accumulate(V[others] @ _unit(pool.X[order.index]).T, axis=1)  # of the first 1, 2, ... k
+        # of the first 1, 2, ... k
+        nearest = np.maximum.accumulate(V[others] @ _unit(pool.X[order.index]).T, axis=1)
         for i, count in enumerate(counts):
             if key in count:
                 best[i, others] = np.maximum(best[i, others], nearest[:, count[key] - 1])
@@ -134,7 +150,8 @@ def nearness(pool: Pool, smart: TwoStage, plans: list[list[tuple[int, np.ndarray
 
 
 def smallest_within_one_error(c: np.ndarray) -> int:
-    """The first row of c, float64[candidates, T], whose mean lies within one standard error of the highest."""
+    """The first row of c, float64[candidates, T], whose mean lies within one standard error of the
+    highest."""
     loss = c[c.mean(axis=1).argmax()] - c
     error = loss.std(axis=1, ddof=1) / np.sqrt(c.shape[1]) if c.shape[1] > 1 else np.zeros(len(c))
     return int(np.flatnonzero(loss.mean(axis=1) <= error)[0])

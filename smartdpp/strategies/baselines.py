@@ -16,7 +16,8 @@ from smartdpp.types import Pool, Selection
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform without replacement: the first ``budget`` of one random order, so a smaller budget is a prefix of a larger one."""
+    """Uniform without replacement: the first ``budget`` of one random order, so a smaller budget is a prefix
+    of a larger one."""
 
     def check(self) -> list[str]:
         return []

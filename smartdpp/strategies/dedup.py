@@ -1,9 +1,10 @@
 """Near-duplicate removal: one example of each group of near-copies, then a uniform draw from what is left.
 
-Leader clustering (Hartigan 1975): examples are read in one fixed order, and an example is kept unless its cosine with one kept before
-reaches the threshold. So no two kept examples are near-duplicates of each other, and every removed one has a kept near-duplicate.
-Connected components, the alternative, promise only the first: they chain, and a removed example may resemble nothing that is kept.
-Embedding-based removal from training data follows SemDeDup (Abbas et al., arXiv 2303.09540).
+Leader clustering (Hartigan 1975): examples are read in one fixed order, and an example is kept unless its
+cosine with one kept before reaches the threshold. So no two kept examples are near-duplicates of each other,
+and every removed one has a kept near-duplicate. Connected components, the alternative, promise only the
+first: they chain, and a removed example may resemble nothing that is kept. Embedding-based removal from
+training data follows SemDeDup (Abbas et al., arXiv 2303.09540).
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ ROUNDING = 1e-6  # float32 cosines of equal vectors fall this short of 1
 
 @dataclass(frozen=True)
 class Dedup:
-    """``threshold`` is the cosine from which on two examples are near-duplicates; ``first`` says which of a group stays: the one with
-    the lowest id, or the one of highest quality (ties by id).
+    """``threshold`` is the cosine from which on two examples are near-duplicates; ``first`` says which of a
+    group stays: the one with the lowest id, or the one of highest quality (ties by id).
 
-    The kept examples come in random order; where they are fewer than the budget, the removed ones fill it, in random order too, and
-    their number is logged. A smaller budget is a prefix of a larger one. There is no objective, so every gain is 0.
+    The kept examples come in random order; where they are fewer than the budget, the removed ones fill it, in
+    random order too, and their number is logged. A smaller budget is a prefix of a larger one. There is no
+    objective, so every gain is 0.
     """
 
     threshold: float = 0.95
@@ -39,7 +41,10 @@ class Dedup:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise InputError(f"strategy.threshold is {self.threshold}: it is a cosine, above 0 and at most 1 (0.95 is usual).")
+            raise InputError(
+                f"strategy.threshold is {self.threshold}: it is a cosine, above 0 and at most 1 (0.95 is "
+                "usual)."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -52,11 +57,18 @@ class Dedup:
         rows = by_id(pool)
         if self.first == "quality":
             if pool.quality is None:
-                raise InputError("strategy.first=quality, but there is no quality: choose one (quality=response_tokens).")
+                raise InputError(
+                    "strategy.first=quality, but there is no quality: choose one (quality=response_tokens)."
+                )
             rows = rows[np.argsort(-pool.quality[rows], kind="stable")]
         is_leader = leaders(pool.X, rows, self.threshold)
         kept, removed = rows[is_leader], rows[~is_leader]
-        logger.info("%d of %d examples are near-duplicates (cosine of %g or more) of a kept one", len(removed), len(pool), self.threshold)
+        logger.info(
+            "%d of %d examples are near-duplicates (cosine of %g or more) of a kept one",
+            len(removed),
+            len(pool),
+            self.threshold,
+        )
         if len(kept) < budget:
             logger.warning(
                 "only %d examples are left without near-duplicates: %d removed ones fill the budget of %d",
@@ -64,13 +76,18 @@ class Dedup:
                 budget - len(kept),
                 budget,
             )
-        return Selection(index=np.concatenate([rng.permutation(kept), rng.permutation(removed)])[:budget], gain=np.zeros(budget))
+        return Selection(
+            index=np.concatenate([rng.permutation(kept), rng.permutation(removed)])[:budget],
+            gain=np.zeros(budget),
+        )
 
 
 def leaders(X: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
-    """bool[n]: which rows of X (n, d), read in ``order`` (int[n]), have a cosine below ``threshold`` with every leader before them.
+    """bool[n]: which rows of X (n, d), read in ``order`` (int[n]), have a cosine below ``threshold`` with
+    every leader before them.
 
-    A row of zeros has cosine 0 with everything. Time n · leaders · d in float32 products; memory the leaders and BLOCK x n cosines.
+    A row of zeros has cosine 0 with everything. Time n · leaders · d in float32 products; memory the leaders
+    and BLOCK x n cosines.
     """
     floor = threshold - ROUNDING
     is_leader = np.zeros(len(order), dtype=bool)
@@ -87,7 +104,9 @@ def leaders(X: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
         is_leader[start : start + len(block)] = ~near
         new = block[~near]
         if n_kept + len(new) > len(kept):  # grow by doubling, as appending would copy every time
-            kept = np.concatenate([kept[:n_kept], np.empty((max(len(new), n_kept, BLOCK), X.shape[1]), dtype=np.float32)])
+            kept = np.concatenate(
+                [kept[:n_kept], np.empty((max(len(new), n_kept, BLOCK), X.shape[1]), dtype=np.float32)]
+            )
         kept[n_kept : n_kept + len(new)] = new
         n_kept += len(new)
     return is_leader

@@ -1,8 +1,9 @@
-"""A random diverse set: a draw from a k-DPP with quality, where ``dpp`` takes the (greedily) most probable one.
+"""A random diverse set: a draw from a k-DPP with quality, where ``dpp`` takes the (greedily) most probable
+one.
 
-P(Y) ∝ det L_Y over sets of the budget's size, L = diag(q^a) S diag(q^a) with a = θ / (2 (1 - θ)): log P(Y) is then the sum of the gains
-that the greedy strategy weighs (Wang et al., arXiv 2402.02318), up to a constant and a factor. Unlike the most probable set it has a spread
-over seeds, and dense regions keep more of it.
+P(Y) ∝ det L_Y over sets of the budget's size, L = diag(q^a) S diag(q^a) with a = θ / (2 (1 - θ)): log P(Y) is
+then the sum of the gains that the greedy strategy weighs (Wang et al., arXiv 2402.02318), up to a constant
+and a factor. Unlike the most probable set it has a spread over seeds, and dense regions keep more of it.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ RESOLVED = 1e-6  # d² of a start set below which the chain's float64 inverse sa
 
 @dataclass(frozen=True)
 class DppSample:
-    """``kernel``, ``gamma``, ``theta`` and ``ridge`` as in Dpp; ``effective_items`` instead finds the γ at which the pool holds so many.
+    """``kernel``, ``gamma``, ``theta`` and ``ridge`` as in Dpp; ``effective_items`` instead finds the γ at
+    which the pool holds so many.
 
-    ``method`` exact draws from eigenvectors (through the dual where the kernel is linear and the embedding has fewer columns than the
-    pool rows), chain from a Markov chain of ``steps`` steps (None: enough to be within 0.01 in total variation), auto by the pool's size.
-    The selection is in random order: a prefix of it is spread as the whole is, but is no draw for the smaller budget. Gains are those of
-    the order.
+    ``method`` exact draws from eigenvectors (through the dual where the kernel is linear and the embedding
+    has fewer columns than the pool rows), chain from a Markov chain of ``steps`` steps (None: enough to be
+    within 0.01 in total variation), auto by the pool's size. The selection is in random order: a prefix of it
+    is spread as the whole is, but is no draw for the smaller budget. Gains are those of the order.
     """
 
     kernel: Literal["vmf", "rbf", "linear"] = "vmf"
@@ -57,11 +59,17 @@ class DppSample:
             raise InputError(f"strategy.gamma is {self.gamma}: the kernel needs a positive number.")
         check_effective_items(self.effective_items, self.kernel)
         if not 0 <= self.theta < 1:
-            raise InputError(f"strategy.theta is {self.theta}: choose 0 (diversity alone) or more, but below 1, where chance would end.")
+            raise InputError(
+                f"strategy.theta is {self.theta}: choose 0 (diversity alone) or more, but below 1, where "
+                "chance would end."
+            )
         if not 0 <= self.ridge < np.inf:
             raise InputError(f"strategy.ridge is {self.ridge}: choose 0 or a positive number.")
         if self.steps is not None and self.steps < 1:
-            raise InputError(f"strategy.steps is {self.steps}: give a positive number of steps, or null for as many as are enough.")
+            raise InputError(
+                f"strategy.steps is {self.steps}: give a positive number of steps, or null for as many as "
+                "are enough."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -85,9 +93,15 @@ class DppSample:
             )
         rows = by_id(pool)
         X = np.asarray(pool.X[rows])
-        gamma = self.gamma if self.effective_items is None else gamma_for(X, self.effective_items, self.kernel, rng)
+        gamma = (
+            self.gamma
+            if self.effective_items is None
+            else gamma_for(X, self.effective_items, self.kernel, rng)
+        )
         quality = None if pool.quality is None else pool.quality[rows]
-        function = LogDet(X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta)
+        function = LogDet(
+            X, kernel=self.kernel, gamma=gamma, ridge=self.ridge, quality=quality, theta=self.theta
+        )
         chosen = rng.permutation(self._draw(function, X, budget, rng))
         drawn = Selection(index=chosen, gain=function.gains(chosen))
         selection = complete_pool(drawn, budget, function.bonus, 1 - self.theta)
@@ -111,9 +125,15 @@ class DppSample:
         k = len(start)
         steps = steps_enough(n, k) if self.steps is None else self.steps
         logger.info("drawing %d of %d examples: %d steps of the swap chain, from the greedy set", k, n, steps)
-        least = float(np.exp((start.gain - function.bonus[start.index]) / (1 - self.theta)).min()) if k else 1.0
+        least = (
+            float(np.exp((start.gain - function.bonus[start.index]) / (1 - self.theta)).min()) if k else 1.0
+        )
         if least < RESOLVED:
-            logger.warning("the last greedy picks are all but copies (d² = %.1e): the draw is rough there; raise gamma or ridge", least)
+            logger.warning(
+                "the last greedy picks are all but copies (d² = %.1e): the draw is rough there; raise gamma "
+                "or ridge",
+                least,
+            )
         return walk(partial(_block, kernel, X), kernel.diagonal, weight, start.index, steps, rng, progress)
 
 

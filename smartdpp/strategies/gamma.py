@@ -1,6 +1,8 @@
-"""How local a kernel should be, asked in items: the γ at which a pool holds a stated number of effectively different ones.
+"""How local a kernel should be, asked in items: the γ at which a pool holds a stated number of effectively
+different ones.
 
-The number is the Vendi score of order 2 (Pasarkar and Dieng, arXiv 2310.12952), the participation ratio of the spectrum λ of S,
+The number is the Vendi score of order 2 (Pasarkar and Dieng, arXiv 2310.12952), the participation ratio of
+the spectrum λ of S,
 
     N(γ) = (Σ λ)² / Σ λ² = n² / Σ_ij S_ij²      (S_ii = 1),
 
@@ -23,15 +25,21 @@ WIDEST = (1e-6, 1e8)  # γ
 
 
 def check_effective_items(effective_items: float | None, kernel: Name) -> None:
-    """InputError for a number that no pool can hold, or a kernel that γ only scales; None asks for nothing."""
+    """InputError for a number that no pool can hold, or a kernel that γ only scales; None asks for
+    nothing."""
     if effective_items is not None and kernel == "linear":
-        raise InputError("strategy.effective_items needs a kernel that gamma makes more local: vmf or rbf, not linear.")
+        raise InputError(
+            "strategy.effective_items needs a kernel that gamma makes more local: vmf or rbf, not linear."
+        )
     if effective_items is not None and not effective_items > 1:
-        raise InputError(f"strategy.effective_items is {effective_items}: a number of items above 1, or null to use gamma.")
+        raise InputError(
+            f"strategy.effective_items is {effective_items}: a number of items above 1, or null to use gamma."
+        )
 
 
 def gamma_for(X: np.ndarray, effective_items: float, kernel: Name, rng: np.random.Generator) -> float:
-    """γ with N(γ) = ``effective_items`` for rows X (n, d). Of more than 4,096 rows, 4,096 are drawn and stand for all pairs.
+    """γ with N(γ) = ``effective_items`` for rows X (n, d). Of more than 4,096 rows, 4,096 are drawn and stand
+    for all pairs.
 
     Raises InputError for a number that no γ gives: it lies above 1 and below the number of distinct rows.
     """
@@ -54,7 +62,8 @@ def gamma_for(X: np.ndarray, effective_items: float, kernel: Name, rng: np.rando
     least, most = np.exp(log_items(low)), np.exp(log_items(high))
     if not least < effective_items < most:
         raise InputError(
-            f"strategy.effective_items is {effective_items}: for this pool of {n} examples some gamma gives any number between {least:.2f} "
+            f"strategy.effective_items is {effective_items}: for this pool of {n} examples some gamma gives "
+            f"any number between {least:.2f} "
             f"and {most:.0f}; choose one of them."
         )
     gamma = float(np.exp(brentq(lambda g: log_items(g) - np.log(effective_items), low, high, xtol=1e-9)))
@@ -67,4 +76,5 @@ def _twice_distances(X: np.ndarray, kernel: Name) -> np.ndarray:
     if kernel == "vmf":
         X = X / np.linalg.norm(X, axis=1, keepdims=True)
         return np.maximum(2 * Kernel(kernel).distance(X, X), 0)
-    return 2 * Kernel(kernel).distance(X, X.copy())  # BLAS makes another last bit of X Xᵀ than of two matrices
+    # BLAS makes another last bit of X Xᵀ than of two matrices
+    return 2 * Kernel(kernel).distance(X, X.copy())

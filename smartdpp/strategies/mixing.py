@@ -1,8 +1,9 @@
 """Mixing baselines: a share for every task, then examples drawn at random inside each.
 
-The row order of each task is drawn once for the whole pool, before the budget is looked at. A task's examples under a smaller
-budget are therefore among its examples under a larger one, as long as its count does not fall, which rounding can make it do
-by one. The selection interleaves the tasks. There is no objective, so every gain is 0.
+The row order of each task is drawn once for the whole pool, before the budget is looked at. A task's examples
+under a smaller budget are therefore among its examples under a larger one, as long as its count does not
+fall, which rounding can make it do by one. The selection interleaves the tasks. There is no objective, so
+every gain is 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Proportional:
 
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 1:
-            raise InputError(f"strategy.cap is {self.cap}: give a positive number of examples, or null for no cap.")
+            raise InputError(
+                f"strategy.cap is {self.cap}: give a positive number of examples, or null for no cap."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -58,13 +61,17 @@ class Equal:
 
 @dataclass(frozen=True)
 class Temperature:
-    """Temperature mixing: p_i ∝ n_i^(1/T). T = 1 is proportional mixing; a large T approaches equal mixing."""
+    """Temperature mixing: p_i ∝ n_i^(1/T). T = 1 is proportional mixing; a large T approaches equal
+    mixing."""
 
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0.1:
-            raise InputError(f"strategy.temperature is {self.temperature}: give 0.1 or more (1 is proportional, larger is more equal).")
+            raise InputError(
+                f"strategy.temperature is {self.temperature}: give 0.1 or more (1 is proportional, larger "
+                "is more equal)."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -80,13 +87,16 @@ class Temperature:
 
 @dataclass(frozen=True)
 class RandomTasks:
-    """A random subset of the tasks, equal shares: the official SMART code's ``random``. None keeps every task."""
+    """A random subset of the tasks, equal shares: the official SMART code's ``random``. None keeps every
+    task."""
 
     num_tasks: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_tasks is not None and self.num_tasks < 1:
-            raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, or null for all.")
+            raise InputError(
+                f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, or null for all."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -110,11 +120,16 @@ def _sizes(blocks: list[np.ndarray]) -> np.ndarray:
     return np.array([len(block) for block in blocks])
 
 
-def _mix(blocks: list[np.ndarray], weights: np.ndarray, budget: int, *, largest_first: bool = True) -> Selection:
-    """The first rows of each block, as many as its weight earns; blocks with equal weights keep their order."""
+def _mix(
+    blocks: list[np.ndarray], weights: np.ndarray, budget: int, *, largest_first: bool = True
+) -> Selection:
+    """The first rows of each block, as many as its weight earns; blocks with equal weights keep their
+    order."""
     if largest_first:
         order = np.argsort(-weights, kind="stable")
         blocks, weights = [blocks[j] for j in order], weights[order]
     counts = allocate(weights, _sizes(blocks), budget)
-    index = np.concatenate([block[:count] for block, count in zip(blocks, counts, strict=True)])[interleave(counts)]
+    index = np.concatenate([block[:count] for block, count in zip(blocks, counts, strict=True)])[
+        interleave(counts)
+    ]
     return Selection(index=index, gain=np.zeros(budget))

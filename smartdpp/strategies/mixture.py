@@ -1,10 +1,10 @@
-"""The mixture on disk: the selected examples in order, what each task gave, and a card that says where they come from.
+"""The mixture on disk: the selected examples in order, what each task gave, and a card that says where they
+come from.
 
-mixture.jsonl   one line per example: rank, gain, id, task, dataset, prompt, response, source, license; a conversation's messages and tools
-tasks.csv       one line per task of the corpus: pool, selected, share
-rows.npy        int64[k], the examples' rows in the corpus's data.parquet
-README.md       dataset card
-original.*      the same examples as they came, all fields, in the format they came in, where the corpus has any; see smartdpp.export
+mixture.jsonl one line per example: rank, gain, id, task, dataset, prompt, response, source, license; a
+conversation's messages and tools tasks.csv one line per task of the corpus: pool, selected, share rows.npy
+int64[k], the examples' rows in the corpus's data.parquet README.md dataset card original.* the same examples
+as they came, all fields, in the format they came in, where the corpus has any; see smartdpp.export
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
 TURNS = ("messages", "tools")
 
 
-def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[str, np.ndarray] | None = None) -> Pool:
+def pool(
+    rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[str, np.ndarray] | None = None
+) -> Pool:
     """What strategies see of the corpus: rows is its table of n rows, X float32[n, d],
     quality float64[n], task_vectors float32[p] by task."""
     import pyarrow.compute as pc
@@ -40,21 +42,33 @@ def pool(rows: pa.Table, X: np.ndarray, quality: np.ndarray, task_vectors: dict[
     tasks = pc.dictionary_encode(rows["task"]).combine_chunks()
     template, names = rows["template"], tasks.dictionary.to_pylist()
     return Pool(
-        ids=np.asarray(rows["id"].to_pylist(), dtype=StringDType()),  # of no fixed width: memory does not follow the longest
+        # of no fixed width: memory does not follow the longest
+        ids=np.asarray(rows["id"].to_pylist(), dtype=StringDType()),
         X=X,
         task=tasks.indices.to_numpy().astype(np.int64),
         names=names,
         cost=rows["n_tokens"].to_numpy().astype(np.int64),
         quality=quality,
-        template=None if template.null_count == len(rows) else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
+        template=None
+        if template.null_count == len(rows)
+        else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
         task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
     )
 
 
-def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Writes the files above, ``rows`` being the selected ones in its order; returns counts for the record."""
-    chosen = [with_turns(row) for row in rows.select([*COLUMNS, *(name for name in TURNS if name in rows.column_names)]).to_pylist()]
-    lines = [{"rank": rank, "gain": float(gain), **row} for rank, (gain, row) in enumerate(zip(selection.gain, chosen, strict=True))]
+def write(
+    pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the files above, ``rows`` being the selected ones in its order; returns counts for the
+    record."""
+    chosen = [
+        with_turns(row)
+        for row in rows.select([*COLUMNS, *(name for name in TURNS if name in rows.column_names)]).to_pylist()
+    ]
+    lines = [
+        {"rank": rank, "gain": float(gain), **row}
+        for rank, (gain, row) in enumerate(zip(selection.gain, chosen, strict=True))
+    ]
     write_text(out / "mixture.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     np.save(out / "rows.npy", selection.index.astype(np.int64), allow_pickle=False)
     in_pool = Counter(pool.names[task] for task in pool.task)
@@ -62,22 +76,35 @@ def write(pool: Pool, rows: pa.Table, selection: Selection, out: Path, config: d
     _write_tasks(out / "tasks.csv", in_pool, selected)
     tokens = int(pool.cost[selection.index].sum())
     write_text(out / "README.md", _card(chosen, in_pool, selected, tokens, config))
-    counts = {"n": len(chosen), "n_pool": len(pool), "tasks": len(selected), "tasks_in_pool": len(in_pool), "tokens": tokens}
+    counts = {
+        "n": len(chosen),
+        "n_pool": len(pool),
+        "tasks": len(selected),
+        "tasks_in_pool": len(in_pool),
+        "tokens": tokens,
+    }
     if pool.quality is None or np.ptp(pool.quality) == 0 or not chosen:  # a constant has nothing to tell
         return counts | {"mean_quality": None, "mean_quality_in_pool": None}
-    return counts | {"mean_quality": float(pool.quality[selection.index].mean()), "mean_quality_in_pool": float(pool.quality.mean())}
+    return counts | {
+        "mean_quality": float(pool.quality[selection.index].mean()),
+        "mean_quality_in_pool": float(pool.quality.mean()),
+    }
 
 
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
     chosen, pool = facts.get("mean_quality"), facts.get("mean_quality_in_pool")
     quality = "" if chosen is None else f", mean quality {chosen:.4g} (pool {pool:.4g})"
-    examples, tasks = f"{facts['n']} of {facts['n_pool']} examples", f"{facts['tasks']} of {facts['tasks_in_pool']} tasks"
+    examples, tasks = (
+        f"{facts['n']} of {facts['n_pool']} examples",
+        f"{facts['tasks']} of {facts['tasks_in_pool']} tasks",
+    )
     return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}"
 
 
 def with_turns(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the corpus's table as people read it: turns and tools as lists, and not at all where it has none."""
+    """A row of the corpus's table as people read it: turns and tools as lists, and not at all where it has
+    none."""
     plain = {name: value for name, value in row.items() if name not in TURNS}
     return plain | {name: json.loads(row[name]) for name in TURNS if row.get(name) is not None}
 
@@ -102,8 +129,8 @@ def read(directory: Path) -> pa.Table:
 
 
 def content(rows: pa.Table) -> str:
-    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in order, turns and tools where
-    they are conversations; 16 hexadecimal digits."""
+    """Identifies what a training sees of these rows, however they were chosen: prompts and responses in
+    order, turns and tools where they are conversations; 16 hexadecimal digits."""
     seen = hashlib.sha256()
     for row in rows.to_pylist():
         turns = [row[name] for name in TURNS if row.get(name) is not None]
@@ -112,10 +139,12 @@ def content(rows: pa.Table) -> str:
 
 
 def read_tasks(path: Path) -> pd.DataFrame:
-    """tasks.csv: task, pool, selected, share. A task's name stays text, whatever it looks like (NA, null, 007, two lines)."""
+    """tasks.csv: task, pool, selected, share. A task's name stays text, whatever it looks like (NA, null,
+    007, two lines)."""
     import pandas as pd
 
-    with path.open(encoding="utf-8", newline="") as file:  # pandas takes names for numbers or missing values, and ends a line at \r
+    # pandas takes names for numbers or missing values, and ends a line at \r
+    with path.open(encoding="utf-8", newline="") as file:
         tasks = pd.DataFrame(list(csv.DictReader(file)), columns=["task", "pool", "selected", "share"])
     return tasks.astype({"pool": int, "selected": int, "share": float})
 
@@ -123,20 +152,39 @@ def read_tasks(path: Path) -> pd.DataFrame:
 def _write_tasks(path: Path, in_pool: Counter[str], selected: Counter[str]) -> None:
     import pandas as pd
 
-    tasks = pd.DataFrame({"task": list(in_pool), "pool": list(in_pool.values()), "selected": [selected[task] for task in in_pool]})
+    tasks = pd.DataFrame(
+        {
+            "task": list(in_pool),
+            "pool": list(in_pool.values()),
+            "selected": [selected[task] for task in in_pool],
+        }
+    )
     tasks["share"] = tasks["selected"] / max(1, tasks["selected"].sum())
-    returns = any("\r" in task for task in in_pool)  # which Python's csv leaves unquoted, and then reads as the end of a line
+    # which Python's csv leaves unquoted, and then reads as the end of a line
+    returns = any("\r" in task for task in in_pool)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    write_text(path, tasks.sort_values(["selected", "task"], ascending=[False, True]).to_csv(index=False, quoting=quoting))
+    write_text(
+        path,
+        tasks.sort_values(["selected", "task"], ascending=[False, True]).to_csv(index=False, quoting=quoting),
+    )
 
 
 def _cell(name: str) -> str:
     return one_line(name).replace("|", "\\|")
 
 
-def _card(chosen: list[dict[str, Any]], in_pool: Counter[str], selected: Counter[str], tokens: int, config: dict[str, Any]) -> str:
+def _card(
+    chosen: list[dict[str, Any]],
+    in_pool: Counter[str],
+    selected: Counter[str],
+    tokens: int,
+    config: dict[str, Any],
+) -> str:
     def counts(column: str) -> str:
-        return "\n".join(f"| {_cell(name)} | {count} |" for name, count in Counter(str(row[column]) for row in chosen).most_common())
+        return "\n".join(
+            f"| {_cell(name)} | {count} |"
+            for name, count in Counter(str(row[column]) for row in chosen).most_common()
+        )
 
     return f"""---
 configs:
@@ -166,4 +214,4 @@ The choice, in full:
 ```json
 {json.dumps({key: config[key] for key in ("corpus", "pool", "embedding", "quality", "strategy", "budget", "select_seed")}, indent=1)}
 ```
-"""
+"""  # noqa: E501

@@ -1,7 +1,9 @@
-"""A pool is a set of examples, not a list: these views of it do not depend on how its rows or its task names are ordered.
+"""A pool is a set of examples, not a list: these views of it do not depend on how its rows or its task names
+are ordered.
 
-Strategies look at the pool only through them, so ties and random draws fall on the same ids however the rows were shuffled.
-They hold row numbers, not features: a memory-mapped ``X`` is read only where a strategy indexes it.
+Strategies look at the pool only through them, so ties and random draws fall on the same ids however the rows
+were shuffled. They hold row numbers, not features: a memory-mapped ``X`` is read only where a strategy
+indexes it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def started(pool: Pool, rows: np.ndarray) -> np.ndarray:
 
 
 def by_task(pool: Pool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The tasks that have rows, sorted by name (int64[M], into ``pool.names``), and each one's rows, sorted by id."""
+    """The tasks that have rows, sorted by name (int64[M], into ``pool.names``), and each one's rows, sorted
+    by id."""
     rows = by_id(pool)
     rows = rows[np.argsort(pool.task[rows], kind="stable")]
     tasks, starts = np.unique(pool.task[rows], return_index=True)

@@ -1,10 +1,12 @@
-"""The mixture renewed while the model trains: choose a part, train on it, look again with the model as it now is, choose the next part.
+"""The mixture renewed while the model trains: choose a part, train on it, look again with the model as it now
+is, choose the next part.
 
-What an example would teach depends on what the model knows already. With ``rounds`` = R and a budget of N, round r chooses
-floor(r N / R) - floor((r - 1) N / R) examples that continue what the earlier rounds have chosen, and training goes on from the earlier
-rounds' weights, with a schedule of its own. With ``renew`` the pool is embedded anew for every round, by the model as trained so far
-(embedding=gradient: its gradients now); without, every round sees the first embedding, which is what to compare with: the same number of
-rounds and the same schedule, and only the looking again is missing.
+What an example would teach depends on what the model knows already. With ``rounds`` = R and a budget of N,
+round r chooses floor(r N / R) - floor((r - 1) N / R) examples that continue what the earlier rounds have
+chosen, and training goes on from the earlier rounds' weights, with a schedule of its own. With ``renew`` the
+pool is embedded anew for every round, by the model as trained so far (embedding=gradient: its gradients now);
+without, every round sees the first embedding, which is what to compare with: the same number of rounds and
+the same schedule, and only the looking again is missing.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Reselect:
     def __post_init__(self) -> None:
         if not isinstance(self.strategy, (Dpp, Random)):
             raise InputError(
-                f"strategy.strategy is {type(self.strategy).__name__}, which cannot continue what earlier rounds have chosen: "
+                f"strategy.strategy is {type(self.strategy).__name__}, which cannot continue what earlier "
+                "rounds have chosen: "
                 "use dpp (+strategy@strategy.strategy=dpp) or random."
             )
         if self.rounds < 1:
@@ -42,17 +45,24 @@ class Reselect:
         return []
 
     def misfits(self, embedding: Embedding, budget: int, *, trained: bool) -> list[str]:
-        """What is wrong with these rounds. ``trained``: whether the embedding's model is the one that is finetuned."""
+        """What is wrong with these rounds. ``trained``: whether the embedding's model is the one that is
+        finetuned."""
         problems = []
         if self.renew and not isinstance(embedding, (Gradient, Hidden)):
             problems.append(
-                "strategy.renew=true embeds the pool anew by the model as trained so far, and this embedding does not read the model: "
+                "strategy.renew=true embeds the pool anew by the model as trained so far, and this "
+                "embedding does not read the model: "
                 "use embedding=gradient, embedding=hidden or strategy.renew=false"
             )
         elif self.renew and not trained:
-            problems.append("strategy.renew=true embeds by the model as trained so far, but embedding.model is not the model of this run")
+            problems.append(
+                "strategy.renew=true embeds by the model as trained so far, but embedding.model is not the "
+                "model of this run"
+            )
         if budget < self.rounds:
-            problems.append(f"budget={budget}: strategy.rounds={self.rounds} needs at least one example for each round")
+            problems.append(
+                f"budget={budget}: strategy.rounds={self.rounds} needs at least one example for each round"
+            )
         return problems
 
     def size(self, n: int, budget: int) -> int:

@@ -1,10 +1,12 @@
-"""SMART: choose tasks, weigh them, choose examples inside each (Renduchintala et al., arXiv 2403.08370, and the authors' code).
+"""SMART: choose tasks, weigh them, choose examples inside each (Renduchintala et al., arXiv 2403.08370, and
+the authors' code).
 
-Stage 1 maximises a submodular function f1 greedily over one vector a task: the mean of its prompt embeddings, unless the pool brings
-other task vectors. The gains become shares through a second-order Taylor softmax, and the shares become numbers of examples. Stage 2
-takes that many of the greedy order of f2 inside every task. Nothing is sampled: ties go to the first task by name and the first
-example by id. Greedy is exact here; the authors' library (submodlib) runs it lazily, which is not exact where gains grow, as
-graph cut's do where similarities are negative: of 60 picks from random pools 28 to 47 % were then the same as exact greedy's.
+Stage 1 maximises a submodular function f1 greedily over one vector a task: the mean of its prompt embeddings,
+unless the pool brings other task vectors. The gains become shares through a second-order Taylor softmax, and
+the shares become numbers of examples. Stage 2 takes that many of the greedy order of f2 inside every task.
+Nothing is sampled: ties go to the first task by name and the first example by id. Greedy is exact here; the
+authors' library (submodlib) runs it lazily, which is not exact where gains grow, as graph cut's do where
+similarities are negative: of 60 picks from random pools 28 to 47 % were then the same as exact greedy's.
 """
 
 from __future__ import annotations
@@ -44,16 +46,19 @@ class TaskBudgets:
 
 @dataclass(frozen=True)
 class Smart:
-    """``tasks`` and ``instances`` make f1 and f2 from a feature matrix (n, d); ``num_tasks`` is M', None for all the tasks.
+    """``tasks`` and ``instances`` make f1 and f2 from a feature matrix (n, d); ``num_tasks`` is M', None for
+    all the tasks.
 
-    What is left open is decided from the data: ``num_tasks`` "auto", and an `Auto` in the place of a function. See
-    smartdpp.strategies.automatic for the rule. M' may then differ between budgets, so that budgets are nested no longer.
+    What is left open is decided from the data: ``num_tasks`` "auto", and an `Auto` in the place of a
+    function. See smartdpp.strategies.automatic for the rule. M' may then differ between budgets, so that
+    budgets are nested no longer.
 
-    The selection interleaves the tasks, each in its own greedy order, so that every prefix is spread over the tasks nearly as
-    the whole is. Gains are those of f2 and compare inside a task only. A budget is nested in a larger one task by task: a
-    task's examples are always the first of one order, which does not depend on the budget. How many they are is rounded anew,
-    so a larger budget may give a single task one example less. ``normalize_gains`` divides the gains of f1 by the largest
-    before the softmax, which bounds the ratio of any two shares by 5 : 2 where the gains are not negative.
+    The selection interleaves the tasks, each in its own greedy order, so that every prefix is spread over the
+    tasks nearly as the whole is. Gains are those of f2 and compare inside a task only. A budget is nested in
+    a larger one task by task: a task's examples are always the first of one order, which does not depend on
+    the budget. How many they are is rounded anew, so a larger budget may give a single task one example less.
+    ``normalize_gains`` divides the gains of f1 by the largest before the softmax, which bounds the ratio of
+    any two shares by 5 : 2 where the gains are not negative.
     """
 
     tasks: Callable[[np.ndarray], Function] | Auto = GraphCut
@@ -64,9 +69,15 @@ class Smart:
 
     def __post_init__(self) -> None:
         if isinstance(self.num_tasks, int) and self.num_tasks < 1:
-            raise InputError(f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, null for all, or auto.")
+            raise InputError(
+                f"strategy.num_tasks is {self.num_tasks}: give a positive number of tasks, null for all, or "
+                "auto."
+            )
         if not 0 < self.temperature < np.inf:
-            raise InputError(f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive number.")
+            raise InputError(
+                f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive "
+                "number."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -93,7 +104,8 @@ class Smart:
         chosen = maximize(self.tasks(vectors), kept)
         if len(chosen) < kept:
             raise InputError(
-                f"num_tasks is {kept}, but only {len(chosen)} tasks differ in their vectors, as strategy.tasks measures it: "
+                f"num_tasks is {kept}, but only {len(chosen)} tasks differ in their vectors, as "
+                "strategy.tasks measures it: "
                 "choose fewer tasks, or a function with a ridge (strategy.tasks.ridge=1)."
             )
         gains = chosen.gain
@@ -101,13 +113,16 @@ class Smart:
             gains = gains / np.abs(gains).max()
         weights = taylor_exp(gains / self.temperature)
         counts = allocate(weights, np.array([len(blocks[j]) for j in chosen.index]), budget)
-        stage1 = TaskBudgets(order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts)
+        stage1 = TaskBudgets(
+            order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts
+        )
         if warn:
             _warn(stage1, pool.names, budget, gains.min() / self.temperature)
         return stage1
 
     def plan(self, pool: Pool, stage1: TaskBudgets) -> list[tuple[int, np.ndarray, int]]:
-        """Task, rows and how many of these: for every chosen task, or each of its template pools, that gives examples."""
+        """Task, rows and how many of these: for every chosen task, or each of its template pools, that gives
+        examples."""
         rows_of = dict(zip(*by_task(pool), strict=True))
         return [
             (int(task), rows, k)
@@ -117,7 +132,11 @@ class Smart:
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
-        if isinstance(self.num_tasks, str) or isinstance(self.tasks, Auto) or isinstance(self.instances, Auto):
+        if (
+            isinstance(self.num_tasks, str)
+            or isinstance(self.tasks, Auto)
+            or isinstance(self.instances, Auto)
+        ):
             return decide(self, pool, budget).select(pool, budget, rng)
         picks = self.orders(pool, self.plan(pool, self.task_budgets(pool, budget)))
         spread = interleave(np.array([len(pick) for pick in picks]))
@@ -127,21 +146,30 @@ class Smart:
         )
 
     def orders(self, pool: Pool, pieces: Sequence[tuple[int, np.ndarray, int]]) -> list[Selection]:
-        """Stage 2, by the runtime in use: for every task, or template pool of one, k of its rows, as rows of the whole pool."""
+        """Stage 2, by the runtime in use: for every task, or template pool of one, k of its rows, as rows of
+        the whole pool."""
 
         def arguments(i: int) -> tuple[Any, ...]:
             task, rows, k = pieces[i]
             return self.instances, LazyRows(pool.X, rows), k, pool.names[task]
 
-        found = current().map(_greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task")
-        return [self._whole(pool, rows, k, task, order) for (task, rows, k), order in zip(pieces, found, strict=True)]
+        found = current().map(
+            _greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task"
+        )
+        return [
+            self._whole(pool, rows, k, task, order)
+            for (task, rows, k), order in zip(pieces, found, strict=True)
+        ]
 
     def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
         """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
         chosen = recorded(unread(self.instances, pool.X, rows), chosen)  # type: ignore[arg-type]  # nothing is left open by now
         if len(chosen) < k:
             logger.warning(
-                "task %r: %d of %d examples are copies of others, taken to fill its budget", pool.names[task], k - len(chosen), k
+                "task %r: %d of %d examples are copies of others, taken to fill its budget",
+                pool.names[task],
+                k - len(chosen),
+                k,
             )
             chosen = complete(chosen, k, bonus=np.zeros(len(rows)))
         return Selection(index=rows[chosen.index], gain=chosen.gain)
@@ -161,8 +189,9 @@ def taylor_exp(x: np.ndarray) -> np.ndarray:
 
 
 def template_pools(pool: Pool, rows: np.ndarray, count: int) -> list[tuple[np.ndarray, int]]:
-    """A task's rows and budget, split over its FLAN template pools: zero-shot against few-shot by their sizes, then in each the
-    templates with answer options against those without. A task without template types is one pool. Pools that get nothing are left out.
+    """A task's rows and budget, split over its FLAN template pools: zero-shot against few-shot by their
+    sizes, then in each the templates with answer options against those without. A task without template types
+    is one pool. Pools that get nothing are left out.
     """
     label = np.full(len(rows), "") if pool.template is None else pool.template[rows]
     types = {label or "" for label in label.tolist()}
@@ -170,13 +199,16 @@ def template_pools(pool: Pool, rows: np.ndarray, count: int) -> list[tuple[np.nd
         return [(rows, count)] if count else []
     if unknown := types - {"zs_opt", "zs_noopt", "fs_opt", "fs_noopt"}:
         raise InputError(
-            f"Task {pool.names[pool.task[rows[0]]]!r} has the template types {sorted(unknown)}: every example of a task must have one of "
+            f"Task {pool.names[pool.task[rows[0]]]!r} has the template types {sorted(unknown)}: every "
+            "example of a task must have one of "
             "zs_opt, zs_noopt, fs_opt and fs_noopt, or none of them any."
         )
     shots = [[rows[label == f"{shot}_{options}"] for options in ("opt", "noopt")] for shot in ("zs", "fs")]
     return [
         (rows, int(k))
-        for pools, shot_count in zip(shots, _split([sum(map(len, pools)) for pools in shots], count), strict=True)
+        for pools, shot_count in zip(
+            shots, _split([sum(map(len, pools)) for pools in shots], count), strict=True
+        )
         for rows, k in zip(pools, _split([len(rows) for rows in pools], shot_count), strict=True)
         if k
     ]
@@ -184,7 +216,9 @@ def template_pools(pool: Pool, rows: np.ndarray, count: int) -> list[tuple[np.nd
 
 def _split(sizes: list[int], count: int) -> np.ndarray:
     """``count`` in proportion to ``sizes``, the remainder to the first."""
-    return allocate(np.array(sizes), np.array(sizes), count) if count else np.zeros(len(sizes), dtype=np.int64)
+    return (
+        allocate(np.array(sizes), np.array(sizes), count) if count else np.zeros(len(sizes), dtype=np.int64)
+    )
 
 
 def _warn(stage1: TaskBudgets, names: list[str], budget: int, lowest: float) -> None:
@@ -192,13 +226,23 @@ def _warn(stage1: TaskBudgets, names: list[str], budget: int, lowest: float) -> 
     top = int(stage1.share.argmax())
     if len(stage1.order) > 1 and stage1.share[top] > 0.5:
         logger.warning(
-            "task %r takes %.1f %% of the budget of %d before caps, more than all others together. Such shares come from the gains of "
+            "task %r takes %.1f %% of the budget of %d before caps, more than all others together. Such "
+            "shares come from the gains of "
             "strategy.tasks: strategy.normalize_gains=true or a higher strategy.temperature evens them.",
             names[stage1.order[top]],
             100 * stage1.share[top],
             budget,
         )
     if lowest < -1:
-        logger.warning("task gains reach down to %.3g, but the Taylor softmax grows again below -1: worse tasks get larger shares.", lowest)
+        logger.warning(
+            "task gains reach down to %.3g, but the Taylor softmax grows again below -1: worse tasks get "
+            "larger shares.",
+            lowest,
+        )
     if idle := int((stage1.budget == 0).sum()):
-        logger.warning("the budget of %d leaves %d of the %d chosen tasks without an example.", budget, idle, len(stage1.budget))
+        logger.warning(
+            "the budget of %d leaves %d of the %d chosen tasks without an example.",
+            budget,
+            idle,
+            len(stage1.budget),
+        )

@@ -1,11 +1,14 @@
-"""The greedy selection from a pool by the runtime in use: over shares of it on the machines of a cluster, where that is exact.
+"""The greedy selection from a pool by the runtime in use: over shares of it on the machines of a cluster,
+where that is exact.
 
-Graph cut and a log determinant on a linear kernel are (smartdpp.greedy.partitions); the picks are those of one process. Each share reads
-its own rows where the features lie on disk. Whatever else is maximised, or continues a start set, is chosen here, which is logged.
+Graph cut and a log determinant on a linear kernel are (smartdpp.greedy.partitions); the picks are those of
+one process. Each share reads its own rows where the features lie on disk. Whatever else is maximised, or
+continues a start set, is chosen here, which is logged.
 
-Summed in another order, gains differ in the last bits of float64. What is returned does not: the gains of a log determinant are computed
-anew from the picks, by themselves; those of graph cut are rounded to 2^-24 of the largest, float32's resolution, which two sums that
-differ by 1e-15 of it straddle once in 10^7 or 10^8 picks.
+Summed in another order, gains differ in the last bits of float64. What is returned does not: the gains of a
+log determinant are computed anew from the picks, by themselves; those of graph cut are rounded to 2^-24 of
+the largest, float32's resolution, which two sums that differ by 1e-15 of it straddle once in 10^7 or 10^8
+picks.
 """
 
 from __future__ import annotations
@@ -30,14 +33,18 @@ from smartdpp.types import Selection
 
 log = logging.getLogger(__name__)
 
-KNOWN = (FacilityLocation, GraphCut, LogDet)  # they take rows that are not read yet, and say whether they divide
+# they take rows that are not read yet, and say whether they divide
+KNOWN = (FacilityLocation, GraphCut, LogDet)
 
 
-def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, budget: int, *, start: Any = ()) -> Selection:
-    """``budget`` of ``rows`` (int64[m], of X (n, d)) in greedy order, by the function that ``make`` makes of them.
+def choose(
+    make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, budget: int, *, start: Any = ()
+) -> Selection:
+    """``budget`` of ``rows`` (int64[m], of X (n, d)) in greedy order, by the function that ``make`` makes of
+    them.
 
-    They are numbered from 0 in the order of ``rows``; so is ``start`` (int[s]), those that are chosen already. Raises what
-    smartdpp.greedy.maximize raises.
+    They are numbered from 0 in the order of ``rows``; so is ``start`` (int[s]), those that are chosen
+    already. Raises what smartdpp.greedy.maximize raises.
     """
     parts = current().parts(len(rows))
     if parts > 1:
@@ -57,7 +64,9 @@ def choose(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, bud
     return recorded(here, chosen) if isinstance(here, KNOWN) and here.divisible else chosen
 
 
-def unread(make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray) -> GraphCut | LogDet | FacilityLocation | None:
+def unread(
+    make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray
+) -> GraphCut | LogDet | FacilityLocation | None:
     """The function of rows that are not read yet; None for one that may not know such rows."""
     made = make.func if isinstance(make, partial) else make
     return make(LazyRows(X, rows)) if made in KNOWN else None  # type: ignore[return-value]
@@ -70,7 +79,8 @@ def name(make: Callable[[Any], Function]) -> str:
 
 
 def memory(make: Callable[[Any], Function], n: int, d: int, budget: int) -> float:
-    """Bytes of the greedy selection from n rows by the function that ``make`` makes of them, the features included."""
+    """Bytes of the greedy selection from n rows by the function that ``make`` makes of them, the features
+    included."""
     made, options = (make.func, make.keywords) if isinstance(make, partial) else (make, {})
     return selection(n, d) + (made.keeps(n, d, budget, **options) if hasattr(made, "keeps") else 0)
 
@@ -87,7 +97,10 @@ def recorded(function: Any, chosen: Selection) -> Selection:
 
 def _over_shares(function: Any, parts: int, budget: int) -> Selection:
     while True:
-        makes = [partial(Share, function.subset(piece), piece.start) for piece in partitions.pieces(len(function), parts)]
+        makes = [
+            partial(Share, function.subset(piece), piece.start)
+            for piece in partitions.pieces(len(function), parts)
+        ]
         try:
             with current().shares(makes) as ask:
                 return partitions.maximize(ask, budget, progress=True)

@@ -1,5 +1,5 @@
-"""One submodular function over the whole pool, tasks unseen: by facility location the coverage baseline of the DPP paper (Wang et al.,
-arXiv 2402.02318), and what SMART's second stage would do without its first.
+"""One submodular function over the whole pool, tasks unseen: by facility location the coverage baseline of
+the DPP paper (Wang et al., arXiv 2402.02318), and what SMART's second stage would do without its first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from smartdpp.types import Pool, Selection
 
 @dataclass(frozen=True)
 class Submodular:
-    """``function`` makes f from the features (n, d). The selection is f's greedy order, so a smaller budget is a prefix of a larger one;
-    where f stops before copies (a log determinant without ridge), copies fill the budget, by id.
+    """``function`` makes f from the features (n, d). The selection is f's greedy order, so a smaller budget
+    is a prefix of a larger one; where f stops before copies (a log determinant without ridge), copies fill
+    the budget, by id.
     """
 
     function: Callable[[np.ndarray], Function] = FacilityLocation

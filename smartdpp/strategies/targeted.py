@@ -1,8 +1,10 @@
-"""Examples chosen towards a target: those that say most about a query, a few examples of what the model is to be good for.
+"""Examples chosen towards a target: those that say most about a query, a few examples of what the model is to
+be good for.
 
-The submodular mutual information of selection and query is maximised greedily (Iyer et al. 2021; PRISM, arXiv 2103.00128; SIMILAR,
-arXiv 2107.00717): see smartdpp.functions.mutual_information for the three functions. What the query is, and that none of it is scored, is
-smartdpp.query's. Tasks are unseen, and nothing is sampled: ties go to the first id.
+The submodular mutual information of selection and query is maximised greedily (Iyer et al. 2021; PRISM, arXiv
+2103.00128; SIMILAR, arXiv 2107.00717): see smartdpp.functions.mutual_information for the three functions.
+What the query is, and that none of it is scored, is smartdpp.query's. Tasks are unseen, and nothing is
+sampled: ties go to the first id.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ NOTHING = 1e-9  # a gain below this share of the first one is none
 
 @dataclass(frozen=True)
 class Targeted:
-    """``function`` flqmi covers the query, flvmi the part of the pool that concerns it, gcmi takes what is nearest to all of it.
+    """``function`` flqmi covers the query, flvmi the part of the pool that concerns it, gcmi takes what is
+    nearest to all of it.
 
-    ``eta`` is of flqmi and flvmi, ``redundancy`` of gcmi. Where nothing is left to gain before the budget is spent (flvmi with a small
-    eta, flqmi with eta = 0), the function begins anew with the rest of the pool, and so covers the query once more; how often is logged.
-    The selection is in greedy order and a smaller budget is a prefix of a larger one.
+    ``eta`` is of flqmi and flvmi, ``redundancy`` of gcmi. Where nothing is left to gain before the budget is
+    spent (flvmi with a small eta, flqmi with eta = 0), the function begins anew with the rest of the pool,
+    and so covers the query once more; how often is logged. The selection is in greedy order and a smaller
+    budget is a prefix of a larger one.
     """
 
     query: Query
@@ -54,20 +58,30 @@ class Targeted:
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
         if pool.query is None:
-            raise InputError("strategy=targeted was given a pool without a query: Pool.query holds it, in the space of X.")
+            raise InputError(
+                "strategy=targeted was given a pool without a query: Pool.query holds it, in the space of X."
+            )
         rest, passes = by_id(pool), 0
         if current().parts(len(rest)) > 1:
-            logger.info("chosen by the process that was started, not by the cluster: every row is compared with the query and the pool")
+            logger.info(
+                "chosen by the process that was started, not by the cluster: every row is compared with the "
+                "query and the pool"
+            )
         index, gain = np.zeros(0, dtype=np.int64), np.zeros(0)
         while len(index) < budget:
             chosen = maximize(self._function(pool.X[rest], pool.query), budget - len(index))
             ended = np.flatnonzero(chosen.gain < NOTHING * chosen.gain[0])
             some = len(chosen) if self.function == "gcmi" or not len(ended) else max(1, int(ended[0]))
-            index, gain = np.concatenate([index, rest[chosen.index[:some]]]), np.concatenate([gain, chosen.gain[:some]])
+            index, gain = (
+                np.concatenate([index, rest[chosen.index[:some]]]),
+                np.concatenate([gain, chosen.gain[:some]]),
+            )
             rest = np.delete(rest, chosen.index[:some])
             passes += 1
         if passes > 1:
-            logger.info("strategy=targeted: nothing was left to gain %d times before the budget was spent", passes - 1)
+            logger.info(
+                "strategy=targeted: nothing was left to gain %d times before the budget was spent", passes - 1
+            )
         return Selection(index=index, gain=gain)
 
     def _function(self, X: np.ndarray, Q: np.ndarray) -> Any:

@@ -1,4 +1,5 @@
-"""A quality score alone: the baseline that weighing quality against diversity has to beat (Wang et al., arXiv 2402.02318)."""
+"""A quality score alone: the baseline that weighing quality against diversity has to beat (Wang et al., arXiv
+2402.02318)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Top:
-    """The examples of highest (or lowest) quality; ties go to the first id, and a smaller budget is a prefix of a larger one.
+    """The examples of highest (or lowest) quality; ties go to the first id, and a smaller budget is a prefix
+    of a larger one.
 
     The gain is the score, negative where the lowest are taken: it falls along the selection.
     """
@@ -34,9 +36,13 @@ class Top:
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
         if pool.quality is None:
-            raise InputError("strategy=top ranks by quality, but there is none: choose one (quality=response_tokens).")
+            raise InputError(
+                "strategy=top ranks by quality, but there is none: choose one (quality=response_tokens)."
+            )
         if np.ptp(pool.quality) == 0:
-            logger.warning("strategy=top: the quality is the same for every example, so the first ids are taken")
+            logger.warning(
+                "strategy=top: the quality is the same for every example, so the first ids are taken"
+            )
         rows = by_id(pool)
         gain = pool.quality[rows] if self.direction == "highest" else -pool.quality[rows]
         order = np.argsort(-gain, kind="stable")[:budget]

@@ -1,7 +1,8 @@
-"""Coverage of a pool too large to compare all its rows with each other: greedy inside random parts, then among what they chose.
+"""Coverage of a pool too large to compare all its rows with each other: greedy inside random parts, then
+among what they chose.
 
-RandGreeDi (Barbosa, Ene, Nguyen and Ward, ICML 2015): see smartdpp.greedy.two_rounds for what it promises. Tasks are unseen, as in
-`submodular`, whose selection this approaches; with one part it is the same.
+RandGreeDi (Barbosa, Ene, Nguyen and Ward, ICML 2015): see smartdpp.greedy.two_rounds for what it promises.
+Tasks are unseen, as in `submodular`, whose selection this approaches; with one part it is the same.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TwoRounds:
-    """``function`` makes a facility location, or a log determinant on vmf or rbf, from the features (n, d). The parts are drawn from the
-    seed of the selection. A part is a piece of work for the runtime, which changes nothing about the result; the number of ``parts`` does.
+    """``function`` makes a facility location, or a log determinant on vmf or rbf, from the features (n, d).
+    The parts are drawn from the seed of the selection. A part is a piece of work for the runtime, which
+    changes nothing about the result; the number of ``parts`` does.
 
-    ``witnesses``: how many rows the second round of a facility location sums over; None: all. In greedy order, but a smaller budget is no
-    prefix of a larger one.
+    ``witnesses``: how many rows the second round of a facility location sums over; None: all. In greedy
+    order, but a smaller budget is no prefix of a larger one.
     """
 
     function: Callable[[Any], Function] = FacilityLocation
@@ -44,7 +46,9 @@ class TwoRounds:
         if self.parts < 1:
             raise InputError(f"strategy.parts is {self.parts}: give a positive number of parts.")
         if self.witnesses is not None and self.witnesses < 1:
-            raise InputError(f"strategy.witnesses is {self.witnesses}: give a positive number of rows, or null for all.")
+            raise InputError(
+                f"strategy.witnesses is {self.witnesses}: give a positive number of rows, or null for all."
+            )
 
     def check(self) -> list[str]:
         return []
@@ -64,7 +68,8 @@ class TwoRounds:
         function = unread(self.function, pool.X, rows)
         if not isinstance(function, (FacilityLocation, LogDet)) or function.divisible:
             raise InputError(
-                f"strategy=two_rounds is for facility location and log determinants on vmf or rbf, not for {name(self.function)}: "
+                "strategy=two_rounds is for facility location and log determinants on vmf or rbf, not for "
+                f"{name(self.function)}: "
                 "strategy=submodular maximises it exactly, also on a cluster."
             )
         witnesses = None if self.witnesses is None else min(self.witnesses, len(pool))

@@ -1,7 +1,7 @@
 """A study: experiments/<name>.yaml, a primary Hydra config that says what to run and what to report.
 
-The report must know the cells that have not run as well as those that have. So the study is composed as Hydra composes it
-(smartdpp.config.compose), and the pipeline names each cell's folder.
+The report must know the cells that have not run as well as those that have. So the study is composed as Hydra
+composes it (smartdpp.config.compose), and the pipeline names each cell's folder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from smartdpp.store.remote import runs
 State = Literal["done", "running", "failed", "diverged", "damaged", "unfinished", "missing", "invalid"]
 
 
-"""done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished: stopped before its end, by a kill
-or by ``until``. missing: never started. damaged: a file that a report reads is cut or
-overwritten. invalid: the cell's configuration does not pass the check here, so its folder is not known."""
+"""done: result.json is there. running: a process holds the lock. failed: error.txt is there. unfinished:
+stopped before its end, by a kill or by ``until``. missing: never started. damaged: a file that a report reads
+is cut or overwritten. invalid: the cell's configuration does not pass the check here, so its folder is not
+known."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Paper:
 
     source: str  # the paper, its table or figure, and what it was measured on
     measure: str = "the paper's value"  # with its unit
-    values: tuple[dict[str, Any], ...] = ()  # {strategy: dpp, value: 28.5}: ``value``, and the settings of the rows it stands beside
+    # {strategy: dpp, value: 28.5}: ``value``, and the settings of the rows it stands beside
+    values: tuple[dict[str, Any], ...] = ()
     note: str = ""  # what the paper says that is no number of a row
 
 
@@ -56,7 +58,8 @@ class Wanted:
 
     title: str
     baseline: str | tuple[str, ...] = "random"  # the strategies whose runs the others are paired with
-    given: tuple[str, ...] = ()  # columns of results.csv; correlations are also given controlling for each, besides response length
+    # columns of results.csv; correlations are also given controlling for each, besides response length
+    given: tuple[str, ...] = ()
     question: str = ""  # one sentence
     paper: Paper | None = None
 
@@ -66,19 +69,28 @@ class Wanted:
 
 
 def wanted(path: Path, overrides: Sequence[str] = ()) -> Wanted:
-    """What the study wants reported, with ``overrides`` as for ``cells`` (``report.baseline=smart``). Raises InputError for a file that is
-    not a study, or a key that no report has."""
+    """What the study wants reported, with ``overrides`` as for ``cells`` (``report.baseline=smart``). Raises
+    InputError for a file that is not a study, or a key that no report has."""
     with started(path):
         hydra_overrides, task_overrides = split(overrides)
-        report: Any = OmegaConf.to_container(master(path, [*hydra_overrides, *not_swept(task_overrides)]).report, resolve=True)
+        report: Any = OmegaConf.to_container(
+            master(path, [*hydra_overrides, *not_swept(task_overrides)]).report, resolve=True
+        )
     _known(path, "report", Wanted, report)
     if report.get("paper") is not None:
         paper = report["paper"]
         _known(path, "report.paper", Paper, paper)
         if "source" not in paper:
-            raise InputError(f"{path}: report.paper needs `source`: the paper, its table or figure, and what it was measured on")
-        if bad := [entry for entry in paper.get("values", []) if not isinstance(entry, dict) or "value" not in entry]:
-            raise InputError(f"{path}: report.paper.values holds {bad[0]}; an entry reads {{strategy: dpp, value: 28.5}}")
+            raise InputError(
+                f"{path}: report.paper needs `source`: the paper, its table or figure, and what it was "
+                "measured on"
+            )
+        if bad := [
+            entry for entry in paper.get("values", []) if not isinstance(entry, dict) or "value" not in entry
+        ]:
+            raise InputError(
+                f"{path}: report.paper.values holds {bad[0]}; an entry reads {{strategy: dpp, value: 28.5}}"
+            )
         report["paper"] = Paper(**redacted(paper))
     return Wanted(**{"title": path.stem, **redacted(report)})
 
@@ -94,13 +106,15 @@ def _known(path: Path, where: str, kind: type, given: Any) -> None:
 def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
     """Every cell of a study in the sweeper's order, each run once, with its state on disk.
 
-    ``overrides`` are those given to run.py (``root=...``, ``seed=0,1,2``). Raises InputError if the file is missing or not a study, or if
-    an override does not fit it; a cell whose configuration fails the pipeline's check is returned as invalid.
+    ``overrides`` are those given to run.py (``root=...``, ``seed=0,1,2``). Raises InputError if the file is
+    missing or not a study, or if an override does not fit it; a cell whose configuration fails the pipeline's
+    check is returned as invalid.
     """
     found: dict[Any, Cell] = {}
     with started(path):
         hydra_overrides, task_overrides = split(overrides)
-        study = master(path, [*hydra_overrides, *not_swept(task_overrides)])  # `size=gpu` decides what is swept
+        # `size=gpu` decides what is swept
+        study = master(path, [*hydra_overrides, *not_swept(task_overrides)])
         for chosen in combinations(path, study, task_overrides):
             cfg = composed(path, [*hydra_overrides, *chosen])
             choices = cfg.hydra.runtime.choices
@@ -111,13 +125,16 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
                 run = prepare(cfg, choices)
                 cell = Cell(tuple(map(redact, chosen)), runs(run.path), *state(run.path))
             except InputError as error:
-                cell = Cell(tuple(map(redact, chosen)), None, "invalid", redact(str(error).replace("\n", "; ")))
+                cell = Cell(
+                    tuple(map(redact, chosen)), None, "invalid", redact(str(error).replace("\n", "; "))
+                )
             found.setdefault(cell.path or tuple(chosen), cell)  # `full` is the same run under every budget
     return list(found.values())
 
 
 def state(run: Path) -> tuple[State, str]:
-    """A run folder's state, and the first line of its error. One that is done may still turn out damaged when it is read."""
+    """A run folder's state, and the first line of its error. One that is done may still turn out damaged when
+    it is read."""
     try:
         return _state(runs(run))
     except OSError as error:
@@ -142,7 +159,11 @@ def _state(run: Path) -> tuple[State, str]:
 
 def _unscored(run: Path) -> str:
     try:
-        return "" if scored(read_json(run / "result.json")) else "nothing was evaluated: there are no scores of it"
+        return (
+            ""
+            if scored(read_json(run / "result.json"))
+            else "nothing was evaluated: there are no scores of it"
+        )
     except (ValueError, AttributeError):  # damaged, which is told where it is read
         return ""
 

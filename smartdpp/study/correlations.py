@@ -1,18 +1,21 @@
-"""Does diversity predict performance? Correlations over mixtures, with intervals, for every measure that the runs logged.
+"""Does diversity predict performance? Correlations over mixtures, with intervals, for every measure that the
+runs logged.
 
-Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number of examples. Runs that
-trained on one mixture are one point, the mean of their outcomes: a deterministic strategy chooses the same under every seed, and its seeds
-tell of the training alone. For each measure: Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % intervals over mixtures; the partial
-correlation given other logged columns, mean response length to begin with, which explains much of such correlations; and the range of r
-with any one mixture left out.
+Only runs under the same budget, corpus, model and evaluation are compared: the measures grow with the number
+of examples. Runs that trained on one mixture are one point, the mean of their outcomes: a deterministic
+strategy chooses the same under every seed, and its seeds tell of the training alone. For each measure:
+Pearson's r, Spearman's ρ and Kendall's τ_b with 95 % intervals over mixtures; the partial correlation given
+other logged columns, mean response length to begin with, which explains much of such correlations; and the
+range of r with any one mixture left out.
 
-An interval goes as far as the wider of two on each side: Fisher's z, which keeps its level where nothing is related, whatever the
-distributions; and percentiles of resampled mixtures, without which it would be too narrow where unusual mixtures make the correlation.
-Both were simulated: experiments/results/benchmarks/intervals.md.
+An interval goes as far as the wider of two on each side: Fisher's z, which keeps its level where nothing is
+related, whatever the distributions; and percentiles of resampled mixtures, without which it would be too
+narrow where unusual mixtures make the correlation. Both were simulated:
+experiments/results/benchmarks/intervals.md.
 
-Mixtures of one strategy resemble each other, so one unusual strategy can make a correlation, and many of its mixtures make it look
-certain. Two more numbers tell: the range of r with any one strategy left out, and r within strategies, each mixture taken as its distance
-from the mean of its strategy's.
+Mixtures of one strategy resemble each other, so one unusual strategy can make a correlation, and many of its
+mixtures make it look certain. Two more numbers tell: the range of r with any one strategy left out, and r
+within strategies, each mixture taken as its distance from the mean of its strategy's.
 """
 
 from __future__ import annotations
@@ -32,8 +35,12 @@ if TYPE_CHECKING:
     from smartdpp.study.results import Results
 
 LENGTH = "mean_response_tokens"
-MEASURES = {  # column of a run's row: how it is called, and whether more of it is more diverse (None: no diversity measure)
-    **{name if name == "ldd" else f"diversity_{name}": (of.long or of.label, not of.lower) for name, of in DIVERSITY.items()},
+# column of a run's row: how it is called, and whether more of it is more diverse (None: no diversity measure)
+MEASURES = {
+    **{
+        name if name == "ldd" else f"diversity_{name}": (of.long or of.label, not of.lower)
+        for name, of in DIVERSITY.items()
+    },
     LENGTH: ("mean response length (for comparison)", None),
 }
 FEWEST = 6  # mixtures below which nothing is said
@@ -57,7 +64,9 @@ class Estimate:
     def __str__(self) -> str:
         if np.isnan(self.value):
             return ""
-        return f"{self.value:+.2f}" + ("" if np.isnan(self.low) else f" ({self.low:+.2f} to {self.high:+.2f})")
+        return f"{self.value:+.2f}" + (
+            "" if np.isnan(self.low) else f" ({self.low:+.2f} to {self.high:+.2f})"
+        )
 
 
 def pearson(samples: np.ndarray) -> np.ndarray:
@@ -78,14 +87,17 @@ def kendall(samples: np.ndarray) -> np.ndarray:
     found = np.empty(len(samples))
     step = max(1, BLOCK // n**2)
     for a in range(0, len(samples), step):
-        x, y = (np.sign(samples[a : a + step, v, :, None] - samples[a : a + step, v, None, :]) for v in (0, 1))
+        x, y = (
+            np.sign(samples[a : a + step, v, :, None] - samples[a : a + step, v, None, :]) for v in (0, 1)
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
             found[a : a + step] = (x * y).sum((1, 2)) / np.sqrt((x * x).sum((1, 2)) * (y * y).sum((1, 2)))
     return found
 
 
 def partial(samples: np.ndarray) -> np.ndarray:
-    """r between the first two variables given all further ones: -P_xy / √(P_xx P_yy), P the inverse of their correlation matrix."""
+    """r between the first two variables given all further ones: -P_xy / √(P_xx P_yy), P the inverse of their
+    correlation matrix."""
     centred = samples - samples.mean(axis=2, keepdims=True)
     sd = np.sqrt(np.square(centred).sum(axis=2, keepdims=True))
     defined = (sd > 1e-12 * np.maximum(1, np.abs(samples).max(axis=2, keepdims=True))).all(axis=(1, 2))
@@ -108,8 +120,8 @@ def _product_moment(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray, lost: int = 0) -> Estimate:
-    """The statistic of variables float64[v, n] with its interval: the wider, on each side, of Fisher's z and of percentiles over ``draws``
-    int[B, n], resamples of the n mixtures.
+    """The statistic of variables float64[v, n] with its interval: the wider, on each side, of Fisher's z and
+    of percentiles over ``draws`` int[B, n], resamples of the n mixtures.
 
     lost: degrees of freedom that went into the values before (means of strategies, variables that are given).
     """
@@ -126,17 +138,29 @@ def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray, los
 
 
 def _error_of_z(statistic: Statistic, value: float, n: int) -> float:
-    """The standard error of artanh: Fisher's; for ρ with Bonett and Wright's (2000) factor; for τ Fieller, Hartley and Pearson's (1957)."""
+    """The standard error of artanh: Fisher's; for ρ with Bonett and Wright's (2000) factor; for τ Fieller,
+    Hartley and Pearson's (1957)."""
     if statistic is kendall and n > 4:
         return float(np.sqrt(0.437 / (n - 4)))
     return float(np.sqrt((1 + value**2 / 2 if statistic is spearman else 1) / (n - 3)))
 
 
 def leave_one_out(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None) -> tuple[float, float]:
-    """The least and the largest r of x and y, float64[n], without any one of the groups int[n]; by default, without any one value."""
+    """The least and the largest r of x and y, float64[n], without any one of the groups int[n]; by default,
+    without any one value."""
     group = np.arange(len(x)) if group is None else group
-    r = np.array([pearson(np.stack([x[others], y[others]])[None])[0] for g in np.unique(group) if (others := group != g).any()])
-    return (float(np.nanmin(r)), float(np.nanmax(r))) if len(r) > 1 and not np.isnan(r).all() else (np.nan, np.nan)
+    r = np.array(
+        [
+            pearson(np.stack([x[others], y[others]])[None])[0]
+            for g in np.unique(group)
+            if (others := group != g).any()
+        ]
+    )
+    return (
+        (float(np.nanmin(r)), float(np.nanmax(r)))
+        if len(r) > 1 and not np.isnan(r).all()
+        else (np.nan, np.nan)
+    )
 
 
 def within_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -164,13 +188,15 @@ def rank_measures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n (mixtures), runs, pearson, spearman, kendall
-    (Estimates), one Estimate for each of ``given`` under ``given <columns>``, leave_one_out (low, high); and by strategy, where there are
-    at least three and some has several mixtures, within (an Estimate of r) and leave_one_strategy_out (low, high).
+    """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n (mixtures), runs,
+    pearson, spearman, kendall (Estimates), one Estimate for each of ``given`` under ``given <columns>``,
+    leave_one_out (low, high); and by strategy, where there are at least three and some has several mixtures,
+    within (an Estimate of r) and leave_one_strategy_out (low, high).
 
-    table: one line a run; its column ``label`` names the strategy, ``mixture_content`` the mixture. A measure's runs are those that have
-    it; a measure with fewer than FEWEST mixtures, or the same for all of them, is left out, and a given column that is missing or the same
-    for all (or is the measure) has an empty Estimate.
+    table: one line a run; its column ``label`` names the strategy, ``mixture_content`` the mixture. A
+    measure's runs are those that have it; a measure with fewer than FEWEST mixtures, or the same for all of
+    them, is left out, and a given column that is missing or the same for all (or is the measure) has an empty
+    Estimate.
     """
     import pandas as pd
 
@@ -181,29 +207,41 @@ def rank_measures(
         known = table[table[measure].notna() & table[outcome].notna()]
         runs = by_mixture(known, [measure, outcome, *(c for columns in given for c in columns if c in known)])
         n = len(runs)
-        if n < FEWEST or known[measure].nunique() == 1 or known[outcome].nunique() == 1:  # asked before means are taken, which round
+        # asked before means are taken, which round
+        if n < FEWEST or known[measure].nunique() == 1 or known[outcome].nunique() == 1:
             continue
-        draws = np.random.default_rng([seed, n]).integers(n, size=(resamples, n))  # the same for all measures of the same mixtures
+        # the same for all measures of the same mixtures
+        draws = np.random.default_rng([seed, n]).integers(n, size=(resamples, n))
         pair = runs[[measure, outcome]].to_numpy(float).T
         line: dict[str, Any] = {"measure": measure, "n": n, "runs": len(known)}
         line |= {s.__name__: estimate(s, pair, draws) for s in (pearson, spearman, kendall)}
         for columns in given:
             usable = n > len(columns) + 3 and all(
-                c in known and c != measure and known[c].notna().all() and known[c].nunique() > 1 for c in columns
+                c in known and c != measure and known[c].notna().all() and known[c].nunique() > 1
+                for c in columns
             )
             given_too = runs[[measure, outcome, *columns]].to_numpy(float).T if usable else pair
-            line[f"given {', '.join(columns)}"] = estimate(partial, given_too, draws, len(columns)) if usable else Estimate(*[np.nan] * 3)
+            line[f"given {', '.join(columns)}"] = (
+                estimate(partial, given_too, draws, len(columns)) if usable else Estimate(*[np.nan] * 3)
+            )
         strategy = pd.factorize(runs["label"])[0]
         strategies = int(strategy.max()) + 1
         several = 3 <= strategies < n
-        line["within"] = estimate(pearson, within_groups(pair, strategy), draws, strategies - 1) if several else Estimate(*[np.nan] * 3)
-        line["leave_one_strategy_out"] = leave_one_out(pair[0], pair[1], strategy) if several else (np.nan, np.nan)
+        line["within"] = (
+            estimate(pearson, within_groups(pair, strategy), draws, strategies - 1)
+            if several
+            else Estimate(*[np.nan] * 3)
+        )
+        line["leave_one_strategy_out"] = (
+            leave_one_out(pair[0], pair[1], strategy) if several else (np.nan, np.nan)
+        )
         lines.append(line | {"leave_one_out": leave_one_out(pair[0], pair[1])})
     return pd.DataFrame(sorted(lines, key=lambda line: -abs(line["pearson"].value)))
 
 
 def by_mixture(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Each mixture once, with the means of the columns over the runs that trained on it, and the label of its first."""
+    """Each mixture once, with the means of the columns over the runs that trained on it, and the label of its
+    first."""
     means = {name: (name, "mean") for name in dict.fromkeys(columns)}
     return runs.groupby("mixture_content", sort=False).agg(label=("label", "first"), **means).reset_index()
 
@@ -218,7 +256,9 @@ class Group:
     warning: str  # "" if there is nothing to warn of
 
 
-def within_budgets(results: Results, outcome: str, given: Sequence[Sequence[str]] = ((LENGTH,),)) -> Iterator[Group]:
+def within_budgets(
+    results: Results, outcome: str, given: Sequence[Sequence[str]] = ((LENGTH,),)
+) -> Iterator[Group]:
     """The groups of finished runs with a diversity measured, each with its ranking of the measures."""
     table = results.table
     if "ldd" not in table:

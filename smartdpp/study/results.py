@@ -1,8 +1,8 @@
 """Finished runs gathered into one table, with what tells them apart.
 
-The table holds what the runs' result.json hold (``mixture_content`` always), and three things that need more than one run: the settings
-in which the runs differ, seeds aside; a label made of them; and the log determinant distance read at one n, without which it does not
-compare.
+The table holds what the runs' result.json hold (``mixture_content`` always), and three things that need more
+than one run: the settings in which the runs differ, seeds aside; a label made of them; and the log
+determinant distance read at one n, without which it does not compare.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Results:
     table: pd.DataFrame  # one line per run: result.json, then the settings that differ, label, ldd and ldd_n
     settings: list[str]  # columns, other than strategy, budget and seeds, in which runs differ
     shares: pd.DataFrame  # one line per run and task: run, label, budget, task, pool, selected, share
-    base_tasks: dict[str, float]  # the base model's main metric on each held-out task, where all runs share it
+    # the base model's main metric on each held-out task, where all runs share it
+    base_tasks: dict[str, float]
     documents: int | None  # held-out documents, where all runs share them
     folders: list[Path]  # one per line of the table
     configs: list[dict[str, Any]]  # flat: ``strategy.tasks.lam`` to 0.4; empty where the file is gone
@@ -51,7 +52,8 @@ class Results:
         return [name for name in self.settings if not of_strategy(name)]
 
     def trainings(self) -> Results:
-        """Each training once: of runs that differ in nothing but how diversity was measured, the first. Their scores are the same."""
+        """Each training once: of runs that differ in nothing but how diversity was measured, the first. Their
+        scores are the same."""
         names = [name for name in self.settings if not of_measure(name)]
         if len(names) == len(self.settings):
             return self
@@ -61,23 +63,46 @@ class Results:
         shares = self.shares[self.shares["run"].isin(table["run"])]
         shares = shares.assign(label=shares["run"].map(table.set_index("run")["label"]))
         folders, configs = [self.folders[i] for i in at], [self.configs[i] for i in at]
-        return replace(self, table=table.reset_index(drop=True), settings=names, shares=shares, folders=folders, configs=configs)
+        return replace(
+            self,
+            table=table.reset_index(drop=True),
+            settings=names,
+            shares=shares,
+            folders=folders,
+            configs=configs,
+        )
 
     def others(self) -> list[Results]:
-        """For each evaluation that runs have beside their main one, what it alone tells: its columns under the usual names."""
+        """For each evaluation that runs have beside their main one, what it alone tells: its columns under
+        the usual names."""
         if "evaluations" not in self.table:
             return []
         listed = self.table["evaluations"].fillna("").map(lambda names: names.split(","))
-        return [self._other(name, listed.map(lambda names: name in names)) for name in dict.fromkeys(listed.explode()) if name]  # noqa: B023
+        return [
+            self._other(name, listed.map(lambda names: name in names))
+            for name in dict.fromkeys(listed.explode())
+            if name
+        ]  # noqa: B023
 
     def _other(self, name: str, has: pd.Series) -> Results:
         at = self.table.index[has]
-        main = {*METRICS, *self.table["score_metric"].dropna()} if "score_metric" in self.table else set(METRICS)
-        scores = tuple(f"{metric}{after}" for metric in main for after in ("_base", "_low", "_high", "_change", "/"))
+        main = (
+            {*METRICS, *self.table["score_metric"].dropna()} if "score_metric" in self.table else set(METRICS)
+        )
+        scores = tuple(
+            f"{metric}{after}" for metric in main for after in ("_base", "_low", "_high", "_change", "/")
+        )
         kept = [column for column in self.table if column not in main and not column.startswith(scores)]
-        its = {column: column.removeprefix(f"{name}/") for column in self.table if column.startswith(f"{name}/")}
+        its = {
+            column: column.removeprefix(f"{name}/") for column in self.table if column.startswith(f"{name}/")
+        }
         kept = [column for column in kept if column not in its and column not in its.values()]
-        table = self.table.loc[at, [*kept, *its]].rename(columns=its).dropna(axis="columns", how="all").reset_index(drop=True)
+        table = (
+            self.table.loc[at, [*kept, *its]]
+            .rename(columns=its)
+            .dropna(axis="columns", how="all")
+            .reset_index(drop=True)
+        )
         shares = self.shares[self.shares["run"].isin(table["run"])]
         folders = [self.folders[i] for i in at]
         base = _base_tasks(folders, main_metric(table), name)
@@ -86,7 +111,8 @@ class Results:
 
 
 def run_folders(paths: Iterable[Path]) -> list[Path]:
-    """Each path if it is a run, or the runs in it. Raises InputError for a path that does not exist or holds no run."""
+    """Each path if it is a run, or the runs in it. Raises InputError for a path that does not exist or holds
+    no run."""
     found: list[Path] = []
     for path in map(remote.runs, paths):
         if not path.is_dir():
@@ -95,23 +121,32 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
                 if path.exists()
                 else f"{remote.shown(path)}: there is no such file or folder"
             )
-        runs = [path] if _is_run(path) else sorted(child for child in path.iterdir() if child.is_dir() and _is_run(child))
+        runs = (
+            [path]
+            if _is_run(path)
+            else sorted(child for child in path.iterdir() if child.is_dir() and _is_run(child))
+        )
         if not runs:
-            raise InputError(f"{remote.shown(path)}: no run in this folder; a run is a folder runs/<name> that run.py made")
+            raise InputError(
+                f"{remote.shown(path)}: no run in this folder; a run is a folder runs/<name> that run.py made"
+            )
         found += runs
     return list(dict.fromkeys(found))
 
 
 def _is_run(folder: Path) -> bool:
     try:
-        return any((folder / name).exists() for name in ("result.json", "artifacts.json", "error.txt", ".hydra/config.yaml"))
+        return any(
+            (folder / name).exists()
+            for name in ("result.json", "artifacts.json", "error.txt", ".hydra/config.yaml")
+        )
     except PermissionError:
         return True  # told as damaged
 
 
 def collect(runs: list[Path]) -> Results:
-    """Reads finished runs, but for those that were not evaluated. What lies in the store and is gone is left out; result.json alone is
-    enough for the tables."""
+    """Reads finished runs, but for those that were not evaluated. What lies in the store and is gone is left
+    out; result.json alone is enough for the tables."""
     import pandas as pd
 
     read = {run: row for run in runs if scored(row := read_json(run / "result.json"))}
@@ -128,24 +163,34 @@ def collect(runs: list[Path]) -> Results:
     table["label"] = labels(table, names)
     table["total_s"] = table[[name for name in table if name.startswith("made_in/")]].sum(axis=1, min_count=1)
     table = _common_ldd(table, [name for name in names if not of_strategy(name)], runs)
-    per_run = [share for run, row in zip(runs, table.to_dict("records"), strict=True) if len(share := _shares(run, row))]
+    per_run = [
+        share
+        for run, row in zip(runs, table.to_dict("records"), strict=True)
+        if len(share := _shares(run, row))
+    ]
     shares = pd.concat(per_run, ignore_index=True) if per_run else pd.DataFrame(columns=SHARES)
     return Results(table, names, shares, *_base_tasks(runs, main_metric(table)), runs, configs)
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its measures as numbers, nan where a run does not know one: a column of nulls would be no numbers at all."""
-    return table.assign(**{name: table[name].astype("float64") for name in table if name.startswith("diversity_")})
+    """The table with its measures as numbers, nan where a run does not know one: a column of nulls would be
+    no numbers at all."""
+    return table.assign(
+        **{name: table[name].astype("float64") for name in table if name.startswith("diversity_")}
+    )
 
 
 def _mixture(run: Path, row: dict[str, Any]) -> str:
-    """The same for runs that trained on the same rows. Older runs do not say: of theirs, those with one artifact for their mixture."""
+    """The same for runs that trained on the same rows. Older runs do not say: of theirs, those with one
+    artifact for their mixture."""
     return row.get("mixture_content") or artifacts(run).get("mixture", run).name
 
 
 def main_metric(results: pd.DataFrame) -> str:
     """The metric that the figures show: loss, or the first of the others that was scored."""
-    return next((metric for metric in METRICS if metric in results), None) or str(results["score_metric"].iloc[0])
+    return next((metric for metric in METRICS if metric in results), None) or str(
+        results["score_metric"].iloc[0]
+    )
 
 
 def _config(run: Path) -> dict[str, Any]:
@@ -156,13 +201,18 @@ def _config(run: Path) -> dict[str, Any]:
 
     def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         pairs = ((f"{prefix}{key}", value) for key, value in node.items())
-        return {k: v for key, value in pairs for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()}
+        return {
+            k: v
+            for key, value in pairs
+            for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()
+        }
 
     return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:
-    """Adds ``ldd``, the log determinant distance read at one ``ldd_n`` for all runs of a budget: it grows with n, so only then it compares.
+    """Adds ``ldd``, the log determinant distance read at one ``ldd_n`` for all runs of a budget: it grows
+    with n, so only then it compares.
 
     Where a curve is gone from the store, result.json's value serves if it was read at that n.
     """
@@ -197,10 +247,13 @@ def _shares(run: Path, row: dict[str, Any]) -> pd.DataFrame:
 
 
 def _base_tasks(runs: list[Path], metric: str, evaluation: str = "") -> tuple[dict[str, float], int | None]:
-    """The base model's scores, if all runs were compared with the same; by the main evaluation, or one beside it."""
+    """The base model's scores, if all runs were compared with the same; by the main evaluation, or one beside
+    it."""
     files = {artifacts(run).get("base scores", run) / "scores.json" for run in runs}
     if len(files) > 1 or not (file := remote.file(next(iter(files)))).is_file():
         return {}, None
     found = read_json(file)
     tasks = (found["others"][evaluation] if evaluation else found)["tasks"]
-    return {task: scores[metric] for task, scores in tasks.items() if metric in scores}, sum(scores["n"] for scores in tasks.values())
+    return {task: scores[metric] for task, scores in tasks.items() if metric in scores}, sum(
+        scores["n"] for scores in tasks.values()
+    )

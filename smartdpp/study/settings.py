@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 def labels(table: pd.DataFrame, names: list[str]) -> list[str]:
-    """What tells the runs apart in words: the strategy, then those of the settings ``names`` that apply to it."""
+    """What tells the runs apart in words: the strategy, then those of the settings ``names`` that apply to
+    it."""
     return [", ".join([row["strategy"], *_named(row, names)]) for row in table.to_dict("records")]
 
 
 def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The choices in which runs differ, seeds aside: one line per run, None where a setting does not apply.
 
-    configs: flat, ``group.parameter`` to value. A group's parameters are compared among runs with the same option of that group: that two
-    strategies have different parameters is what makes them two strategies.
+    configs: flat, ``group.parameter`` to value. A group's parameters are compared among runs with the same
+    option of that group: that two strategies have different parameters is what makes them two strategies.
     """
     import pandas as pd
 
@@ -55,7 +56,8 @@ def _differ(values: list[Any], among: list[Any]) -> bool:
 
 
 def _named(row: dict[str, Any], names: list[str]) -> list[str]:
-    """``num_tasks=8`` for a parameter, ``tasks=graph_cut`` for an option inside a strategy, ``mistral_7b`` for an option of a group."""
+    """``num_tasks=8`` for a parameter, ``tasks=graph_cut`` for an option inside a strategy, ``mistral_7b``
+    for an option of a group."""
     import pandas as pd
 
     shown = [name for name in names if not pd.api.types.is_scalar(row[name]) or pd.notna(row[name])]
@@ -63,7 +65,8 @@ def _named(row: dict[str, Any], names: list[str]) -> list[str]:
 
 
 def short(name: str) -> str:
-    """The last part of a setting's name: ``num_tasks`` of strategy.num_tasks, ``probe`` of embedding@probe."""
+    """The last part of a setting's name: ``num_tasks`` of strategy.num_tasks, ``probe`` of
+    embedding@probe."""
     return name.rpartition("@")[2].rpartition(".")[2]
 
 
@@ -77,8 +80,11 @@ def plain(value: Any) -> str:
 
 
 def of_strategy(name: str) -> bool:
-    """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared under."""
-    return name.startswith(("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")) and not of_measure(name)
+    """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared
+    under."""
+    return name.startswith(
+        ("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")
+    ) and not of_measure(name)
 
 
 def of_measure(name: str) -> bool:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of the embedding over the task's examples, as in SMART; there is nothing to compute beforehand."""
+    """The mean of the embedding over the task's examples, as in SMART; there is nothing to compute
+    beforehand."""
 
     from_embedding: ClassVar[bool] = True
 

@@ -1,12 +1,15 @@
-"""How SMART's first stage sees a task: the mean of its examples' embedding, or Task2Vec (Achille et al. 2019, arXiv 1902.03545).
+"""How SMART's first stage sees a task: the mean of its examples' embedding, or Task2Vec (Achille et al. 2019,
+arXiv 1902.03545).
 
-Task2Vec is the diagonal of the Fisher information of the model on the task: which of its weights the task's examples pull at. Here it is
-the empirical one, of the response given the prompt, averaged over the input side of each weight and over some examples of the task, each
-divided by its sum: else the one example with the longest gradient, often the shortest response, would be its whole task.
+Task2Vec is the diagonal of the Fisher information of the model on the task: which of its weights the task's
+examples pull at. Here it is the empirical one, of the response given the prompt, averaged over the input side
+of each weight and over some examples of the task, each divided by its sum: else the one example with the
+longest gradient, often the shortest response, would be its whole task.
 
-Task2Vec's distance between tasks a and b is the cosine distance of F_a / (F_a + F_b) and F_b / (F_a + F_b). A submodular function needs one
-vector a task, so F_b's place is taken by the mean over all tasks, once: the vector is F_a / (F_a + mean F), and tasks are compared by the
-cosine of these vectors. Without that division the few weights that every task pulls at hardest decide everything.
+Task2Vec's distance between tasks a and b is the cosine distance of F_a / (F_a + F_b) and F_b / (F_a + F_b). A
+submodular function needs one vector a task, so F_b's place is taken by the mean over all tasks, once: the
+vector is F_a / (F_a + mean F), and tasks are compared by the cosine of these vectors. Without that division
+the few weights that every task pulls at hardest decide everything.
 """
 
 from __future__ import annotations
@@ -31,14 +34,20 @@ if TYPE_CHECKING:
 
     from smartdpp.types import Model
 
-SEVERAL = {"id": "ids", "prompt": "prompts", "response": "responses", "messages": "conversations", "tools": "tools"}
+SEVERAL = {
+    "id": "ids",
+    "prompt": "prompts",
+    "response": "responses",
+    "messages": "conversations",
+    "tools": "tools",
+}
 SHARD = 16  # tasks: what a kill costs at most
 
 
 @dataclass(frozen=True)
 class Task2Vec:
-    """float32[M, p], p the output widths of ``layers`` summed. ``examples`` of each task are drawn, all where it has fewer; a task's
-    draw depends on ``seed`` and its own examples alone."""
+    """float32[M, p], p the output widths of ``layers`` summed. ``examples`` of each task are drawn, all where
+    it has fewer; a task's draw depends on ``seed`` and its own examples alone."""
 
     model: Model
     examples: int = 16
@@ -57,7 +66,8 @@ class Task2Vec:
         return self.model.check()
 
     def measure(self, rows: pa.Table, out: Path) -> dict[str, Any]:
-        """Writes the Fisher diagonals, ``X.npy`` (float32[M, p]), and ``tasks.json`` (M names, in order of first appearance)."""
+        """Writes the Fisher diagonals, ``X.npy`` (float32[M, p]), and ``tasks.json`` (M names, in order of
+        first appearance)."""
         tasks = drawn(rows, self.examples, self.seed)
         facts = shards.run(self, tasks, out, "task vectors", SHARD, self.processes)
         write_json(out / "tasks.json", tasks["id"].to_pylist())
@@ -65,7 +75,8 @@ class Task2Vec:
         return facts | {"tasks": len(tasks), "p": facts["d"], "examples": examples}
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
-        """For tasks as ``drawn`` gives them. Loads the model once; the function it returns maps m tasks to float32[m, p]."""
+        """For tasks as ``drawn`` gives them. Loads the model once; the function it returns maps m tasks to
+        float32[m, p]."""
         import pyarrow as pa
 
         from smartdpp.gradient import fisher_rows
@@ -75,7 +86,13 @@ class Task2Vec:
         tokenizer, fmt = self.model.tokenizer(), self.model.format
 
         def examples_of(task: Mapping[str, Any]) -> pa.Table:
-            return pa.table({name: pa.array(task[several], pa.string()) for name, several in SEVERAL.items() if several in task})
+            return pa.table(
+                {
+                    name: pa.array(task[several], pa.string())
+                    for name, several in SEVERAL.items()
+                    if several in task
+                }
+            )
 
         refuse_blank(tokenizer, fmt, pa.concat_tables([examples_of(task) for task in rows.to_pylist()]))
         weights = placed(self.model.load(dtype=compute_dtype()))
@@ -83,8 +100,11 @@ class Task2Vec:
         def fisher(task: Mapping[str, Any]) -> np.ndarray:
             examples = encoded(tokenizer, fmt, examples_of(task))
             total: Any = 0
-            for _, F in fisher_rows(weights, examples, tokenizer.pad_token_id, self.layers, self.batch_tokens, task["ids"]):
-                length = F.sum(axis=1, keepdims=True, dtype=np.float64)  # the squared norm of the gradient, up to the layers' widths
+            for _, F in fisher_rows(
+                weights, examples, tokenizer.pad_token_id, self.layers, self.batch_tokens, task["ids"]
+            ):
+                # the squared norm of the gradient, up to the layers' widths
+                length = F.sum(axis=1, keepdims=True, dtype=np.float64)
                 total = total + (F / np.maximum(length, np.finfo(np.float64).tiny)).sum(axis=0)
             return total / len(examples)
 
@@ -92,7 +112,8 @@ class Task2Vec:
 
 
 def drawn(rows: pa.Table, k: int, seed: int) -> pa.Table:
-    """One row a task: its name (``id``), and of the examples that ``sample`` draws the ids, prompts, responses and tokens in all."""
+    """One row a task: its name (``id``), and of the examples that ``sample`` draws the ids, prompts,
+    responses and tokens in all."""
     import pyarrow as pa
 
     tasks = [{"id": name} | _lists(rows.take(at)) for name, at in sample(rows, k, seed).items()]
@@ -100,23 +121,33 @@ def drawn(rows: pa.Table, k: int, seed: int) -> pa.Table:
 
 
 def _lists(examples: pa.Table) -> dict[str, Any]:
-    read = {several: examples[name].to_pylist() for name, several in SEVERAL.items() if name in examples.column_names}
+    read = {
+        several: examples[name].to_pylist()
+        for name, several in SEVERAL.items()
+        if name in examples.column_names
+    }
     return read | {"n_tokens": int(examples["n_tokens"].to_numpy().sum())}
 
 
 def sample(rows: pa.Table, k: int, seed: int) -> dict[str, np.ndarray]:
-    """Up to k rows (int64) of every task by name, in order of first appearance: drawn from the task's rows sorted by id."""
-    tasks, ids = (np.asarray(rows[name].to_pylist(), dtype=StringDType()) for name in ("task", "id"))  # of no fixed width
+    """Up to k rows (int64) of every task by name, in order of first appearance: drawn from the task's rows
+    sorted by id."""
+    # of no fixed width
+    tasks, ids = (np.asarray(rows[name].to_pylist(), dtype=StringDType()) for name in ("task", "id"))
     by_id = np.argsort(ids, kind="stable")
     order = by_id[np.argsort(tasks[by_id], kind="stable")]
     names, starts = np.unique(tasks[order], return_index=True)
     blocks = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
-    draw = {name: np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(block)[:k] for name, block in blocks.items()}
+    draw = {
+        name: np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(block)[:k]
+        for name, block in blocks.items()
+    }
     return {name: draw[name] for name in dict.fromkeys(tasks.tolist())}
 
 
 def relative(F: np.ndarray) -> np.ndarray:
-    """float32[M, p], entries in [0, 1]: F / (F + mean over tasks), 1/2 where a task pulls at a weight as the average task does."""
+    """float32[M, p], entries in [0, 1]: F / (F + mean over tasks), 1/2 where a task pulls at a weight as the
+    average task does."""
     mean = F.mean(axis=0, dtype=np.float64)
     return np.divide(F, F + mean, out=np.zeros(F.shape), where=mean > 0).astype(np.float32)
 

@@ -55,7 +55,12 @@ def test_nothing_planted_is_run(configure: Callable[..., DictConfig], tmp_path: 
 
 def test_a_module_outside_the_groups_package_is_not_imported() -> None:
     sys.modules.pop("smartdpp.report.__main__", None)
-    for target in ("smartdpp.report.__main__.main", "smartdpp.strategies.__main__.main", "this.Flag", "smartdpp.strategies_evil.Smart"):
+    for target in (
+        "smartdpp.report.__main__.main",
+        "smartdpp.strategies.__main__.main",
+        "this.Flag",
+        "smartdpp.strategies_evil.Smart",
+    ):
         with pytest.raises(InputError, match=r"strategy\._target_="):
             component("strategy", {"_target_": target})
     assert "smartdpp.report.__main__" not in sys.modules
@@ -87,7 +92,9 @@ def test_what_another_process_is_sent_is_a_component_again() -> None:
         ("~strategy", "strategy: nothing chosen"),
     ],
 )
-def test_a_key_that_means_nothing_and_one_that_is_gone(configure: Callable[..., DictConfig], override: str, said: str) -> None:
+def test_a_key_that_means_nothing_and_one_that_is_gone(
+    configure: Callable[..., DictConfig], override: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         check(configure(override))
 

@@ -16,7 +16,9 @@ from smartdpp.config.schema import GROUPS, Config
 
 ROOT = conf_dir().parent
 CONF = conf_dir()
-OPTIONS = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml") if path.parent != conf_dir())
+OPTIONS = sorted(
+    path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml") if path.parent != conf_dir()
+)
 STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 NEEDS = {  # options that cannot work without a value of the user's
     "corpus/jsonl": ["corpus.path={data}"],
@@ -47,7 +49,9 @@ def composed(*overrides: str, name: str = "config", folder: Path = CONF):
 
 def test_all_of_them_are_found() -> None:
     assert len(OPTIONS) >= 44
-    assert len(OPTIONS) == len(list(conf_dir().glob("*/*.yaml"))), "options lie one folder deep: a group, then its options"
+    assert len(OPTIONS) == len(list(conf_dir().glob("*/*.yaml"))), (
+        "options lie one folder deep: a group, then its options"
+    )
     assert {"diversity", "quickstart"} <= set(STUDIES)
     assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "runtime", "function", "query"} - {"probe"}
 

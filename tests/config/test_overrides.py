@@ -25,7 +25,19 @@ def said(*overrides: str) -> str:
 
 @pytest.mark.parametrize(
     "value",
-    ["a=b.jsonl", "my data (1)/in.jsonl", "été/输出 (2).jsonl", "a[b", "{odd", "it's", "C:\\x(1)", "'a", "$HOME(1)", "x,y=z", "50%(a)"],
+    [
+        "a=b.jsonl",
+        "my data (1)/in.jsonl",
+        "été/输出 (2).jsonl",
+        "a[b",
+        "{odd",
+        "it's",
+        "C:\\x(1)",
+        "'a",
+        "$HOME(1)",
+        "x,y=z",
+        "50%(a)",
+    ],
 )
 def test_a_value_with_characters_of_a_meaning_is_shown_as_it_is_typed(value: str) -> None:
     shown = said(f"corpus.path={value}").rpartition("; write ")[2]
@@ -38,7 +50,10 @@ def test_a_value_with_characters_of_a_meaning_is_shown_as_it_is_typed(value: str
     [
         (['corpus.columns={"prompt": "my question", "task": null}'], {"prompt": "my question", "task": None}),
         (["corpus.columns={'prompt': 'question', 'id': 1}"], {"prompt": "question", "id": 1}),
-        (["corpus.columns={prompt:", "question,", "response:", "answer}"], {"prompt": "question", "response": "answer"}),
+        (
+            ["corpus.columns={prompt:", "question,", "response:", "answer}"],
+            {"prompt": "question", "response": "answer"},
+        ),
         (['corpus.columns={"a": ["b c", true, "1"]}'], {"a": ["b c", True, "1"]}),
     ],
     ids=["JSON", "Python", "parted by the shell", "a list inside"],
@@ -51,7 +66,10 @@ def test_a_mapping_is_shown_as_hydra_writes_it(given: list[str], wanted: dict) -
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("value", ["null", "[random]", "", "{}", "3", "true", "1.5", "../../x", "../strategy/random", "/etc/x", "[a,b]"])
+@pytest.mark.parametrize(
+    "value",
+    ["null", "[random]", "", "{}", "3", "true", "1.5", "../../x", "../strategy/random", "/etc/x", "[a,b]"],
+)
 def test_an_option_is_a_name(value: str) -> None:
     told = said(f"strategy={value}")
     assert told.startswith(f"strategy={value}: ")
@@ -77,7 +95,10 @@ def test_flags_may_stand_anywhere() -> None:
         *("corpus=jsonl", "seed=0,1", "budget=1"),
     ]
     assert arranged(["seed=1", "--cfg=job", "--info", "all"]) == ["--cfg=job", "--info", "all", "seed=1"]
-    with pytest.raises(InputError, match="--strategy: there is no such flag; a setting is written without dashes: strategy=dpp"):
+    with pytest.raises(
+        InputError,
+        match="--strategy: there is no such flag; a setting is written without dashes: strategy=dpp",
+    ):
         arranged(["--strategy", "dpp"])
     with pytest.raises(InputError, match="without dashes: budget=3"):
         arranged(["seed=1", "--budget=3"])

@@ -3,12 +3,17 @@ import pytest
 
 @pytest.fixture(scope="session")
 def word_tokenizer():
-    """One token per word, so that token counts can be read off the text; <eos> and <|im_start|> are special."""
+    """One token per word, so that token counts can be read off the text; <eos> and <|im_start|> are
+    special."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({"<unk>": 0, "<eos>": 1, "<|im_start|>": 2}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", eos_token="<eos>", additional_special_tokens=["<|im_start|>"], model_max_length=10**9
+        tokenizer_object=words,
+        unk_token="<unk>",
+        eos_token="<eos>",
+        additional_special_tokens=["<|im_start|>"],
+        model_max_length=10**9,
     )

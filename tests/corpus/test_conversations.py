@@ -1,4 +1,5 @@
-"""Conversations in the corpus artifact: stored as they are, counted as they are rendered, and single turns as ever."""
+"""Conversations in the corpus artifact: stored as they are, counted as they are rendered, and single turns as
+ever."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ class Nothing:
         return iter(())
 
 
-def made(out: Path, rows: list[dict[str, Any]], fmt: str = "chat", **limits: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def made(
+    out: Path, rows: list[dict[str, Any]], fmt: str = "chat", **limits: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     limits = {"max_tokens": 1000} | limits
     facts = build(Rows(rows), Nothing(), Tiny().tokenizer(), fmt, Limits(**limits), out)  # type: ignore[arg-type]
     return facts, read(out / "data.parquet").to_pylist()
@@ -58,11 +61,22 @@ def made(out: Path, rows: list[dict[str, Any]], fmt: str = "chat", **limits: Any
 
 @pytest.mark.parametrize("fmt", ["chat", "plain"])
 def test_turns_are_stored_and_their_tokens_are_those_of_training(tmp_path: Path, fmt: str) -> None:
-    facts, (talk, call, single) = made(tmp_path, [{"messages": TALK}, {"messages": CALL, "tools": TOOLS}, {}], fmt)
+    facts, (talk, call, single) = made(
+        tmp_path, [{"messages": TALK}, {"messages": CALL, "tools": TOOLS}, {}], fmt
+    )
     assert json.loads(talk["messages"]) == TALK
-    assert (talk["prompt"], talk["response"], talk["tools"]) == ("Hi\n\nHow are you?", "Hello.\n\nWell.", None)
+    assert (talk["prompt"], talk["response"], talk["tools"]) == (
+        "Hi\n\nHow are you?",
+        "Hello.\n\nWell.",
+        None,
+    )
     assert (call["prompt"], json.loads(call["tools"])) == ("Rain?", TOOLS)
-    assert (single["prompt"], single["response"], single["messages"], single["tools"]) == ("p", "r", None, None)
+    assert (single["prompt"], single["response"], single["messages"], single["tools"]) == (
+        "p",
+        "r",
+        None,
+        None,
+    )
     for row in (talk, call, single):
         example = encode_row(Tiny().tokenizer(), fmt, row)
         assert row["n_tokens"] == len(example.ids)

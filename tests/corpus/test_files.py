@@ -1,4 +1,5 @@
-"""What people have, read as it stands: formats, names of fields, conversations, and what is said of the rest."""
+"""What people have, read as it stands: formats, names of fields, conversations, and what is said of the
+rest."""
 
 import bz2
 import gzip
@@ -17,7 +18,10 @@ from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
 from smartdpp.errors import InputError
 
-ROWS = [{"task": "t", "prompt": "one", "response": "NA"}, {"task": "007", "prompt": "zwei\nZeilen", "response": "1.50"}]
+ROWS = [
+    {"task": "t", "prompt": "one", "response": "NA"},
+    {"task": "007", "prompt": "zwei\nZeilen", "response": "1.50"},
+]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
@@ -89,7 +93,9 @@ def test_save_to_disk_one_split_of_it_and_a_dictionary_of_splits(tmp_path, monke
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     one, both = tmp_path / "one", tmp_path / "both"
     Dataset.from_list(ROWS).save_to_disk(str(one))
-    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(str(both))
+    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(
+        str(both)
+    )
     assert plain(rows(one)) == plain(Hub(str(one)).rows()) == plain(rows(both / "train")) == ROWS
     assert plain(Hub(str(both), split="test").rows()) == ROWS[:1]
     assert "holds the splits train, test: name one, as corpus.path=" in Jsonl(str(both)).check()[0]
@@ -120,7 +126,12 @@ def test_several_files_a_glob_and_a_folder_of_all_kinds(tmp_path):
 def test_what_smartdpp_wrote_below_a_folder_is_not_read_as_its_corpus(tmp_path):
     WRITERS["x.jsonl"](tmp_path / "x.jsonl")
     before = [corpus(str(tmp_path)).fingerprint() for corpus in (Jsonl, Hub)]
-    for folder in ("store/mixture/0123456789abcdef", "store/corpus/0123456789abcdef.partial", "runs/random-tfidf-b1-s0-01234567", "report"):
+    for folder in (
+        "store/mixture/0123456789abcdef",
+        "store/corpus/0123456789abcdef.partial",
+        "runs/random-tfidf-b1-s0-01234567",
+        "report",
+    ):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "mixture.jsonl").write_bytes(LINES)
     (tmp_path / "report" / "report.html").touch()
@@ -152,7 +163,9 @@ def test_a_linked_store_is_no_part_of_a_dataset(tmp_path, monkeypatch):
     assert plain(Hub(str(tmp_path / "data")).rows()) == ROWS
 
 
-@pytest.mark.parametrize(("pattern", "store"), [("**/*.jsonl", "in/store/"), ("*", "store/"), ("in/**", "store/")])
+@pytest.mark.parametrize(
+    ("pattern", "store"), [("**/*.jsonl", "in/store/"), ("*", "store/"), ("in/**", "store/")]
+)
 def test_what_smartdpp_wrote_is_not_read_where_a_glob_matches_it(tmp_path, pattern, store):
     stored = tmp_path / "in" / "store" / "mixture" / "0123456789abcdef"
     stored.mkdir(parents=True)
@@ -163,7 +176,9 @@ def test_what_smartdpp_wrote_is_not_read_where_a_glob_matches_it(tmp_path, patte
     assert notes.passed_over == {store: "what smartdpp has stored"}
     assert plain(rows(f"{stored}/*.jsonl")) == ROWS  # a folder that is named is meant
     (tmp_path / "in" / "x.jsonl").unlink()
-    with pytest.raises(InputError, match=r"all that matches .* is passed over \(store/: what smartdpp has stored\)"):
+    with pytest.raises(
+        InputError, match=r"all that matches .* is passed over \(store/: what smartdpp has stored\)"
+    ):
         rows(f"{tmp_path}/in/*/**/*.jsonl")
 
 
@@ -181,7 +196,9 @@ def test_a_file_that_two_names_lead_to_is_said_to_be_read_twice(tmp_path):
     (tmp_path / "y.jsonl").symlink_to(tmp_path / "x.jsonl")
     found, notes = reading(f"{tmp_path}/*.jsonl")
     assert len(found) == 4
-    assert "from files that corpus.path names twice, and that are read twice" in notes.facts()["read_otherwise"]
+    assert (
+        "from files that corpus.path names twice, and that are read twice" in notes.facts()["read_otherwise"]
+    )
 
 
 def refused(*_, **__):
@@ -250,7 +267,11 @@ def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus,
     [
         ({"instruction": "Add.", "input": "1, 2", "output": "3"}, "Add.\n\n1, 2", "3"),
         ({"instruction": "Greet.", "input": "", "output": "Hello"}, "Greet.", "Hello"),
-        ({"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada"}, "Who?\n\nAda wrote it.", "Ada"),
+        (
+            {"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada"},
+            "Who?\n\nAda wrote it.",
+            "Ada",
+        ),
         ({"prompt": "p", "completion": "c"}, "p", "c"),
         ({"question": "q", "answer": "a"}, "q", "a"),
         ({"inputs": "i", "targets": "t"}, "i", "t"),
@@ -258,9 +279,22 @@ def test_a_run_whose_root_is_its_corpus_folder_is_found_again(small_run, corpus,
         ({"prompt": "p", "response": 42}, "p", "42"),
         ({"conversations": [{"from": "human", "value": "h"}, {"from": "gpt", "value": "g"}]}, "h", "g"),
         ({"messages": [{"role": "User", "content": "h"}, {"role": "Assistant", "content": "g"}]}, "h", "g"),
-        ({"messages": json.dumps([{"role": "user", "content": "h"}, {"role": "assistant", "content": "g"}])}, "h", "g"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "h"}]}, {"role": "assistant", "content": "g"}]},
+            {
+                "messages": json.dumps(
+                    [{"role": "user", "content": "h"}, {"role": "assistant", "content": "g"}]
+                )
+            },
+            "h",
+            "g",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "h"}]},
+                    {"role": "assistant", "content": "g"},
+                ]
+            },
             "h",
             "g",
         ),
@@ -275,9 +309,14 @@ def test_numbers_and_choices(tmp_path):
     mc = {"task": 3, "prompt": "p", "response": "two", "choices": ["one", "two"]}
     arc = {**mc, "choices": {"text": ["one", "two"], "label": ["A", "B"]}, "answer": "B"}
     found, notes = reading(jsonl(tmp_path / "x.jsonl", {**mc, "answer": 1}, arc))
-    assert [(row["task"], row["choices"], row["answer"]) for row in found] == [("3", ["one", "two"], "1"), ("3", ["one", "two"], "two")]
+    assert [(row["task"], row["choices"], row["answer"]) for row in found] == [
+        ("3", ["one", "two"], "1"),
+        ("3", ["one", "two"], "two"),
+    ]
     assert notes.counts["read_otherwise"]["task is a number, read as its digits"] == 2
-    with pytest.raises(InputError, match=r"line 1: answer 1 is the text of choice 0, and the index of another"):
+    with pytest.raises(
+        InputError, match=r"line 1: answer 1 is the text of choice 0, and the index of another"
+    ):
         rows(jsonl(tmp_path / "x.jsonl", {**mc, "choices": ["1", "2"], "answer": 1}))
 
 
@@ -310,13 +349,21 @@ CLASSES = {
 
 @pytest.mark.parametrize("kind", ["parquet", "saved"])
 @pytest.mark.parametrize("case", CLASSES)
-def test_a_class_that_is_an_answer_is_a_name_among_the_choices_or_the_index_of_one(tmp_path, monkeypatch, kind, case):
+def test_a_class_that_is_an_answer_is_a_name_among_the_choices_or_the_index_of_one(
+    tmp_path, monkeypatch, kind, case
+):
     from smartdpp.evaluation.tasks import right_choice
 
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     names, choices, number, answer, name = CLASSES[case]
     path = classes(tmp_path / "d", list(names), [(choices, number)], kind)
-    columns = {"prompt": "prompt", "response": "answer", "choices": "choices", "answer": "answer", "task": "task"}
+    columns = {
+        "prompt": "prompt",
+        "response": "answer",
+        "choices": "choices",
+        "answer": "answer",
+        "task": "task",
+    }
     found = [list(reader(str(path), columns=columns).rows()) for reader in (Jsonl, Hub)]
     found.append(list(Hub(str(path.parent if kind == "parquet" else path), columns=columns).rows()))
     for [row] in found:
@@ -329,7 +376,10 @@ def test_super_natural_instructions(tmp_path):
     task = {
         "Contributors": ["x"],
         "Definition": ["Add the numbers."],
-        "Instances": [{"id": "a", "input": "1 2", "output": ["3"]}, {"id": "b", "input": "2 2", "output": ["4", "four"]}],
+        "Instances": [
+            {"id": "a", "input": "1 2", "output": ["3"]},
+            {"id": "b", "input": "2 2", "output": ["4", "four"]},
+        ],
     }
     (tmp_path / "task001_add.json").write_text(json.dumps(task, indent=1))
     found, notes = reading(tmp_path)
@@ -355,15 +405,23 @@ TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
         ({"messages": TURNS[:1]}, "no assistant turn"),
         ({"prompt": "p", "response": None}, "the row has no response"),
         ({"prompt": "p", "response": [{"text": "r"}]}, "A tree of replies"),
-        ({"prompt": "p", "output": "o", "completion": "c"}, "its response could be output or completion: say which with corpus.columns"),
+        (
+            {"prompt": "p", "output": "o", "completion": "c"},
+            "its response could be output or completion: say which with corpus.columns",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_read_ends_the_run_or_is_left_out_and_counted(tmp_path, record, message):
     good = {"prompt": "p", "response": "r"}
     path = jsonl(tmp_path / "x.jsonl", good, record, good)
-    with pytest.raises(InputError, match=rf"x.jsonl, line 2: .*{message}.*corpus.on_bad_row=drop leaves such rows out"):
+    with pytest.raises(
+        InputError, match=rf"x.jsonl, line 2: .*{message}.*corpus.on_bad_row=drop leaves such rows out"
+    ):
         rows(path, constants={"task": "t"})
-    with pytest.raises(InputError, match=r"1 of 3 rows \(33.3%\) cannot be read \(1 .*\), more than corpus.max_bad_share=0.01"):
+    with pytest.raises(
+        InputError,
+        match=r"1 of 3 rows \(33.3%\) cannot be read \(1 .*\), more than corpus.max_bad_share=0.01",
+    ):
         rows(path, constants={"task": "t"}, on_bad_row="drop")
     found, notes = reading(path, constants={"task": "t"}, on_bad_row="drop", max_bad_share=0.34)
     assert len(found) == 2
@@ -386,7 +444,12 @@ def test_malformed_lines_can_be_left_out_too(tmp_path):
 def test_fields_that_are_not_read_are_counted(tmp_path):
     turns = [TURNS[0], TURNS[1] | {"thinking": "hm", "weight": 0.5}]
     several = [*TURNS, *TURNS]
-    path = jsonl(tmp_path / "x.jsonl", {"messages": turns, "reasoning": "so", "id": "1"}, {"messages": several}, {"messages": TURNS})
+    path = jsonl(
+        tmp_path / "x.jsonl",
+        {"messages": turns, "reasoning": "so", "id": "1"},
+        {"messages": several},
+        {"messages": TURNS},
+    )
     _, notes = reading(path, constants={"task": "t"})
     assert notes.facts()["fields_not_read"] == {"reasoning": 1, "thinking of turns": 1, "weight of turns": 1}
     assert notes.facts()["read_otherwise"] == {
@@ -401,7 +464,9 @@ def test_notes_reach_the_stage_and_dropped_json(small_run, corpus, tmp_path):
 
     path = tmp_path / "in.jsonl"
     path.write_bytes(
-        corpus.read_bytes() + b'{"task": "add", "prompt": "6*7?", "response": null}\n{"task": "add", "prompt": "6*7?", "response": 42}\n'
+        corpus.read_bytes()
+        + b'{"task": "add", "prompt": "6*7?", "response": null}\n{"task": "add", "prompt": "6*7?", '
+        b'"response": 42}\n'
     )
     run = small_run(f"corpus.path={path}", "corpus.on_bad_row=drop", "until=corpus")
     execute(run)
@@ -424,7 +489,9 @@ def test_a_row_longer_than_the_bound_is_refused_by_its_place(tmp_path, name):
     }
     writers[name]()
     assert len(rows(path)) >= 2
-    with pytest.raises(InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"):
+    with pytest.raises(
+        InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"
+    ):
         rows(path, max_line_mib=0.1)
     if name == "x.jsonl":
         assert len(rows(path, max_line_mib=0.1, on_bad_row="drop", max_bad_share=1)) == 2
@@ -433,8 +500,14 @@ def test_a_row_longer_than_the_bound_is_refused_by_its_place(tmp_path, name):
 @pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "x.arrow"])
 @pytest.mark.parametrize("where", ["a prompt's turn", "the answer's turn", "a choice"])
 def test_a_text_inside_of_a_list_counts_towards_a_rows_length(tmp_path, name, where):
-    long = {at: "w" * 200_000 if at == where else "short" for at in ("a prompt's turn", "the answer's turn", "a choice")}
-    turns = [{"role": "user", "content": long["a prompt's turn"]}, {"role": "assistant", "content": long["the answer's turn"]}]
+    long = {
+        at: "w" * 200_000 if at == where else "short"
+        for at in ("a prompt's turn", "the answer's turn", "a choice")
+    }
+    turns = [
+        {"role": "user", "content": long["a prompt's turn"]},
+        {"role": "assistant", "content": long["the answer's turn"]},
+    ]
     record = {"task": "t", "messages": turns, "choices": ["yes", long["a choice"]]}
     table = pa.Table.from_pylist([record])
     path = tmp_path / name
@@ -447,7 +520,9 @@ def test_a_text_inside_of_a_list_counts_towards_a_rows_length(tmp_path, name, wh
             file.write_table(table)
     assert len(rows(path)) == 1
     for reader in (Jsonl, Hub):
-        with pytest.raises(InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"):
+        with pytest.raises(
+            InputError, match=rf"{name}.*longer than 0.1 MiB, the most that corpus.max_line_mib allows"
+        ):
             list(reader(str(path), max_line_mib=0.1).rows())
 
 
@@ -472,12 +547,24 @@ def test_csv_cells_and_rows(tmp_path):
     [
         ("x.parquet", b"PAR1" + bytes(60), r"x.parquet: cannot be read as parquet"),
         ("x.arrow", b"\xff\xff\xff\xff", r"x.arrow: cannot be read as arrow"),
-        ("x.json", json.dumps(ROWS)[:-1].encode(), r"x.json: the JSON array is cut short after item 2, line 1"),
+        (
+            "x.json",
+            json.dumps(ROWS)[:-1].encode(),
+            r"x.json: the JSON array is cut short after item 2, line 1",
+        ),
         ("x.json", b'[{"task": "t" "prompt"}]', r"x.json, item 1 \(line 1\): malformed JSON"),
         ("x.json", b'{"task":\n', r"x.json: malformed JSON"),
-        ("x.jsonl.zst", b"00000000: 2e20", r"x.jsonl.zst, line 1: malformed JSON .*is called .zst but is not packed so"),
+        (
+            "x.jsonl.zst",
+            b"00000000: 2e20",
+            r"x.jsonl.zst, line 1: malformed JSON .*is called .zst but is not packed so",
+        ),
         ("x.xlsx", b"PK\x03\x04\xff\xfe", r"x.xlsx, line 1: not UTF-8 .*none of .jsonl, .ndjson"),
-        ("x.jsonl.xz", lzma.compress(LINES * 99)[:-30], r"x.jsonl.xz: the .xz cannot be read beyond line \d+"),
+        (
+            "x.jsonl.xz",
+            lzma.compress(LINES * 99)[:-30],
+            r"x.jsonl.xz: the .xz cannot be read beyond line \d+",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, name, content, message):
@@ -502,7 +589,9 @@ def test_where_several_files_lie_is_no_part_of_a_run(small_run, corpus, tmp_path
             (tmp_path / folder / name).write_bytes(corpus.read_bytes())
 
     def keys(form):
-        return {small_run(f"corpus.path={form.format(tmp_path / folder)}").slug for folder in ("here", "there")}
+        return {
+            small_run(f"corpus.path={form.format(tmp_path / folder)}").slug for folder in ("here", "there")
+        }
 
     assert len(keys("[{0}/a.jsonl,{0}/b.jsonl]")) == 1
     assert len(keys("'{0}/*.jsonl'")) == 1
@@ -515,7 +604,10 @@ def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp
     from smartdpp.query.stage import describe as query_told
     from smartdpp.run.pipeline import execute
 
-    turns = [{"role": "user", "content": "What is odd?"}, {"role": "assistant", "content": "7", "thinking": "hm"}]
+    turns = [
+        {"role": "user", "content": "What is odd?"},
+        {"role": "assistant", "content": "7", "thinking": "hm"},
+    ]
     held = jsonl(tmp_path / "held.jsonl", {"task": "parity", "messages": turns})
     (tmp_path / "wanted").mkdir()
     jsonl(tmp_path / "wanted" / "wanted.jsonl", {"prompt": "Is 8 even?"})
@@ -524,7 +616,10 @@ def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp
     query = ["strategy=targeted", "query@strategy.query=file", f"strategy.query.path={tmp_path}/wanted"]
     run = small_run(*plain, *query, "until=mixture")
     execute(run)
-    assert "the evaluation's file: taken for JSON lines, fields not read: thinking of turns (1 row)" in describe(run.corpus.meta()["facts"])
+    assert (
+        "the evaluation's file: taken for JSON lines, fields not read: thinking of turns (1 row)"
+        in describe(run.corpus.meta()["facts"])
+    )
     assert "passed over readme.txt" in query_told(run.query.meta()["facts"])
     jsonl(tmp_path / "wanted" / "wanted.jsonl", {"question": ["a", "b"]})
     with pytest.raises(InputError, match=r"prompt must be text, found list") as refused:
@@ -535,7 +630,9 @@ def test_what_is_said_of_an_evaluations_and_a_querys_file(small_run, corpus, tmp
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.json.gz"])
 def test_arrays_after_each_other_are_all_read(tmp_path, name):
     content = "[]\n" + "\n".join(json.dumps([row], indent=1) for row in ROWS) + " [ ]\n\n"
-    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode())
+    (tmp_path / name).write_bytes(
+        gzip.compress(content.encode()) if name.endswith("gz") else content.encode()
+    )
     found = rows(tmp_path / name)
     assert plain(found) == ROWS
 
@@ -543,7 +640,10 @@ def test_arrays_after_each_other_are_all_read(tmp_path, name):
 @pytest.mark.parametrize(
     ("behind", "message"),
     [
-        (LINES.decode(), r"line 2: '\{' after the end of a JSON array; expected nothing more, or another array"),
+        (
+            LINES.decode(),
+            r"line 2: '\{' after the end of a JSON array; expected nothing more, or another array",
+        ),
         ("\n]", r"line 3: '\]' after the end"),
         (", []", r"line 2: ',' after the end"),
         ("[" + json.dumps(ROWS[0]), r"cut short after item 1, line 2"),
@@ -557,11 +657,21 @@ def test_what_stands_behind_an_array_is_refused(tmp_path, behind, message):
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
 def test_a_stray_quote_swallows_no_rows_of_a_table(tmp_path, ending):
-    lines = ["task,prompt,response", 't,"So it began,r', "t,second,r", 't,"third" is here,r', 't,"a ""quoted""\nword, é",r', 't,6" wide,r']
+    lines = [
+        "task,prompt,response",
+        't,"So it began,r',
+        "t,second,r",
+        't,"third" is here,r',
+        't,"a ""quoted""\nword, é",r',
+        't,6" wide,r',
+    ]
     content = "\n".join(lines).replace(",", "\t" if ending == ".tsv" else ",").encode()
     path = tmp_path / f"x{ending}"
     path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
-    with pytest.raises(InputError, match=r"row 1: lines 2 to 4: a quote that is not in its place .* inside a cell in quotes twice"):
+    with pytest.raises(
+        InputError,
+        match=r"row 1: lines 2 to 4: a quote that is not in its place .* inside a cell in quotes twice",
+    ):
         rows(path)
     found, notes = reading(path, on_bad_row="drop", max_bad_share=1)
     assert [row["prompt"].replace("\t", ",") for row in found] == ['a "quoted"\nword, é', '6" wide']
@@ -571,10 +681,14 @@ def test_a_stray_quote_swallows_no_rows_of_a_table(tmp_path, ending):
 def test_a_quote_that_is_never_closed_leaves_out_what_it_reaches_over(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('task,prompt,response\nt,p,r\nt,"begun,r\nt,q,r\n')
-    with pytest.raises(InputError, match=r"row 2: lines 3 to 4: a quote that is not in its place \(unexpected end of data\)"):
+    with pytest.raises(
+        InputError, match=r"row 2: lines 3 to 4: a quote that is not in its place \(unexpected end of data\)"
+    ):
         rows(path)
     path.write_text('task,"prompt,response\nt,p,r\n')
-    with pytest.raises(InputError, match=r"x.csv: cannot be read as CSV \(its head holds a quote that is not in its place"):
+    with pytest.raises(
+        InputError, match=r"x.csv: cannot be read as CSV \(its head holds a quote that is not in its place"
+    ):
         rows(path)
     path.write_text('task,prompt,response\nt,"begun,r\n' + 99_999 * "t,q,r\n")
     with pytest.raises(InputError, match=r"longer than 0.1 MiB.* Or a quote is never closed"):
@@ -679,7 +793,9 @@ def test_a_folders_file_is_looked_at_once_while_it_stays_the_same(tmp_path, monk
 def test_a_vocabulary_beside_the_rows_is_not_read_to_its_end(tmp_path, monkeypatch):
     WRITERS["x.jsonl"](tmp_path / "a.jsonl")
     for indent in (None, 1):
-        (tmp_path / "vocab.json").write_text(json.dumps({f'w "{i}"': i for i in range(50_000)}, indent=indent))
+        (tmp_path / "vocab.json").write_text(
+            json.dumps({f'w "{i}"': i for i in range(50_000)}, indent=indent)
+        )
         monkeypatch.setattr(files, "_object", refused)
         found, notes = reading(tmp_path)
         assert plain(found) == ROWS
@@ -687,7 +803,10 @@ def test_a_vocabulary_beside_the_rows_is_not_read_to_its_end(tmp_path, monkeypat
         assert len(notes.passed_over["vocab.json"]) < 200
 
 
-@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", packed_zst)])
+@pytest.mark.parametrize(
+    ("ending", "pack"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", packed_zst)],
+)
 def test_what_is_packed_in_several_members_is_all_read_or_refused(tmp_path, ending, pack):
     path, packed = tmp_path / f"x.jsonl.{ending}", pack(LINES)
     path.write_bytes(packed + packed)

@@ -18,30 +18,44 @@ def folder(tmp_path, monkeypatch):
     folder = tmp_path / "my-dataset"
     (folder / "data").mkdir(parents=True)
     (folder / "README.md").write_text(
-        "---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n"
+        "---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "
+        "data/train-*\n"
         "  - split: test\n    path: data/test-*\n---\n# My dataset\n"
     )
-    shards = {"train-00000-of-00002": QUESTIONS[:2], "train-00001-of-00002": QUESTIONS[2:], "test-00000-of-00001": ["held out"]}
+    shards = {
+        "train-00000-of-00002": QUESTIONS[:2],
+        "train-00001-of-00002": QUESTIONS[2:],
+        "test-00000-of-00001": ["held out"],
+    }
     for name, prompts in shards.items():
-        table = pa.table({"instruction": prompts, "output": [p.upper() for p in prompts], "kind": ["t"] * len(prompts)})
+        table = pa.table(
+            {"instruction": prompts, "output": [p.upper() for p in prompts], "kind": ["t"] * len(prompts)}
+        )
         pq.write_table(table, folder / "data" / f"{name}.parquet")
     return folder
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_dataset_in_the_hubs_layout_with_its_columns_mapped(folder, streaming):
-    hub = Hub(str(folder), columns={**COLUMNS, "task": "kind"}, constants={"license": "MIT"}, streaming=streaming)
+    hub = Hub(
+        str(folder), columns={**COLUMNS, "task": "kind"}, constants={"license": "MIT"}, streaming=streaming
+    )
     assert hub.check() == []
     found = list(hub.rows())
     assert [row["prompt"] for row in found] == QUESTIONS
     assert [row["response"] for row in found] == [q.upper() for q in QUESTIONS]
     assert {(row["task"], row["license"], row["source"]) for row in found} == {("t", "MIT", "my-dataset")}
     assert len({row["id"] for row in found}) == 3
-    assert [row["prompt"] for row in Hub(str(folder), split="test", columns=COLUMNS, constants={"task": "x"}).rows()] == ["held out"]
+    assert [
+        row["prompt"]
+        for row in Hub(str(folder), split="test", columns=COLUMNS, constants={"task": "x"}).rows()
+    ] == ["held out"]
 
 
 def test_a_dataset_that_is_one_task_gets_its_name(folder):
-    assert {row["task"] for row in Hub(str(folder), columns=COLUMNS, constants={"task": "alpaca"}).rows()} == {"alpaca"}
+    assert {
+        row["task"] for row in Hub(str(folder), columns=COLUMNS, constants={"task": "alpaca"}).rows()
+    } == {"alpaca"}
     assert {row["task"] for row in Hub(str(folder), columns=COLUMNS).rows()} == {"my-dataset"}
 
 
@@ -53,12 +67,22 @@ def test_several_columns_are_joined_where_they_are_not_empty(folder):
     rows = Hub(str(folder), split="test", columns=columns, constants={"task": "alpaca"}).rows()
     assert [row["prompt"] for row in rows] == ["Add.\n\n1 and 2", "Greet."]
     with pytest.raises(InputError, match="has no column context"):
-        list(Hub(str(folder), columns={**columns, "prompt": ["instruction", "context"]}, constants={"task": "alpaca"}).rows())
+        list(
+            Hub(
+                str(folder),
+                columns={**columns, "prompt": ["instruction", "context"]},
+                constants={"task": "alpaca"},
+            ).rows()
+        )
 
 
 def test_wrong_columns_split_and_files_are_named(folder):
     with pytest.raises(InputError, match="has no column question; its columns are instruction, output, kind"):
-        next(Hub(str(folder), columns={"prompt": "question", "response": "output"}, constants={"task": "t"}).rows())
+        next(
+            Hub(
+                str(folder), columns={"prompt": "question", "response": "output"}, constants={"task": "t"}
+            ).rows()
+        )
     with pytest.raises(InputError, match="split validation"):
         next(Hub(str(folder), split="validation", columns=COLUMNS).rows())
     for shard in (folder / "data").glob("train-*"):
@@ -108,7 +132,9 @@ def test_class_labels_are_names(tmp_path, monkeypatch):
     from datasets import ClassLabel, Dataset, Features, Value
 
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    features = Features(task=ClassLabel(names=["add", "copy"]), prompt=Value("string"), response=Value("string"))
+    features = Features(
+        task=ClassLabel(names=["add", "copy"]), prompt=Value("string"), response=Value("string")
+    )
     table = {"task": [1, 0, 1], "prompt": ["a", "b", "c"], "response": ["x", "y", "z"]}
     (tmp_path / "d" / "data").mkdir(parents=True)
     Dataset.from_dict(table, features=features).to_parquet(str(tmp_path / "d" / "data" / "train-0.parquet"))
@@ -138,7 +164,10 @@ def test_cells_of_a_csv_are_text(tmp_path):
 
 def test_slices_and_sums_of_splits(tmp_path):
     for split, n in (("train", 10), ("test", 3)):
-        lines(tmp_path / "d" / f"{split}.jsonl", *[{"task": "t", "prompt": f"{split} {i}", "response": "r"} for i in range(n)])
+        lines(
+            tmp_path / "d" / f"{split}.jsonl",
+            *[{"task": "t", "prompt": f"{split} {i}", "response": "r"} for i in range(n)],
+        )
 
     def prompts(split):
         return [row["prompt"] for row in Hub(str(tmp_path / "d"), split=split).rows()]
@@ -160,9 +189,17 @@ def test_a_dataset_without_tasks_some_rows_of_which_cannot_be_read_is_a_corpus(s
     path = tmp_path / "chats" / "train.jsonl"
     path.parent.mkdir()
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    options = ["corpus=hub", f"corpus.path={path.parent}", "corpus.on_bad_row=drop", "corpus.max_bad_share=0.05", "corpus.media=drop"]
+    options = [
+        "corpus=hub",
+        f"corpus.path={path.parent}",
+        "corpus.on_bad_row=drop",
+        "corpus.max_bad_share=0.05",
+        "corpus.media=drop",
+    ]
     run = small_run(*options, "evaluation.tasks=null", "evaluation.num_tasks=1", "until=corpus")
     with pytest.raises(InputError, match="holds out every task of the corpus"):
         execute(run)
-    with pytest.raises(InputError, match=r"1 of 22 rows \(4.5%\) cannot be read \(1 without an assistant turn\)"):
+    with pytest.raises(
+        InputError, match=r"1 of 22 rows \(4.5%\) cannot be read \(1 without an assistant turn\)"
+    ):
         execute(small_run(*options, "corpus.max_bad_share=0.01", "until=corpus"))

@@ -10,7 +10,9 @@ GOOD = {"task": "t", "prompt": "p", "response": "r"}
 
 
 def write(path, *records):
-    lines = "".join(record if isinstance(record, str) else json.dumps(record) + "\n" for record in records).encode()
+    lines = "".join(
+        record if isinstance(record, str) else json.dumps(record) + "\n" for record in records
+    ).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
     return path
@@ -21,7 +23,15 @@ def rows(path, **parameters):
 
 
 def test_every_field_of_a_line_arrives(tmp_path):
-    line = GOOD | {"id": "a", "dataset": "d", "source": "s", "license": "MIT", "template": "zs_opt", "choices": ["r", "q"], "answer": "r"}
+    line = GOOD | {
+        "id": "a",
+        "dataset": "d",
+        "source": "s",
+        "license": "MIT",
+        "template": "zs_opt",
+        "choices": ["r", "q"],
+        "answer": "r",
+    }
     assert rows(write(tmp_path / "x.jsonl", line)) == [line | {"score": None}]
     assert rows(write(tmp_path / "y.jsonl", GOOD | {"id": 7, "unknown": 1}))[0]["id"] == "7"
 
@@ -38,7 +48,9 @@ def test_a_folder_is_its_files_in_sorted_order_gzip_or_not(tmp_path):
 
 def test_names_are_mapped_and_lacking_fields_filled(tmp_path):
     path = write(tmp_path / "x.jsonl", {"q": "p", "a": "r"}, {"q": "p2", "a": "r2", "task": "own"})
-    found = rows(path, columns={"prompt": "q", "response": "a"}, constants={"task": "alpaca", "license": "MIT"})
+    found = rows(
+        path, columns={"prompt": "q", "response": "a"}, constants={"task": "alpaca", "license": "MIT"}
+    )
     assert [(row["task"], row["prompt"], row["response"], row["license"]) for row in found] == [
         ("alpaca", "p", "r", "MIT"),
         ("own", "p2", "r2", "MIT"),
@@ -49,17 +61,23 @@ def test_names_are_mapped_and_lacking_fields_filled(tmp_path):
 
 def test_a_number_is_read_where_a_mapping_says_so(tmp_path):
     path = write(tmp_path / "x.jsonl", GOOD | {"rating": 4, "score": "high"}, GOOD | {"rating": -0.5}, GOOD)
-    assert [row["score"] for row in rows(path)] == [None, None, None]  # a field called score may be anything until it is asked for
+    # a field called score may be anything until it is asked for
+    assert [row["score"] for row in rows(path)] == [None, None, None]
     assert [row["score"] for row in rows(path, columns={"score": "rating"})] == [4, -0.5, None]
     for bad in ("high", True, float("nan"), [1]):
         write(path, GOOD, GOOD | {"rating": bad})
-        with pytest.raises(InputError, match=r"line 2: rating, mapped to score, must be a finite number, found"):
+        with pytest.raises(
+            InputError, match=r"line 2: rating, mapped to score, must be a finite number, found"
+        ):
             rows(path, columns={"score": "rating"})
 
 
 def test_ids_follow_content_not_position(tmp_path):
     lines = [GOOD, GOOD | {"prompt": "q"}, GOOD, GOOD]
-    forward, backward = rows(write(tmp_path / "x.jsonl", *lines)), rows(write(tmp_path / "y.jsonl", *lines[::-1]))
+    forward, backward = (
+        rows(write(tmp_path / "x.jsonl", *lines)),
+        rows(write(tmp_path / "y.jsonl", *lines[::-1])),
+    )
     ids = [row["id"] for row in forward]
     assert len(set(ids)) == 4
     assert set(ids) == {row["id"] for row in backward}
@@ -92,7 +110,10 @@ def test_a_byte_order_mark_is_not_content(tmp_path):
         ("[" * 100_000 + "\n", r"line 2: malformed JSON \(nested too deeply"),
         ({"prompt": "p", "response": "r"}, r"line 2: the row has no task; its fields are prompt, response"),
         ({"task": "", "prompt": "p", "response": "r"}, r"line 2: the row has no task"),
-        ({"task": "t", "response": "r", "text": "x"}, r"line 2: the row has no prompt; its fields are task, response, text"),
+        (
+            {"task": "t", "response": "r", "text": "x"},
+            r"line 2: the row has no prompt; its fields are task, response, text",
+        ),
         ({"task": "t", "prompt": "p", "response": None}, r"line 2: the row has no response"),
         ({}, r"line 2: the row has no task and no prompt and no response; its fields are none"),
         (GOOD | {"prompt": True}, r"line 2: prompt must be text, found bool 'True'"),
@@ -100,8 +121,14 @@ def test_a_byte_order_mark_is_not_content(tmp_path):
         (GOOD | {"choices": "r"}, r"line 2: choices must be a list of texts, found str"),
         (GOOD | {"choices": [1]}, r"line 2: choices must be a list of texts, found int"),
         (GOOD | {"prompt": "\ud800"}, r"line 2: prompt holds a lone surrogate"),
-        ({"task": "t", "messages": [{"role": "user", "content": "hi"}]}, r"line 2: messages hold no assistant turn"),
-        ({"task": "t", "messages": [{"role": "user"}]}, r"line 2: turn 1 \(user\) has no content; messages must be"),
+        (
+            {"task": "t", "messages": [{"role": "user", "content": "hi"}]},
+            r"line 2: messages hold no assistant turn",
+        ),
+        (
+            {"task": "t", "messages": [{"role": "user"}]},
+            r"line 2: turn 1 \(user\) has no content; messages must be",
+        ),
         ({"task": "t", "messages": "hi"}, r"line 2: messages must be a list"),
     ],
 )
@@ -116,11 +143,16 @@ def test_bytes_that_are_not_text(tmp_path):
         rows(tmp_path / "x.jsonl")
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"plain text", lambda data: data[:-12], lambda data: data[:30] + b"\0" * 20 + data[50:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"plain text", lambda data: data[:-12], lambda data: data[:30] + b"\0" * 20 + data[50:]],
+)
 def test_a_damaged_gzip_is_named(tmp_path, damage):
     path = write(tmp_path / "x.jsonl.gz", *[GOOD | {"prompt": str(i**9)} for i in range(500)])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=r"x.jsonl.gz: the gzip cannot be read beyond line \d+|x.jsonl.gz, line"):
+    with pytest.raises(
+        InputError, match=r"x.jsonl.gz: the gzip cannot be read beyond line \d+|x.jsonl.gz, line"
+    ):
         rows(path)
 
 

@@ -26,7 +26,10 @@ STOP = ("until=mixture",)
 def records(corpus: Path) -> list[dict]:
     """With fields that no row has, some of which no encoding accepts."""
     rows = [json.loads(line) for line in corpus.read_text().splitlines()]
-    return [{**row, "about": {"n": i, "tags": ["é", None]}, "odd": "\ud800" if i == 3 else 0.1} for i, row in enumerate(rows)]
+    return [
+        {**row, "about": {"n": i, "tags": ["é", None]}, "odd": "\ud800" if i == 3 else 0.1}
+        for i, row in enumerate(rows)
+    ]
 
 
 def chosen_of(run: Run) -> list[dict]:
@@ -34,11 +37,15 @@ def chosen_of(run: Run) -> list[dict]:
 
 
 def same_rows(run: Run, found: list[dict]) -> None:
-    assert [(row["prompt"], row["response"]) for row in found] == [(row["prompt"], row["response"]) for row in chosen_of(run)]
+    assert [(row["prompt"], row["response"]) for row in found] == [
+        (row["prompt"], row["response"]) for row in chosen_of(run)
+    ]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json"])
-def test_json_comes_out_as_it_came(ending: str, records: list[dict], small_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_json_comes_out_as_it_came(
+    ending: str, records: list[dict], small_run: Callable[..., Run], tmp_path: Path
+) -> None:
     text = json.dumps(records) if ending == "json" else "".join(json.dumps(row) + "\n" for row in records)
     (tmp_path / f"in.{ending}").write_text(text)
     run = small_run(f"corpus.path={tmp_path / f'in.{ending}'}", "strategy=full", *STOP)
@@ -49,10 +56,14 @@ def test_json_comes_out_as_it_came(ending: str, records: list[dict], small_run: 
     assert all(row in records for row in found)
     same_rows(run, found)
     again = small_run(f"corpus.path={run.mixture.path}", "strategy=full", *STOP)
-    assert len(list(again.parts.corpus.rows())) == len(found), "a mixture's folder still is a corpus of its rows, each once"
+    assert len(list(again.parts.corpus.rows())) == len(found), (
+        "a mixture's folder still is a corpus of its rows, each once"
+    )
 
 
-def test_tables_come_out_as_they_came(records: list[dict], small_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_tables_come_out_as_they_came(
+    records: list[dict], small_run: Callable[..., Run], tmp_path: Path
+) -> None:
     rows = [{key: row[key] for key in ("task", "prompt", "response")} for row in records]
     frame = pd.DataFrame([{**row, "n": str(i), "empty": ""} for i, row in enumerate(rows)])
     frame.to_csv(tmp_path / "in.csv", index=False)
@@ -64,16 +75,29 @@ def test_tables_come_out_as_they_came(records: list[dict], small_run: Callable[.
     same_rows(run, found.to_dict("records"))
 
     names = sorted({row["task"] for row in rows})
-    extra = {"day": datetime.datetime(2026, 1, 2, 3, 4, 5), "price": Decimal("1.50"), "raw": b"\x00\xff", "many": [1, 2]}
+    extra = {
+        "day": datetime.datetime(2026, 1, 2, 3, 4, 5),
+        "price": Decimal("1.50"),
+        "raw": b"\x00\xff",
+        "many": [1, 2],
+    }
     data = Dataset.from_list([{**row, "task": names.index(row["task"]), **extra} for row in rows])
     data = data.cast_column("task", ClassLabel(names=names))
     data.to_parquet(tmp_path / "in.parquet")
     run = small_run(f"corpus.path={tmp_path / 'in.parquet'}", *STOP)
     execute(run)
-    table, given = pq.read_table(run.mixture.path / "original.parquet"), pq.read_table(tmp_path / "in.parquet")
+    table, given = (
+        pq.read_table(run.mixture.path / "original.parquet"),
+        pq.read_table(tmp_path / "in.parquet"),
+    )
     assert table.schema.remove_metadata().equals(given.schema.remove_metadata())
     assert all(row in given.to_pylist() for row in table.to_pylist())
-    assert Dataset.from_parquet(str(run.mixture.path / "original.parquet"), cache_dir=str(tmp_path / "c")).features == data.features
+    assert (
+        Dataset.from_parquet(
+            str(run.mixture.path / "original.parquet"), cache_dir=str(tmp_path / "c")
+        ).features
+        == data.features
+    )
     same_rows(run, table.to_pylist())
 
     data.save_to_disk(tmp_path / "saved")
@@ -82,7 +106,9 @@ def test_tables_come_out_as_they_came(records: list[dict], small_run: Callable[.
     same_rows(run, pq.read_table(run.mixture.path / "original.parquet").to_pylist())
 
 
-def test_files_of_several_formats_come_out_as_json_lines(records: list[dict], small_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_files_of_several_formats_come_out_as_json_lines(
+    records: list[dict], small_run: Callable[..., Run], tmp_path: Path
+) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
     (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records[:70]))
@@ -94,7 +120,9 @@ def test_files_of_several_formats_come_out_as_json_lines(records: list[dict], sm
     same_rows(run, found)
 
 
-def test_the_pool_has_the_bytes_that_it_had_before_records_were_kept(corpus: Path, small_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_the_pool_has_the_bytes_that_it_had_before_records_were_kept(
+    corpus: Path, small_run: Callable[..., Run], tmp_path: Path
+) -> None:
     kept = small_run(*STOP)
     execute(kept)
     with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +132,9 @@ def test_the_pool_has_the_bytes_that_it_had_before_records_were_kept(corpus: Pat
     assert kept.corpus.key == plain.corpus.key
     for name in ("data.parquet", "heldout.parquet", "overlap.jsonl"):
         assert (kept.corpus.path / name).read_bytes() == (plain.corpus.path / name).read_bytes()
-    assert (kept.mixture.path / "mixture.jsonl").read_bytes() == (plain.mixture.path / "mixture.jsonl").read_bytes()
+    assert (kept.mixture.path / "mixture.jsonl").read_bytes() == (
+        plain.mixture.path / "mixture.jsonl"
+    ).read_bytes()
     assert originals.found(kept.mixture.path) == kept.mixture.path / "original.jsonl"
     assert originals.found(plain.mixture.path) is None, "a corpus made before is still one"
     assert not (plain.corpus.path / originals.FILE).exists()

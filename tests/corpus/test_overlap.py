@@ -10,7 +10,9 @@ def documents(*prompts, task="held"):
 
 
 def test_words_are_compared_without_case_and_punctuation():
-    [match] = HeldoutIndex(documents("The QUICK, brown fox -- jumps!"), 4).matches("so the quick (brown) Fox jumps over it")
+    [match] = HeldoutIndex(documents("The QUICK, brown fox -- jumps!"), 4).matches(
+        "so the quick (brown) Fox jumps over it"
+    )
     assert match == ("held/0", "held", "the quick brown fox jumps", False)
 
 
@@ -21,7 +23,11 @@ texts = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)
 def test_a_document_matches_exactly_when_it_shares_a_window(held, prompt, n):
     """At most two documents: too few for anything to be boilerplate."""
     index = HeldoutIndex(documents(*held), n)
-    expected = [f"held/{i}" for i, text in enumerate(held) if set(windows(words(text), n)) & set(windows(words(prompt), n))]
+    expected = [
+        f"held/{i}"
+        for i, text in enumerate(held)
+        if set(windows(words(text), n)) & set(windows(words(prompt), n))
+    ]
     matches = index.matches(prompt)
     assert [match.heldout_id for match in matches] == expected
     for match in matches:
@@ -68,7 +74,9 @@ def test_what_a_template_was_filled_with_is_a_leak(arithmetic):
 
 def test_boilerplate_of_one_task_can_be_a_leak_of_another():
     common = "this sentence opens every single document of one task"
-    index = HeldoutIndex([*documents(*[f"{common} {i}" for i in range(9)], task="many"), *documents(common, task="one")], 8)
+    index = HeldoutIndex(
+        [*documents(*[f"{common} {i}" for i in range(9)], task="many"), *documents(common, task="one")], 8
+    )
     assert [(match.heldout_id, match.heldout_task, match.boilerplate) for match in index.matches(common)] == [
         ("one/0", "one", False),
         (None, "many", True),
@@ -80,7 +88,9 @@ def test_what_one_in_ten_rows_of_a_task_say_is_wording_although_few_of_them_are_
 
     ways = [f"way {way} of asking this same question in eight or more words is" for way in range(10)]
     whole = [{"id": str(i), "task": "t", "prompt": f"{ways[i % 10]} {i} {i * i}"} for i in range(200)]
-    assert any(not m.boilerplate for m in HeldoutIndex(whole[:2], 8).matches(whole[10]["prompt"])), "two documents do not tell"
+    assert any(not m.boilerplate for m in HeldoutIndex(whole[:2], 8).matches(whole[10]["prompt"])), (
+        "two documents do not tell"
+    )
     near = NearCopies(whole[:2], 8, whole)
     assert [row["id"] for row in whole if near.match(row["prompt"])] == ["0", "1"]
     assert near.match("Way 0  OF asking this same question in eight or more words is 0 0").heldout_id == "0"

@@ -55,7 +55,9 @@ from smartdpp.corpus.procedural import ReasoningGym
 print(hashlib.sha256(json.dumps(list(ReasoningGym().rows())).encode()).hexdigest())
 """
     environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.strip() == digest(default)  # and nothing else is printed
 
 
@@ -73,7 +75,9 @@ def test_families_of_unequal_size_fall_by_equal_ratios_and_begin_with_the_same_e
     assert sorted(uneven.sizes()) == [10, 20, 40]
     rows = list(uneven.rows())
     assert Counter(row["task"] for row in rows) == dict(zip(uneven.families, uneven.sizes(), strict=True))
-    assert {row["id"]: row["prompt"] for row in rows}.items() <= {row["id"]: row["prompt"] for row in default}.items()
+    assert {row["id"]: row["prompt"] for row in rows}.items() <= {
+        row["id"]: row["prompt"] for row in default
+    }.items()
     with pytest.raises(InputError, match="smallest"):
         ReasoningGym(per_family=5, smallest=6)
 
@@ -105,18 +109,27 @@ def test_a_family_that_cannot_be_reproduced_is_refused():
 
 
 def test_settings_reach_the_family_and_wrong_ones_are_named():
-    [row] = ReasoningGym(families=["chain_sum"], per_family=1, settings={"chain_sum": {"min_terms": 9, "max_terms": 9}}).rows()
+    [row] = ReasoningGym(
+        families=["chain_sum"], per_family=1, settings={"chain_sum": {"min_terms": 9, "max_terms": 9}}
+    ).rows()
     assert row["prompt"].count("+") + row["prompt"].count(" - ") >= 8
     with pytest.raises(InputError, match=r"corpus.settings: reasoning-gym refuses .* for chain_sum"):
         next(ReasoningGym(families=["chain_sum"], settings={"chain_sum": {"terms": 9}}).rows())
-    assert "corpus.settings: reasoning-gym has no family 'chainsum'" in ReasoningGym(settings={"chainsum": {}}).check()[0]
+    assert (
+        "corpus.settings: reasoning-gym has no family 'chainsum'"
+        in ReasoningGym(settings={"chainsum": {}}).check()[0]
+    )
 
 
 def test_a_family_without_a_stated_answer_has_empty_responses():
-    assert {row["response"] for row in ReasoningGym(families=["propositional_logic"], per_family=3).rows()} == {""}
+    assert {
+        row["response"] for row in ReasoningGym(families=["propositional_logic"], per_family=3).rows()
+    } == {""}
 
 
-@pytest.mark.parametrize("wrong", [{"families": []}, {"families": ["gcd", "gcd"]}, {"per_family": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"families": []}, {"families": ["gcd", "gcd"]}, {"per_family": 0}, {"seed": -1}]
+)
 def test_parameters_out_of_range(wrong):
     with pytest.raises(InputError, match=f"corpus.{next(iter(wrong))}"):
         ReasoningGym(**wrong)

@@ -11,7 +11,11 @@ from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
 from smartdpp.errors import InputError
 
-ASK, GOOD, BAD = {"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}, {"role": "assistant", "content": "bad"}
+ASK, GOOD, BAD = (
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "good"},
+    {"role": "assistant", "content": "bad"},
+)
 
 
 def jsonl(path, *records):
@@ -41,7 +45,9 @@ def pairs(rows):
         {"prompt": "q", "chosen": [ASK, GOOD], "rejected": [ASK, BAD], "messages": [ASK, GOOD]},
         {"chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: q\n\nAssistant: bad"},
         {"conversations": [{"from": "human", "value": "q"}]}
-        | {name: {"from": "gpt", "value": value} for name, value in (("chosen", "good"), ("rejected", "bad"))},
+        | {
+            name: {"from": "gpt", "value": value} for name, value in (("chosen", "good"), ("rejected", "bad"))
+        },
     ],
 )
 def test_of_two_answers_the_chosen_one_is_read(tmp_path, record):
@@ -60,14 +66,19 @@ def test_of_two_answers_the_chosen_one_is_read(tmp_path, record):
     ],
 )
 def test_of_labelled_answers_the_good_ones_are_read(tmp_path, record):
-    found, notes = reading(jsonl(tmp_path / "x.jsonl", record | {"label": True}, record | {"label": False}, record))
+    found, notes = reading(
+        jsonl(tmp_path / "x.jsonl", record | {"label": True}, record | {"label": False}, record)
+    )
     assert pairs(found) == [("q", "good")] * 2
     assert notes["read_otherwise"]["answers labelled false are left out"] == 1
     assert notes["rows_left_out"] == {}
 
 
 def test_a_label_that_is_no_judgement_is_a_field_like_others(tmp_path):
-    records = [{"prompt": "q", "completion": "r", "label": "no"}, {"prompt": "q", "response": "r", "label": False}]
+    records = [
+        {"prompt": "q", "completion": "r", "label": "no"},
+        {"prompt": "q", "response": "r", "label": False},
+    ]
     found, notes = reading(jsonl(tmp_path / "x.jsonl", *records))
     assert (len(found), notes["fields_not_read"]) == (2, {"label": 2})
 
@@ -79,7 +90,12 @@ def reply(text, *replies, role="assistant", **fields):
 TREE = reply(
     "q",
     reply("worse", rank=1),
-    reply("good", reply("and?", reply("that is all", rank=0), role="prompter"), reply("unanswered", role="prompter"), rank=0),
+    reply(
+        "good",
+        reply("and?", reply("that is all", rank=0), role="prompter"),
+        reply("unanswered", role="prompter"),
+        rank=0,
+    ),
     reply("gone", rank=-1, deleted=True),
     role="prompter",
     message_id="m0",
@@ -90,8 +106,11 @@ TREE = reply(
 def test_of_a_tree_of_replies_the_best_ranked_path_is_read(tmp_path, form):
     def flat(message, above, name):
         fields = {key: value for key, value in message.items() if key != "replies"}
-        inside = [row for i, reply in enumerate(message["replies"]) for row in flat(reply, name, f"{name}{i}")]
-        return [*inside, fields | {"message_id": name, "parent_id": above, "message_tree_id": "m0"}]  # children first
+        inside = [
+            row for i, reply in enumerate(message["replies"]) for row in flat(reply, name, f"{name}{i}")
+        ]
+        # children first
+        return [*inside, fields | {"message_id": name, "parent_id": above, "message_tree_id": "m0"}]
 
     records = {
         "the root": [TREE],
@@ -134,13 +153,19 @@ def test_rows_without_a_task_are_a_task_by_their_files_name(tmp_path):
 def test_a_field_that_names_the_task(tmp_path):
     path = jsonl(tmp_path / "x.jsonl", {"prompt": "p", "response": "r", "kind": "k"})
     assert reading(path, task="kind")[0] == reading(path, columns={"task": "kind"})[0]
-    with pytest.raises(InputError, match=r"line 1: the row has no task; its fields are prompt, response, kind"):
+    with pytest.raises(
+        InputError, match=r"line 1: the row has no task; its fields are prompt, response, kind"
+    ):
         reading(path, task="topic")
     with pytest.raises(InputError, match=r"corpus\.task says what the task is, and corpus.columns or"):
         Jsonl(str(path), task="kind", columns={"task": "kind"})
 
 
-THEMES = ("add the numbers {} and {}", "translate word {} and word {} into French", "write a poem on sea {} or on hill {}")
+THEMES = (
+    "add the numbers {} and {}",
+    "translate word {} and word {} into French",
+    "write a poem on sea {} or on hill {}",
+)
 
 
 @pytest.fixture
@@ -157,7 +182,9 @@ def test_clusters_of_prompts_are_tasks_where_the_rows_name_none(unlabelled):
     assert notes["read_otherwise"]["in one of 3 clusters of prompts (given), which is its task"] == 90
     again, _ = reading(unlabelled, task="cluster", clusters=3)
     assert again == found
-    assert [row["id"] for row in found] == [row["id"] for row in reading(unlabelled)[0]], "ids do not depend on clusters"
+    assert [row["id"] for row in found] == [row["id"] for row in reading(unlabelled)[0]], (
+        "ids do not depend on clusters"
+    )
     other, _ = reading(unlabelled, task="cluster", clusters=6, cluster_seed=1)
     assert len({row["task"] for row in other}) > 3
 
@@ -171,7 +198,9 @@ def test_the_number_of_clusters_is_chosen_where_none_is_given(unlabelled):
 
 def test_what_cannot_be_clustered_is_said(tmp_path, unlabelled):
     for parameters in ({"clusters": 3}, {"clusters": 1, "task": "cluster"}):
-        with pytest.raises(InputError, match=r"corpus.clusters is .: choose 2 or more, together with corpus.task=cluster"):
+        with pytest.raises(
+            InputError, match=r"corpus.clusters is .: choose 2 or more, together with corpus.task=cluster"
+        ):
             Jsonl(str(unlabelled), **parameters)
     few = jsonl(tmp_path / "few.jsonl", *[{"prompt": f"word {i}", "response": "r"} for i in range(5)])
     with pytest.raises(InputError, match="5 rows are too few for several clusters"):
@@ -195,7 +224,9 @@ def test_a_pool_without_tasks_is_chosen_from_trained_on_and_reported(small_run, 
     execute(run)
     facts = run.corpus.meta()["facts"]
     assert (facts["n_tasks"], facts["n_heldout_tasks"], facts["n_pool"] + facts["n_heldout"]) == (2, 1, 90)
-    assert facts["reading"]["read_otherwise"]["in one of 3 clusters of prompts (given), which is its task"] == 90
+    assert (
+        facts["reading"]["read_otherwise"]["in one of 3 clusters of prompts (given), which is its task"] == 90
+    )
     dropped = json.loads((run.corpus.path / "dropped.json").read_text())["reading"]["rows_left_out"]
     assert {reason: counted["rows"] for reason, counted in dropped.items()} == {
         "with images, audio or files beside text": 1,
@@ -207,6 +238,12 @@ def test_a_pool_without_tasks_is_chosen_from_trained_on_and_reported(small_run, 
 
 
 def test_how_rows_are_read_is_no_part_of_a_run_at_its_defaults(small_run, corpus):
-    usual = ["corpus.max_bad_share=0.01", "corpus.media=refuse", "corpus.task=null", "corpus.clusters=null", "corpus.cluster_seed=0"]
+    usual = [
+        "corpus.max_bad_share=0.01",
+        "corpus.media=refuse",
+        "corpus.task=null",
+        "corpus.clusters=null",
+        "corpus.cluster_seed=0",
+    ]
     assert small_run(*usual).slug == small_run().slug
     assert small_run("corpus.media=drop").slug != small_run().slug

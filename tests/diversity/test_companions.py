@@ -45,7 +45,13 @@ def test_vendi_is_the_hill_number_of_the_kernels_eigenvalues(q, d):
     X = np.random.default_rng(0).normal(size=(23, d))
     p = np.linalg.eigvalsh(unit(X) @ unit(X).T / 23)
     p = p[p > 1e-12]
-    entropy = -(p * np.log(p)).sum() if q == 1 else -np.log(p.max()) if q == np.inf else np.log((p**q).sum()) / (1 - q)
+    entropy = (
+        -(p * np.log(p)).sum()
+        if q == 1
+        else -np.log(p.max())
+        if q == np.inf
+        else np.log((p**q).sum()) / (1 - q)
+    )
     assert vendi_score(X, q=q) == pytest.approx(np.exp(entropy))
 
 
@@ -58,7 +64,9 @@ def test_vendi_counts_what_is_different(q):
 
 def test_mean_pairwise_distance_is_that_of_all_pairs(X):
     U = unit(X)
-    assert mean_pairwise_distance(X) == pytest.approx(np.mean([1 - U[i] @ U[j] for i, j in combinations(range(23), 2)]))
+    assert mean_pairwise_distance(X) == pytest.approx(
+        np.mean([1 - U[i] @ U[j] for i, j in combinations(range(23), 2)])
+    )
     assert mean_pairwise_distance(X[:1]) == 0
 
 
@@ -146,7 +154,7 @@ def test_what_cannot_be_measured_is_refused(measure, X, message):
 
 @pytest.mark.parametrize(
     "call",
-    [lambda X: vendi_score(X, q=-1), lambda X: knn_distance(X, k=0), lambda X: novelsum(X, k=0), lambda X: novelsum(X, beta=-1),
+    [lambda X: vendi_score(X, q=-1), lambda X: knn_distance(X, k=0), lambda X: novelsum(X, k=0), lambda X: novelsum(X, beta=-1),  # noqa: E501
      lambda X: cluster_entropy(X, clusters=0)],
 )  # fmt: skip
 def test_parameters_out_of_range_are_refused(X, call):
@@ -157,7 +165,9 @@ def test_parameters_out_of_range_are_refused(X, call):
 MEASURES = [*UNARY, lambda X: coverage(X, pool=X), lambda X: novelsum(X, pool=X)]
 
 
-@pytest.mark.parametrize("measure", MEASURES, ids=[*(m.__name__ for m in UNARY), "coverage", "novelsum of a pool"])
+@pytest.mark.parametrize(
+    "measure", MEASURES, ids=[*(m.__name__ for m in UNARY), "coverage", "novelsum of a pool"]
+)
 def test_no_table_of_all_pairs_is_made(measure, monkeypatch):
     monkeypatch.setattr("smartdpp.diversity.rows.BLOCK_BYTES", 2**18)
     X = np.random.default_rng(0).normal(size=(2000, 8))  # 128 kB, and 32 MB for all pairs

@@ -28,7 +28,13 @@ def write(path, datasets):
         for i in range(n):
             prompt = " ".join(draw.choice(words) for _ in range(6))
             lines.append(
-                {"id": f"{name}/{i}", "task": f"{name}_{i % 2}", "dataset": name, "prompt": prompt, "response": "yes " * (1 + i % 3)}
+                {
+                    "id": f"{name}/{i}",
+                    "task": f"{name}_{i % 2}",
+                    "dataset": name,
+                    "prompt": prompt,
+                    "response": "yes " * (1 + i % 3),
+                }
             )
     draw.shuffle(lines)
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -39,7 +45,9 @@ def write(path, datasets):
 @pytest.fixture
 def corpora(tmp_path):
     words = [f"word{i}" for i in range(60)]
-    first = write(tmp_path / "first.jsonl", {"wide": (50, words), "[narrow]": (40, words[:6]), "tiny": (8, words)})
+    first = write(
+        tmp_path / "first.jsonl", {"wide": (50, words), "[narrow]": (40, words[:6]), "tiny": (8, words)}
+    )
     return [str(first), str(write(tmp_path / "second.jsonl.gz", {"other": (30, words)}))]
 
 
@@ -48,9 +56,19 @@ def test_datasets_inside_files_are_compared_at_one_size(corpora, tmp_path, capsy
     assert main([*corpora, "by=dataset", "rows=25", f"out={out}", f"root={tmp_path}", *SMALL]) == 0
     table = pd.read_csv(out / "diversity.csv").set_index("set")
     assert set(table.index) == {"first/wide", "first/[narrow]", "first/tiny", "second/other"}
-    assert table["rows"].to_dict() == {"first/wide": 25, "first/[narrow]": 25, "first/tiny": 8, "second/other": 25}
+    assert table["rows"].to_dict() == {
+        "first/wide": 25,
+        "first/[narrow]": 25,
+        "first/tiny": 8,
+        "second/other": 25,
+    }
     assert table.loc["first/wide", "total"] == 50
-    assert table["too_small"].to_dict() == {"first/wide": False, "first/[narrow]": False, "first/tiny": True, "second/other": False}
+    assert table["too_small"].to_dict() == {
+        "first/wide": False,
+        "first/[narrow]": False,
+        "first/tiny": True,
+        "second/other": False,
+    }
     assert np.isnan(table.loc["first/tiny", "ldd"])
     assert table.loc["first/[narrow]", "ldd"] > table.loc["first/wide", "ldd"]
     assert table.loc["first/wide", "task_entropy"] == pytest.approx(np.log(2), abs=0.1)
@@ -64,13 +82,21 @@ def test_datasets_inside_files_are_compared_at_one_size(corpora, tmp_path, capsy
     assert str(tmp_path) not in (out / "diversity.md").read_text()
 
 
-def test_without_a_size_the_smallest_set_decides_and_a_second_call_embeds_nothing(corpora, tmp_path, capsys, monkeypatch):
+def test_without_a_size_the_smallest_set_decides_and_a_second_call_embeds_nothing(
+    corpora, tmp_path, capsys, monkeypatch
+):
     arguments = [*corpora, f"out={tmp_path / 'out'}", f"root={tmp_path}", "sensitivity=true", *SMALL]
     assert main(arguments) == 0
     first = pd.read_csv(tmp_path / "out" / "diversity.csv")
     assert set(first["set"]) == {"first", "second"}
     assert (first["rows"] == 30).all()
-    assert set(pd.read_csv(tmp_path / "out" / "sensitivity.csv")["varied"]) == {"none", "reference", "gamma", "truncation", "n"}
+    assert set(pd.read_csv(tmp_path / "out" / "sensitivity.csv")["varied"]) == {
+        "none",
+        "reference",
+        "gamma",
+        "truncation",
+        "n",
+    }
     assert "Kendall" in capsys.readouterr().out
     monkeypatch.setattr("smartdpp.embedding.tfidf.Tfidf.prepare", None)
     assert main(arguments) == 0
@@ -80,7 +106,9 @@ def test_without_a_size_the_smallest_set_decides_and_a_second_call_embeds_nothin
 def test_which_rows_are_drawn_does_not_depend_on_their_order(corpora, tmp_path):
     lines = (tmp_path / "first.jsonl").read_text().splitlines()
     (tmp_path / "shuffled.jsonl").write_text("\n".join(random.Random(1).sample(lines, len(lines))))
-    drawn = [read({"x": Jsonl(str(tmp_path / f"{name}.jsonl"))}, None, 20, 3)[0] for name in ("first", "shuffled")]
+    drawn = [
+        read({"x": Jsonl(str(tmp_path / f"{name}.jsonl"))}, None, 20, 3)[0] for name in ("first", "shuffled")
+    ]
     assert [row["id"] for row in drawn[0].rows] == [row["id"] for row in drawn[1].rows]
     assert (len(drawn[0].rows), drawn[0].total) == (20, 98)
     fewer = read({"x": Jsonl(corpora[0])}, None, 10, 3)[0]
@@ -91,13 +119,25 @@ def test_which_rows_are_drawn_does_not_depend_on_their_order(corpora, tmp_path):
 
 def test_rows_without_the_field_are_a_set_of_their_own(tmp_path):
     path = tmp_path / "x.jsonl"
-    rows = [{"task": "t", "prompt": str(i), "response": "r", **({"dataset": "d"} if i % 2 else {})} for i in range(6)]
+    rows = [
+        {"task": "t", "prompt": str(i), "response": "r", **({"dataset": "d"} if i % 2 else {})}
+        for i in range(6)
+    ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [(one.name, one.total) for one in read({"x": Jsonl(str(path))}, "dataset", None, 0)] == [("x", 3), ("d", 3)]
+    assert [(one.name, one.total) for one in read({"x": Jsonl(str(path))}, "dataset", None, 0)] == [
+        ("x", 3),
+        ("d", 3),
+    ]
 
 
 def test_a_corpus_of_conf_is_compared_too(tmp_path, capsys):
-    arguments = ["reasoning_gym", "by=task", "rows=5", "corpus.families=[chain_sum,gcd]", "corpus.per_family=6"]
+    arguments = [
+        "reasoning_gym",
+        "by=task",
+        "rows=5",
+        "corpus.families=[chain_sum,gcd]",
+        "corpus.per_family=6",
+    ]
     status = main([*arguments, f"out={tmp_path}", f"root={tmp_path}", *SMALL])
     message = capsys.readouterr()
     assert status == 0, message.err
@@ -106,7 +146,10 @@ def test_a_corpus_of_conf_is_compared_too(tmp_path, capsys):
 
 def test_n_is_read_where_asked(corpora, tmp_path):
     sets = read({"x": Jsonl(corpora[0])}, "dataset", 20, 0)
-    vectors = [np.random.default_rng(i).normal(size=(len(one.rows), 8)).astype(np.float32) for i, one in enumerate(sets)]
+    vectors = [
+        np.random.default_rng(i).normal(size=(len(one.rows), 8)).astype(np.float32)
+        for i, one in enumerate(sets)
+    ]
     found = compare(sets, vectors, AllMeasures(log_det=LogDetDistance(reference_seeds=(0, 1))), n=6)
     for name, value in zip(found.table["set"], found.table["ldd"], strict=True):
         assert value == found.curves[name][5]
@@ -120,7 +163,9 @@ def rows_of(n):
 def test_a_full_set_that_keeps_too_few_has_no_distance_there():
     sets = [Rows("distinct", rows_of(12), 12), Rows("copies", rows_of(12), 12)]
     X = np.random.default_rng(0).normal(size=(12, 5))
-    found = compare(sets, [X, np.repeat(X[:4], 3, axis=0)], AllMeasures(log_det=LogDetDistance(reference_seeds=(0,))), n=9)
+    found = compare(
+        sets, [X, np.repeat(X[:4], 3, axis=0)], AllMeasures(log_det=LogDetDistance(reference_seeds=(0,))), n=9
+    )
     assert found.table.set_index("set")["ldd"].isna().to_dict() == {"distinct": False, "copies": True}
     assert any("fewer than 9 rows kept" in note for note in found.notes)
     assert list(shown(found)["dataset"]) == ["distinct", "copies *"]
@@ -156,12 +201,28 @@ def test_bad_input_gets_one_sentence(corpora, tmp_path, capsys, arguments, messa
 
 def test_the_component_logs_the_companions_beside_the_distance():
     with initialize_config_dir(str(conf_dir()), version_base=None):
-        measure = instantiate(compose(overrides=["+diversity=all", "diversity.log_det.reference_seeds=[1,2]"]).diversity, _convert_="all")
+        measure = instantiate(
+            compose(overrides=["+diversity=all", "diversity.log_det.reference_seeds=[1,2]"]).diversity,
+            _convert_="all",
+        )
     X = np.random.default_rng(0).normal(size=(25, 5)).astype(np.float32)
-    pool, task = np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32), np.array(["a", "b"] * 12 + ["a"])
+    pool, task = (
+        np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32),
+        np.array(["a", "b"] * 12 + ["a"]),
+    )
     numbers = json.loads(json.dumps(measure.measure(X, pool=pool, task=task), allow_nan=False))
-    companions = {"vendi", "novelsum", "mean_distance", "knn_distance", "radius", "coverage", "cluster_entropy", "task_entropy"}
+    companions = {
+        "vendi",
+        "novelsum",
+        "mean_distance",
+        "knn_distance",
+        "radius",
+        "coverage",
+        "cluster_entropy",
+        "task_entropy",
+    }
     assert companions < set(numbers)
     assert numbers["ldd"] == LogDetDistance(reference_seeds=(1, 2)).measure(X)["ldd"]
-    assert companions - set(measure.measure(X)) == {"coverage", "task_entropy"}  # those need to know what X was chosen from
+    # those need to know what X was chosen from
+    assert companions - set(measure.measure(X)) == {"coverage", "task_entropy"}
     assert measure.measure(X[:0]) == {}

@@ -93,7 +93,9 @@ def test_steps_below_the_truncation_are_dropped_on_both_sides_and_counted():
     assert (result.kept, result.size, result.kept_share) == (7, 12, 7 / 12)
     assert result.reference_kept == ((theirs >= threshold).sum(),)
     assert result.n == len(result.curve) == n
-    assert result.value == pytest.approx((theirs[theirs >= threshold][:n] - ours[ours >= threshold][:n]).mean())
+    assert result.value == pytest.approx(
+        (theirs[theirs >= threshold][:n] - ours[ours >= threshold][:n]).mean()
+    )
     assert result.untruncated_n == 12
     assert result.untruncated == pytest.approx((theirs - ours).mean())
 
@@ -104,7 +106,8 @@ def test_an_order_changes_the_steps_but_not_their_sum():
     greedy, prescribed = log_det_distance(X), log_det_distance(X, order=order)
     np.testing.assert_allclose(prescribed.log_gains, residuals(vmf(X), order.tolist()), atol=1e-7)
     assert prescribed.untruncated == pytest.approx(greedy.untruncated)
-    assert (prescribed.curve[:-1] >= greedy.curve[:-1] - 1e-9).mean() > 0.9  # greedy prefixes are the more diverse
+    # greedy prefixes are the more diverse
+    assert (prescribed.curve[:-1] >= greedy.curve[:-1] - 1e-9).mean() > 0.9
 
 
 def test_copies_are_dropped_counted_and_clamped():
@@ -123,8 +126,11 @@ def test_copies_are_dropped_counted_and_clamped():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_copy_is_what_the_kernel_takes_for_one(kernel, dtype):
     distinct = np.random.default_rng(0).normal(size=(30, 16)).astype(dtype)
-    scaled = distinct[:6] * np.array([2, 3, 0.1, 1e3, 7, 1 / 3], dtype=dtype)[:, None]  # in float32 rounded, too
-    result = log_det_distance(np.concatenate([distinct, scaled, distinct[6:10], -distinct[10:12]]), kernel=kernel, n=5, whole=False)
+    # in float32 rounded, too
+    scaled = distinct[:6] * np.array([2, 3, 0.1, 1e3, 7, 1 / 3], dtype=dtype)[:, None]
+    result = log_det_distance(
+        np.concatenate([distinct, scaled, distinct[6:10], -distinct[10:12]]), kernel=kernel, n=5, whole=False
+    )
     assert result.duplicate_share == (4 if kernel == "rbf" else 10) / 42
 
 
@@ -132,7 +138,9 @@ def test_copies_leaves_one_of_each_and_marks_no_neighbour():
     rng = np.random.default_rng(1)
     X = rng.normal(size=(200, 3))
     near = X[:50] + 1e-4 * rng.normal(size=(50, 3))  # close, but not copies
-    rows = np.concatenate([X, near, np.repeat(X[:20], 5, axis=0) * rng.uniform(0.5, 2, size=(100, 1))])[rng.permutation(350)]
+    rows = np.concatenate([X, near, np.repeat(X[:20], 5, axis=0) * rng.uniform(0.5, 2, size=(100, 1))])[
+        rng.permutation(350)
+    ]
     repeated = copies(rows, normalised=True)
     assert repeated.sum() == 100
     left = rows[~repeated] / np.linalg.norm(rows[~repeated], axis=1, keepdims=True)
@@ -163,7 +171,8 @@ def test_neither_row_order_nor_rotation_nor_scale_matters():
     rotation = np.linalg.qr(rng.normal(size=(12, 12)))[0]
     value = log_det_distance(X).value
     moved = (X @ rotation * rng.uniform(0.1, 9, size=(40, 1)))[rng.permutation(40)]
-    assert log_det_distance(moved).value == pytest.approx(value, abs=0.01)  # the first pick is a tie, broken by row
+    # the first pick is a tie, broken by row
+    assert log_det_distance(moved).value == pytest.approx(value, abs=0.01)
     first = np.concatenate([moved[[0]], moved[1:][rng.permutation(39)]])
     assert log_det_distance(first).value == pytest.approx(log_det_distance(moved).value, abs=1e-9)
 
@@ -177,7 +186,9 @@ def test_n_reads_the_curve_and_grows():
 
 def test_greedy_stops_where_the_value_is_known(monkeypatch):
     asked = []
-    monkeypatch.setattr("smartdpp.diversity.log_det.greedy_gains", lambda f, m: asked.append(m) or greedy_gains(f, m))
+    monkeypatch.setattr(
+        "smartdpp.diversity.log_det.greedy_gains", lambda f, m: asked.append(m) or greedy_gains(f, m)
+    )
     monkeypatch.setattr("smartdpp.diversity.log_det.FIRST", 8)
     X = np.random.default_rng(0).normal(size=(90, 6)) + 1
     full = log_det_distance(X, truncate=-5)
@@ -229,7 +240,8 @@ def test_the_spread_is_that_of_the_references():
 def test_other_kernels(kernel):
     X = np.random.default_rng(1).normal(size=(10, 20))
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    S = {"rbf": vmf(X, 4.0), "linear": (X @ X.T + 1) / 2}[kernel]  # on unit rows, rbf at gamma is vmf at 4 gamma
+    # on unit rows, rbf at gamma is vmf at 4 gamma
+    S = {"rbf": vmf(X, 4.0), "linear": (X @ X.T + 1) / 2}[kernel]
     assert log_det_distance(X, kernel=kernel).log_gains.sum() == pytest.approx(np.linalg.slogdet(S)[1])
 
 
@@ -256,13 +268,23 @@ def test_an_order_must_be_a_permutation(order, n):
 
 def test_the_component_measures_what_the_function_does_and_its_numbers_are_json():
     with initialize_config_dir(str(CONF), version_base=None):
-        measure = instantiate(compose(overrides=["+diversity=logdet", "diversity.reference_seeds=[1,2]"]).diversity)
+        measure = instantiate(
+            compose(overrides=["+diversity=logdet", "diversity.reference_seeds=[1,2]"]).diversity
+        )
     X = np.random.default_rng(0).normal(size=(25, 5)).astype(np.float32)
-    numbers, result = json.loads(json.dumps(measure.measure(X), allow_nan=False)), log_det_distance(X, reference_seeds=(1, 2))
+    numbers, result = (
+        json.loads(json.dumps(measure.measure(X), allow_nan=False)),
+        log_det_distance(X, reference_seeds=(1, 2)),
+    )
     assert numbers["ldd"] == result.value
     assert numbers["ldd_sd"] == result.sd
     assert numbers["curve"] == result.curve.tolist()
-    assert (numbers["kept"], numbers["size"], numbers["reference_seeds"], numbers["reference_size"]) == (25, 25, [1, 2], 25)
+    assert (numbers["kept"], numbers["size"], numbers["reference_seeds"], numbers["reference_size"]) == (
+        25,
+        25,
+        [1, 2],
+        25,
+    )
     assert json.dumps(LogDetDistance(reference_seeds=(0,)).measure(X), allow_nan=False)
     stopped = LogDetDistance(n=5).measure(X)
     assert (stopped["kept"], stopped["kept_share"], stopped["size"]) == (None, None, 25)
@@ -277,7 +299,14 @@ def test_an_empty_mixture_and_no_measure_have_no_numbers():
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"gamma": 0.0}, {"n": 0}, {"reference_seeds": ()}, {"reference_seeds": (-1,)}, {"reference_size": 0}, {"truncate": 0.0}],
+    [
+        {"gamma": 0.0},
+        {"n": 0},
+        {"reference_seeds": ()},
+        {"reference_seeds": (-1,)},
+        {"reference_size": 0},
+        {"truncate": 0.0},
+    ],
 )
 def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(InputError, match=rf"diversity\.{next(iter(parameters))} is"):

@@ -1,4 +1,5 @@
-"""All measures inside a run: what the pipeline hands them, what the run's record then holds, and that every reader copes with it."""
+"""All measures inside a run: what the pipeline hands them, what the run's record then holds, and that every
+reader copes with it."""
 
 import json
 import re
@@ -29,7 +30,11 @@ def measured(corpus, tmp_path_factory) -> Callable[..., Run]:
         register()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             quick = ["evaluation.generate=false", "evaluation.limit=2"]
-            cfg = compose("config", [*small(corpus, root), *quick, "strategy=random", *overrides], return_hydra_config=True)
+            cfg = compose(
+                "config",
+                [*small(corpus, root), *quick, "strategy=random", *overrides],
+                return_hydra_config=True,
+            )
         HydraConfig.instance().set_config(cfg)
         del cfg.hydra
         run = prepare(cfg, HydraConfig.get().runtime.choices)
@@ -51,7 +56,13 @@ OPTIONS = [
     ["diversity.reference_seeds=[3]", "diversity.n=2"],
     ["diversity.reference_size=5"],
     ["diversity=all", "diversity.log_det.n=5"],
-    ["diversity=all", "diversity.vendi_q=0", "diversity.neighbors=1", "diversity.clusters=1", "diversity.seed=9"],
+    [
+        "diversity=all",
+        "diversity.vendi_q=0",
+        "diversity.neighbors=1",
+        "diversity.clusters=1",
+        "diversity.seed=9",
+    ],
     ["diversity=all", "diversity.neighbors=500", "diversity.clusters=500"],
     ["diversity=none"],
 ]
@@ -62,12 +73,27 @@ def test_every_option_goes_through_run_plan_summary_and_report(options, measured
     run = measured(*options)
     said = capsys.readouterr().out
     facts = run.diversity.meta()["facts"]
-    whole = {name for name, value in json.loads((run.diversity.path / "diversity.json").read_text()).items() if not isinstance(value, list)}
-    assert set(facts) == {name for name in whole if name not in ("kernel", "reference")}, "a fact is there also where it is not known"
+    whole = {
+        name
+        for name, value in json.loads((run.diversity.path / "diversity.json").read_text()).items()
+        if not isinstance(value, list)
+    }
+    assert set(facts) == {name for name in whole if name not in ("kernel", "reference")}, (
+        "a fact is there also where it is not known"
+    )
     row = read_json(run.path / "result.json")
     assert {name.removeprefix("diversity_") for name in row if name.startswith("diversity_")} == set(facts)
     if "ldd" in facts:
-        assert {"ldd", "ldd_sd", "ldd_n", "ldd_untruncated", "kept", "size", "kept_share", "duplicate_share"} <= set(facts)
+        assert {
+            "ldd",
+            "ldd_sd",
+            "ldd_n",
+            "ldd_untruncated",
+            "kept",
+            "size",
+            "kept_share",
+            "duplicate_share",
+        } <= set(facts)
         assert f"at n = {facts['ldd_n']}" in said
         assert (facts["kept"] is None) == ("kept at least" in said) == (facts["kept_share"] is None)
         assert (facts["ldd_untruncated"] is None) == ("untruncated unknown" in said)
@@ -78,16 +104,27 @@ def test_every_option_goes_through_run_plan_summary_and_report(options, measured
     assert report([str(run.path)]) == 0
 
 
-def test_runs_that_know_their_kept_share_and_runs_that_do_not_share_a_report(measured, capsys, tmp_path) -> None:
-    for options in ([["diversity.n=5"], ["diversity.n=5", "select_seed=1"]], [[], ["diversity.n=5"], ["diversity=none"]]):
+def test_runs_that_know_their_kept_share_and_runs_that_do_not_share_a_report(
+    measured, capsys, tmp_path
+) -> None:
+    for options in (
+        [["diversity.n=5"], ["diversity.n=5", "select_seed=1"]],
+        [[], ["diversity.n=5"], ["diversity=none"]],
+    ):
         assert report([*(str(measured(*one).path) for one in options), "--out", str(tmp_path)]) == 0
 
 
 def test_every_parameter_that_a_yaml_of_the_group_names_is_tried() -> None:
     tried = {
-        option.removeprefix("+").partition("=")[0].removeprefix("diversity.").removeprefix("log_det.") for one in OPTIONS for option in one
+        option.removeprefix("+").partition("=")[0].removeprefix("diversity.").removeprefix("log_det.")
+        for one in OPTIONS
+        for option in one
     }
-    named = {key for file in (conf_dir() / "diversity").glob("*.yaml") for key in yaml.safe_load(file.read_text()) or {}}
+    named = {
+        key
+        for file in (conf_dir() / "diversity").glob("*.yaml")
+        for key in yaml.safe_load(file.read_text()) or {}
+    }
     assert named - {"_target_", "defaults"} <= tried
 
 

@@ -55,7 +55,9 @@ def test_a_damaged_cache_file_is_made_again(found, X, tmp_path):
     assert log_det_distance(X, reference_seeds=(11,)).value == expected
 
 
-def test_a_cache_that_cannot_be_written_is_remarked_on_and_costs_nothing_else(found, X, tmp_path, monkeypatch, caplog):
+def test_a_cache_that_cannot_be_written_is_remarked_on_and_costs_nothing_else(
+    found, X, tmp_path, monkeypatch, caplog
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "file"))
     assert np.isfinite(log_det_distance(X, reference_seeds=(11,)).value)
@@ -141,9 +143,11 @@ def test_golden_determinant_of_ten_thousand_points():
 
 @pytest.mark.large
 def test_golden_gains_of_the_authors_reference():
-    """np.random.seed(0), randn(99284, 4096), gamma = 1, the first picks: a minute and 10 GB. Their 55,000 picks take a large GPU."""
+    """np.random.seed(0), randn(99284, 4096), gamma = 1, the first picks: a minute and 10 GB. Their 55,000
+    picks take a large GPU."""
     function = LogDet(uniform_sphere(99_284, 4096, 0), kernel="vmf", gamma=1.0, ridge=0.0)
-    theirs = maximize(function, 2, start=[6])  # all rows tie for the first pick; of those tried, row 6 leads to their numbers
+    # all rows tie for the first pick; of those tried, row 6 leads to their numbers
+    theirs = maximize(function, 2, start=[6])
     np.testing.assert_allclose(theirs.gain, [-0.42538, -0.58132], atol=5e-6)
 
 
@@ -153,7 +157,11 @@ def test_golden_distance_of_subspaces():
     values = []
     for k in (64, 32, 16):
         basis = np.linalg.qr(rng.normal(size=(128, k)))[0]
-        values.append(log_det_distance(rng.normal(size=(1536, k)) @ basis.T, reference_seeds=(0,), reference_size=3072).value)
+        values.append(
+            log_det_distance(
+                rng.normal(size=(1536, k)) @ basis.T, reference_seeds=(0,), reference_size=3072
+            ).value
+        )
     np.testing.assert_allclose(values, [0.36, 1.18, 2.65], atol=0.04)
 
 

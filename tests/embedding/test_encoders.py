@@ -1,4 +1,5 @@
-"""The packaged sentence encoder and TF-IDF: unit vectors that put like prompts together, whatever the shards."""
+"""The packaged sentence encoder and TF-IDF: unit vectors that put like prompts together, whatever the
+shards."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_a_template_surrounds_the_text_and_leaves_its_braces_alone() -> None:
     around = pa.table({"prompt": [f"Instruct: {text}\nQuery:" for text in texts]})
     rows = pa.table({"prompt": texts})
     expected = MiniLM().prepare(around)(around)
-    np.testing.assert_allclose(MiniLM(prompt="Instruct: {prompt}\nQuery:").prepare(rows)(rows), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        MiniLM(prompt="Instruct: {prompt}\nQuery:").prepare(rows)(rows), expected, atol=1e-6
+    )
     assert affixes("query: ") == ("query: ", "")
     with pytest.raises(InputError, match="may stand in it once"):
         MiniLM(prompt="{prompt} {prompt}")

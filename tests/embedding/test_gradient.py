@@ -1,4 +1,5 @@
-"""embedding=gradient: unit vectors, resumable and splittable to the same bytes, and clear about rows it cannot use."""
+"""embedding=gradient: unit vectors, resumable and splittable to the same bytes, and clear about rows it
+cannot use."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_rows_of_norm_one_in_half_precision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("projection", ["lora", "exact"])
 def test_the_projections_it_is_checked_against(projection) -> None:
-    X = Gradient(Tiny(), dim=64, projection=projection, lora_rank=8, store="float32").prepare(ROWS)(ROWS.slice(0, 5))
+    X = Gradient(Tiny(), dim=64, projection=projection, lora_rank=8, store="float32").prepare(ROWS)(
+        ROWS.slice(0, 5)
+    )
     assert X.shape == (5, 64 if projection == "lora" else 2 * (2 * 32 * 32 + 2 * 32 * 16))
     np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1, atol=1e-5)
 
@@ -56,11 +59,15 @@ def test_killed_half_way_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     killed.mkdir()
     embed(SMALL, ROWS, whole, shard=1)
     program = (
-        "import sys, pyarrow.parquet as pq; from pathlib import Path; from smartdpp.embedding.gradient import Gradient;"
+        "import sys, pyarrow.parquet as pq; from pathlib import Path; from smartdpp.embedding.gradient "
+        "import Gradient;"
         "from smartdpp.embedding.shards import embed; from smartdpp.models import Tiny;"
-        "embed(Gradient(Tiny(), dim=64, batch_tokens=256), pq.read_table(sys.argv[1]), Path(sys.argv[2]), shard=1)"
+        "embed(Gradient(Tiny(), dim=64, batch_tokens=256), pq.read_table(sys.argv[1]), Path(sys.argv[2]), "
+        "shard=1)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, tmp_path / "rows.parquet", killed], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "rows.parquet", killed], stderr=subprocess.DEVNULL
+    )
     while len(list(killed.glob("shard-*.npy"))) < 3 and process.poll() is None:
         time.sleep(0.002)
     process.kill()
@@ -120,7 +127,9 @@ def test_full_gradients_of_too_many_rows_are_refused_with_their_size(monkeypatch
         Gradient(Tiny(), projection="exact").prepare(ROWS)
 
 
-@pytest.mark.parametrize("wrong", [{"dim": 0}, {"batch_tokens": 0}, {"processes": 0}, {"rank": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"dim": 0}, {"batch_tokens": 0}, {"processes": 0}, {"rank": 0}, {"seed": -1}]
+)
 def test_impossible_parameters_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match=rf"embedding\.{next(iter(wrong))} is"):
         Gradient(Tiny(), **wrong)

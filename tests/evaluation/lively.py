@@ -27,9 +27,18 @@ class Lively:
         for name, parameter in weights.named_parameters():
             if "norm" not in name:
                 parameter.data.mul_(12)
-        weights.model.register_forward_pre_hook(lambda _, args, kwargs: self.seen.append(kwargs["input_ids"].tolist()), with_kwargs=True)
+        weights.model.register_forward_pre_hook(
+            lambda _, args, kwargs: self.seen.append(kwargs["input_ids"].tolist()), with_kwargs=True
+        )
         return weights
 
 
 def row(task: str, i: int, prompt: str, response: str, **more: Any) -> dict[str, Any]:
-    return {"id": f"{task}/{i}", "task": task, "prompt": prompt, "response": response, "choices": None, "answer": None} | more
+    return {
+        "id": f"{task}/{i}",
+        "task": task,
+        "prompt": prompt,
+        "response": response,
+        "choices": None,
+        "answer": None,
+    } | more

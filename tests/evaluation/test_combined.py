@@ -1,4 +1,5 @@
-"""Several evaluations in one run: each scores what it would alone, and none of them changes what the others hold out."""
+"""Several evaluations in one run: each scores what it would alone, and none of them changes what the others
+hold out."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ BOTH = (
     *(f"evaluation.of.heldout.{one}" for one in ("tasks=[parity]", "limit=4", "max_new_tokens=4")),
     *(f"evaluation.of.indomain.{one}" for one in ("per_task=2", "max_new_tokens=4")),
 )
-ALONE = ("evaluation=heldout", "evaluation.tasks=[parity]", "evaluation.limit=4", "evaluation.max_new_tokens=4")
+ALONE = (
+    "evaluation=heldout",
+    "evaluation.tasks=[parity]",
+    "evaluation.limit=4",
+    "evaluation.max_new_tokens=4",
+)
 
 
 def test_each_has_its_own_columns_and_the_first_has_the_usual_ones(
@@ -56,11 +62,18 @@ def test_each_has_its_own_columns_and_the_first_has_the_usual_ones(
 
     alone = small_run(*ALONE)
     execute(alone)
-    assert read_json(alone.base.path / "scores.json")["tasks"] == read_json(run.base.path / "scores.json")["tasks"]
+    assert (
+        read_json(alone.base.path / "scores.json")["tasks"]
+        == read_json(run.base.path / "scores.json")["tasks"]
+    )
 
 
 def test_a_report_tells_them_apart(small_run: Callable[..., Run], tmp_path: Path) -> None:  # noqa: F811
-    runs = [small_run(*BOTH, f"strategy={name}", f"seed={seed}") for name in ("random", "equal") for seed in (0, 1)]
+    runs = [
+        small_run(*BOTH, f"strategy={name}", f"seed={seed}")
+        for name in ("random", "equal")
+        for seed in (0, 1)
+    ]
     for run in runs:
         execute(run)
     assert report([str(runs[0].path), "--out", str(tmp_path / "one")]) == 0
@@ -78,7 +91,9 @@ def test_a_report_tells_them_apart(small_run: Callable[..., Run], tmp_path: Path
     assert "the 8 documents together" in beside
 
 
-def test_runs_with_and_without_a_second_evaluation_share_a_report(small_run: Callable[..., Run], tmp_path: Path) -> None:  # noqa: F811
+def test_runs_with_and_without_a_second_evaluation_share_a_report(
+    small_run: Callable[..., Run], tmp_path: Path
+) -> None:  # noqa: F811
     both, alone = small_run(*BOTH), small_run(*ALONE)
     for run in (both, alone):
         execute(run)
@@ -89,10 +104,15 @@ def test_runs_with_and_without_a_second_evaluation_share_a_report(small_run: Cal
 def test_a_query_is_of_the_first_and_none_of_it_is_scored_by_any(small_run: Callable[..., Run]) -> None:  # noqa: F811
     run = small_run(*BOTH, "strategy=targeted", "strategy.query.per_task=3")
     execute(run)
-    query = {json.loads(line)["id"]: json.loads(line)["task"] for line in (run.query.path / "query.jsonl").open()}
+    query = {
+        json.loads(line)["id"]: json.loads(line)["task"] for line in (run.query.path / "query.jsonl").open()
+    }
     assert set(query.values()) == {"parity"}
     for folder in ("", "indomain"):
-        assert not {sample["id"] for sample in read_samples(run.scores.path / folder / "samples.jsonl")} & query.keys()
+        assert (
+            not {sample["id"] for sample in read_samples(run.scores.path / folder / "samples.jsonl")}
+            & query.keys()
+        )
 
 
 def test_an_evaluation_that_holds_out_nothing_shares_the_corpus_of_the_one_that_does(tmp_path: Path) -> None:
@@ -112,7 +132,10 @@ def test_an_evaluation_that_holds_out_nothing_shares_the_corpus_of_the_one_that_
         ({"a/b": Heldout()}, "call it otherwise"),
         ({"a": NoEvaluation()}, "scores nothing of its own"),
         ({"a": Indomain(), "b": Indomain()}, "two evaluations set rows of the pool's tasks aside"),
-        ({"a": Heldout(), "b": Jsonl("x.jsonl")}, r"evaluation\.of\.a\.tasks is null: a, b hold out tasks together"),
+        (
+            {"a": Heldout(), "b": Jsonl("x.jsonl")},
+            r"evaluation\.of\.a\.tasks is null: a, b hold out tasks together",
+        ),
     ],
 )
 def test_what_cannot_be_combined_is_said(of: dict, said: str) -> None:
@@ -121,9 +144,16 @@ def test_what_cannot_be_combined_is_said(of: dict, said: str) -> None:
 
 
 def test_every_mistake_inside_is_named_with_its_place(small_run: Callable[..., Run]) -> None:  # noqa: F811
-    with pytest.raises(InputError, match=r"evaluation\.of\.indomain\.per_tsk: Indomain has no parameter 'per_tsk'; did you mean per_task"):
+    with pytest.raises(
+        InputError,
+        match=r"evaluation\.of\.indomain\.per_tsk: Indomain has no parameter 'per_tsk'; did you "
+        r"mean per_task",
+    ):
         small_run(*BOTH, "+evaluation.of.indomain.per_tsk=3")
-    with pytest.raises(InputError, match=r"evaluation\.of\.mine\._target_=os\.system: only components under smartdpp\. are instantiated"):
+    with pytest.raises(
+        InputError,
+        match=r"evaluation\.of\.mine\._target_=os\.system: only components under smartdpp\. are instantiated",
+    ):
         small_run(*BOTH, "+evaluation.of.mine._target_=os.system")
     with pytest.raises(InputError, match=r"evaluation\.of\.mine: nothing chosen"):
         small_run(*BOTH, "+evaluation.of.mine=3")

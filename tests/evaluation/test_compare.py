@@ -11,25 +11,40 @@ from smartdpp.evaluation.compare import mean_interval, paired
 
 def run(values: dict[str, np.ndarray], tokens: int = 1):
     return [
-        {"task": task, "id": str(i), "nll": float(v) * tokens, "tokens": tokens, "bytes": 1, "accuracy": float(v > 0)}
+        {
+            "task": task,
+            "id": str(i),
+            "nll": float(v) * tokens,
+            "tokens": tokens,
+            "bytes": 1,
+            "accuracy": float(v > 0),
+        }
         for task, vs in values.items()
         for i, v in enumerate(vs)
     ]
 
 
 def test_the_difference_is_the_mean_over_tasks_of_the_difference_of_ratios():
-    base = [{"task": t, "id": str(i), "nll": n, "tokens": k, "bytes": 1} for t, i, n, k in [("a", 0, 6, 2), ("a", 1, 2, 2), ("b", 0, 9, 3)]]
+    base = [
+        {"task": t, "id": str(i), "nll": n, "tokens": k, "bytes": 1}
+        for t, i, n, k in [("a", 0, 6, 2), ("a", 1, 2, 2), ("b", 0, 9, 3)]
+    ]
     tuned = [
-        {"task": t, "id": str(i), "nll": n, "tokens": k, "bytes": 1} for t, i, n, k in [("b", 0, 3, 3), ("a", 1, 2, 2), ("a", 0, 2, 2)]
+        {"task": t, "id": str(i), "nll": n, "tokens": k, "bytes": 1}
+        for t, i, n, k in [("b", 0, 3, 3), ("a", 1, 2, 2), ("a", 0, 2, 2)]
     ]
     found = paired(base, tuned, "loss")
     assert found["tasks"]["a"]["estimate"] == pytest.approx(4 / 4 - 8 / 4)
     assert found["tasks"]["b"]["estimate"] == pytest.approx(1 - 3)
     assert found["estimate"] == pytest.approx((-1 - 2) / 2)
-    # task a: what its two documents add to the difference is -1/2 and +1/2, so its standard error is 1, and t with one degree is 12.7
-    assert (found["tasks"]["a"]["low"], found["tasks"]["a"]["high"]) == pytest.approx((-1 - 12.706, -1 + 12.706), abs=1e-3)
+    # task a: what its two documents add to the difference is -1/2 and +1/2, so its standard error is 1, and t
+    # with one degree is 12.7
+    assert (found["tasks"]["a"]["low"], found["tasks"]["a"]["high"]) == pytest.approx(
+        (-1 - 12.706, -1 + 12.706), abs=1e-3
+    )
     assert np.isnan([found["tasks"]["b"]["low"], found["tasks"]["b"]["high"]]).all()
-    # of the mean of two tasks: task b is taken to vary as a document of task a does, whose variance is twice that of task a
+    # of the mean of two tasks: task b is taken to vary as a document of task a does, whose variance is twice
+    # that of task a
     assert found["high"] - found["estimate"] == pytest.approx(12.706 * np.sqrt(1 + 2) / 2, abs=1e-3)
 
 
@@ -84,7 +99,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(kind):
             base, after = (rng.random((2, 8, 10)) < rates[:, None]) - 0.5
             change = after - base
         found = paired(
-            run(dict(zip(tasks, base, strict=True))), run(dict(zip(tasks, base + change, strict=True))), METRIC[kind], n_boot=300
+            run(dict(zip(tasks, base, strict=True))),
+            run(dict(zip(tasks, base + change, strict=True))),
+            METRIC[kind],
+            n_boot=300,
         )
         covered += found["low"] <= truth <= found["high"]
     assert 0.93 <= covered / 300 <= 0.99

@@ -63,7 +63,9 @@ def folder(tmp_path):
     (tmp_path / "tasks" / "write.yaml").write_text(WRITE)
     (tmp_path / "data").mkdir()
     texts = ["is {{ 7*7 }} odd?", "is ${oc.env:HOME} a home?", "does <|im_end|> end?", "plain?", "x" * 3000]
-    (tmp_path / "data" / "quiz.jsonl").write_text("".join(json.dumps({"question": t, "label": i % 2}) + "\n" for i, t in enumerate(texts)))
+    (tmp_path / "data" / "quiz.jsonl").write_text(
+        "".join(json.dumps({"question": t, "label": i % 2}) + "\n" for i, t in enumerate(texts))
+    )
     return tmp_path
 
 
@@ -78,7 +80,9 @@ def test_local_tasks_get_scores_and_samples_in_the_same_layout(folder, model):
     assert component.check() == []
     component.evaluate(model, None, None, out)
     scores, samples = json.loads((out / "scores.json").read_text()), read_samples(out / "samples.jsonl")
-    assert [(s["task"], s["id"]) for s in samples] == [(task, str(i)) for task in ("local_quiz", "local_write") for i in range(5)]
+    assert [(s["task"], s["id"]) for s in samples] == [
+        (task, str(i)) for task in ("local_quiz", "local_write") for i in range(5)
+    ]
     quiz = samples[:5]
     right = [max(range(2), key=s["choice_logprobs"].__getitem__) == i % 2 for i, s in enumerate(quiz)]
     assert scores["tasks"]["local_quiz"]["accuracy"] == pytest.approx(sum(right) / 5)
@@ -127,24 +131,35 @@ def test_lm_evals_bbh_reads_a_folder_laid_out_like_the_hub(tmp_path, model):
     rows = [{"input": f"not ( {value} ) is", "target": str(not value)} for value in (True, False, True)]
     (copy / "boolean_expressions" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (copy / "README.md").write_text(
-        "---\nconfigs:\n- config_name: boolean_expressions\n  data_files:\n  - {split: test, path: boolean_expressions/test.jsonl}\n---\n"
+        "---\nconfigs:\n- config_name: boolean_expressions\n  data_files:\n  - {split: test, path: "
+        "boolean_expressions/test.jsonl}\n---\n"
     )
     (tmp_path / "out").mkdir()
     bbh = Path(package) / "tasks" / "bbh" / "fewshot"
     names = ["bbh_fewshot_boolean_expressions"]
-    Harness(names, num_fewshot=3, include_path=str(bbh), data_dir=str(tmp_path)).evaluate(model, None, None, tmp_path / "out")
+    Harness(names, num_fewshot=3, include_path=str(bbh), data_dir=str(tmp_path)).evaluate(
+        model, None, None, tmp_path / "out"
+    )
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["tasks"]["bbh_fewshot_boolean_expressions"]["n"] == 3
-    read = "".join(model.tokenizer().decode(ids, skip_special_tokens=True) for batch in model.seen for ids in batch)
+    read = "".join(
+        model.tokenizer().decode(ids, skip_special_tokens=True) for batch in model.seen for ids in batch
+    )
     assert "Evaluate the result of a random Boolean expression." in read
-    assert read.count("Q: not ( ( not not True ) ) is\nA: False") == 3, "one shot of three, in each of three prompts"
+    assert read.count("Q: not ( ( not not True ) ) is\nA: False") == 3, (
+        "one shot of three, in each of three prompts"
+    )
     with pytest.raises(InputError, match=r"the data was not found in evaluation\.data_dir"):
-        Harness(["bbh_fewshot_navigate"], include_path=str(bbh), data_dir=str(tmp_path)).evaluate(model, None, None, tmp_path / "out")
+        Harness(["bbh_fewshot_navigate"], include_path=str(bbh), data_dir=str(tmp_path)).evaluate(
+            model, None, None, tmp_path / "out"
+        )
 
 
 def test_problems_are_seen_without_the_work(tmp_path):
     assert Harness(["mmlu"]).check() == Harness(["bbh_fewshot"]).check() == []
-    assert Harness(["mmlu"], data_dir=str(tmp_path / "no")).check() == [f"evaluation.data_dir: there is no folder {tmp_path / 'no'}"]
+    assert Harness(["mmlu"], data_dir=str(tmp_path / "no")).check() == [
+        f"evaluation.data_dir: there is no folder {tmp_path / 'no'}"
+    ]
     (problem,) = Harness(["mmlu", "mmluu"]).check()
     assert "mentions the task mmluu" in problem
     with pytest.raises(InputError, match=r"evaluation\.tasks is empty"):
@@ -173,7 +188,8 @@ def test_what_smartdpp_writes_below_a_folder_makes_no_other_run_of_it(folder, pa
 
 
 def define(folder, text, **changes):
-    """A definition like QUIZ's with other lines, each under a new name, so that nothing is remembered of another test's."""
+    """A definition like QUIZ's with other lines, each under a new name, so that nothing is remembered of
+    another test's."""
     for old, new in changes.items():
         text = text.replace(old, new)
     (folder / "tasks" / "quiz.yaml").write_text(text)
@@ -186,20 +202,30 @@ def test_whole_documents_have_a_loss_and_lm_evals_perplexities(folder, model):
     from smartdpp.evaluation.language_model import load
 
     (folder / "tasks" / "read.yaml").write_text(READ)
-    texts = ["one two three", "a  b\tc", "pétales rouges", "x y " * 2000]  # the last is longer than the context
-    (folder / "data" / "quiz.jsonl").write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    # the last is longer than the context
+    texts = ["one two three", "a  b\tc", "pétales rouges", "x y " * 2000]
+    (folder / "data" / "quiz.jsonl").write_text(
+        "".join(json.dumps({"question": text}) + "\n" for text in texts)
+    )
     component = harness(folder, "local_read")
     assert component.check_documents(None, model) == []
     component.evaluate(model, None, None, folder)
     scores, samples = json.loads((folder / "scores.json").read_text()), read_samples(folder / "samples.jsonl")
-    theirs = evaluate(load(model, None, 8), {"tasks": component._load()}, bootstrap_iters=0)["results"]["local_read"]
+    theirs = evaluate(load(model, None, 8), {"tasks": component._load()}, bootstrap_iters=0)["results"][
+        "local_read"
+    ]
     ours = scores["tasks"]["local_read"]
     for metric in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
         assert ours[metric] == pytest.approx(theirs[f"{metric},none"], rel=1e-5)
     tokenizer = model.tokenizer()
-    tokens = [len(tokenizer(sample["target"], split_special_tokens=True, add_special_tokens=False)["input_ids"]) for sample in samples]
+    tokens = [
+        len(tokenizer(sample["target"], split_special_tokens=True, add_special_tokens=False)["input_ids"])
+        for sample in samples
+    ]
     assert ours["loss"] == pytest.approx(sum(sample["nll"] for sample in samples) / sum(tokens))
-    assert (scores["left_out"], scores["truncated"]) == ({}, {}), "a document longer than the context is read in windows"
+    assert (scores["left_out"], scores["truncated"]) == ({}, {}), (
+        "a document longer than the context is read in windows"
+    )
     assert main_metric(scores["mean"]) == "loss"
 
 
@@ -218,25 +244,33 @@ def test_what_is_wrong_with_a_definition_is_said_before_any_model(folder):
     (problem,) = define(folder, QUIZ, **{"quiz.jsonl": "none.jsonl"}).check_documents(None, None)
     assert f"the data was not found in evaluation.data_dir={folder / 'data'}" in problem
     assert "none.jsonl" in problem
-    (problem,) = define(folder, QUIZ, **{"metric: acc, aggregation: mean": "metric: mcc, aggregation: matthews_corrcoef"}).check_documents(
-        None, None
-    )
+    (problem,) = define(
+        folder, QUIZ, **{"metric: acc, aggregation: mean": "metric: mcc, aggregation: matthews_corrcoef"}
+    ).check_documents(None, None)
     assert "local_quiz has no metric that is a mean over documents" in problem
     assert "mcc" in problem
     (problem,) = define(folder, QUIZ, **{"test_split: test": "test_split: tset"}).check_documents(None, None)
     assert "lm-eval cannot make this task" in problem
     assert "tset" in problem
     (problem,) = define(folder, "include: gone.yaml\n" + QUIZ).check_documents(None, None)
-    assert problem.startswith(f"evaluation.include_path: {folder / 'tasks' / 'quiz.yaml'} cannot be read: FileNotFoundError")
+    assert problem.startswith(
+        f"evaluation.include_path: {folder / 'tasks' / 'quiz.yaml'} cannot be read: FileNotFoundError"
+    )
     (problem,) = define(folder, QUIZ + "  bad: [").check_documents(None, None)
     assert "quiz.yaml cannot be read: ParserError" in problem
 
 
 def test_every_document_is_looked_at_before_any_model(folder):
-    rows = [{"question": f"{i}?", "label": label} for i, label in enumerate([0, 1, 2, -1, 5, 7])] + [{"question": None, "label": 0}]
+    rows = [{"question": f"{i}?", "label": label} for i, label in enumerate([0, 1, 2, -1, 5, 7])] + [
+        {"question": None, "label": 0}
+    ]
     (folder / "data" / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     problems = harness(folder, "local_quiz").check_documents(None, None)
-    assert problems[0] == "evaluation.tasks: local_quiz, document 2: its answer 2 is none of its 2 choices (yes, no) nor the index of one"
+    assert (
+        problems[0]
+        == "evaluation.tasks: local_quiz, document 2: its answer 2 is none of its 2 choices (yes, no) nor "
+        "the index of one"
+    )
     assert problems[2].endswith("; 1 more documents of local_quiz are wrong")
     assert harness(folder, "local_quiz", limit=2).check_documents(None, None) == []
     (problem,) = harness(folder, "local_quiz", limit=2, num_fewshot=50).check_documents(None, None)
@@ -253,11 +287,18 @@ def test_a_task_of_the_hub_without_the_hub_is_refused_before_any_model(folder, m
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     hub = define(
-        folder, QUIZ, **{"dataset_path: json": "dataset_path: nobody/nothing", "dataset_kwargs: {data_files: {test: quiz.jsonl}}": ""}
+        folder,
+        QUIZ,
+        **{
+            "dataset_path: json": "dataset_path: nobody/nothing",
+            "dataset_kwargs: {data_files: {test: quiz.jsonl}}": "",
+        },
     )
     (problem,) = replace(hub, data_dir=None).check_documents(None, Lively())
     assert "the data was not found on the hub (evaluation.data_dir=FOLDER reads a copy)" in problem
-    assert replace(hub, data_dir=None).check_documents(None, None) == [], "a plan for a machine that has the model needs no hub on this one"
+    assert replace(hub, data_dir=None).check_documents(None, None) == [], (
+        "a plan for a machine that has the model needs no hub on this one"
+    )
     (problem,) = hub.check_documents(None, None)
     assert "the data was not found in evaluation.data_dir" in problem
 

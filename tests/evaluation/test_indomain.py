@@ -1,4 +1,5 @@
-"""Rows of the pool's own tasks are held out by their content, and nothing that reads like them is left to choose."""
+"""Rows of the pool's own tasks are held out by their content, and nothing that reads like them is left to
+choose."""
 
 from __future__ import annotations
 
@@ -80,7 +81,9 @@ def test_of_equal_prompts_one_row_is_set_aside():
 def test_a_small_task_is_counted_and_a_small_one_that_was_named_is_refused():
     some = [*rows("gcd", 10), *rows("maze", 9)]
     assert Indomain(per_task=5).aside(iter(some))["maze"] == []
-    with pytest.raises(InputError, match=r"needs 10 different prompts .* 1 that are named have fewer, such as 'maze' with 9"):
+    with pytest.raises(
+        InputError, match=r"needs 10 different prompts .* 1 that are named have fewer, such as 'maze' with 9"
+    ):
         Indomain(per_task=5, tasks=["gcd", "maze"]).aside(iter(some))
     with pytest.raises(InputError, match=r"2 of them, all, have fewer"):
         Indomain(per_task=6).aside(iter(some))
@@ -88,7 +91,10 @@ def test_a_small_task_is_counted_and_a_small_one_that_was_named_is_refused():
         Indomain(tasks=["maxe"]).heldout(["gcd", "maze"])
 
 
-@pytest.mark.parametrize("wrong", [{"per_task": 0}, {"spare": -1}, {"batch_size": 0}, {"max_new_tokens": 0}, {"seed": -1}, {"tasks": []}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"per_task": 0}, {"spare": -1}, {"batch_size": 0}, {"max_new_tokens": 0}, {"seed": -1}, {"tasks": []}],
+)
 def test_parameters_out_of_range_are_named(wrong):
     with pytest.raises(InputError, match=f"evaluation.{next(iter(wrong))} is"):
         Indomain(**wrong)
@@ -105,7 +111,9 @@ def test_a_run_scores_its_pools_own_tasks_and_trains_on_none_of_the_documents(
     assert len(held) == 10
     assert {one["task"] for one in pool} == {one["task"] for one in held}
     assert not {plain(one["prompt"]) for one in pool} & {plain(one["prompt"]) for one in held}
-    near = run.corpus.meta()["facts"]["dropped"]["pool"].get("near copy of a held-out row of a task in the pool", 0)
+    near = run.corpus.meta()["facts"]["dropped"]["pool"].get(
+        "near copy of a held-out row of a task in the pool", 0
+    )
     assert len(pool) + len(held) + near == 120
     result = read_json(run.path / "result.json")
     assert result["loss"] == score
@@ -133,7 +141,11 @@ def test_a_task_whose_rows_are_all_near_copies_of_another_ones_leaves_the_pool_a
     small_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     stories = [" ".join(random.Random(i).choices("abcdefghijklmnopqrstuvwxyz", k=12)) for i in range(12)]
-    rows_of = [{"task": f"way{way}", "prompt": f"{story} {way}", "response": "r"} for way in range(10) for story in stories]
+    rows_of = [
+        {"task": f"way{way}", "prompt": f"{story} {way}", "response": "r"}
+        for way in range(10)
+        for story in stories
+    ]
     rows_of += [{"task": "other", "prompt": f"other {i}", "response": "r"} for i in range(30)]
     path = tmp_path / "told.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in rows_of))
@@ -160,18 +172,30 @@ def test_a_query_takes_the_spare_rows(small_run: Callable[..., Run]) -> None:
     assert random_run.corpus.key == run.corpus.key, "all strategies choose from the pool without the query"
 
 
-def test_what_is_set_aside_decides_the_corpus_and_how_it_is_scored_does_not(small_run: Callable[..., Run]) -> None:
+def test_what_is_set_aside_decides_the_corpus_and_how_it_is_scored_does_not(
+    small_run: Callable[..., Run],
+) -> None:
     run = small_run(*OURS)
-    for other in ("evaluation.per_task=3", "evaluation.spare=1", "evaluation.seed=1", "evaluation.tasks=[add]"):
+    for other in (
+        "evaluation.per_task=3",
+        "evaluation.spare=1",
+        "evaluation.seed=1",
+        "evaluation.tasks=[add]",
+    ):
         assert small_run(*OURS, other).corpus.key != run.corpus.key
     quick = small_run(*OURS, "evaluation.generate=false")
     assert quick.corpus.key == run.corpus.key
     assert quick.scores.key != run.scores.key
 
 
-def test_a_file_of_the_pools_tasks_takes_out_its_near_copies_alone(small_run: Callable[..., Run], corpus: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_pools_tasks_takes_out_its_near_copies_alone(
+    small_run: Callable[..., Run], corpus: Path, tmp_path: Path
+) -> None:
     train = [json.loads(line) for line in corpus.open()]
-    mine = [{"task": "add", "prompt": "What is one plus two?", "response": "3"}, train[0] | {"prompt": train[0]["prompt"].upper()}]
+    mine = [
+        {"task": "add", "prompt": "What is one plus two?", "response": "3"},
+        train[0] | {"prompt": train[0]["prompt"].upper()},
+    ]
     path = tmp_path / "test.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in mine))
     run = small_run("evaluation=indomain_file", f"evaluation.path={path}", "evaluation.generate=false")
@@ -179,6 +203,8 @@ def test_a_file_of_the_pools_tasks_takes_out_its_near_copies_alone(small_run: Ca
     pool = read(run.corpus.path / "data.parquet").to_pylist()
     copies = sum(plain(one["prompt"]) == plain(train[0]["prompt"]) for one in train)
     assert len(pool) == 120 - copies
-    assert run.corpus.meta()["facts"]["dropped"]["pool"] == {"near copy of a held-out row of a task in the pool": copies}
+    assert run.corpus.meta()["facts"]["dropped"]["pool"] == {
+        "near copy of a held-out row of a task in the pool": copies
+    }
     assert [s["task"] for s in read_samples(run.scores.path / "samples.jsonl")] == ["add", "add"]
     assert report([str(run.path)]) == 0

@@ -5,13 +5,23 @@ import pytest
 from scipy.stats import t
 
 from smartdpp.evaluation.compare import paired
-from smartdpp.evaluation.intervals import CLAIM, Spread, holm, influence, moderated, paired_difference, t_interval
+from smartdpp.evaluation.intervals import (
+    CLAIM,
+    Spread,
+    holm,
+    influence,
+    moderated,
+    paired_difference,
+    t_interval,
+)
 
 
 def test_t_interval_is_scipys() -> None:
     values = [2.0, 2.5, 2.1]
     mean, half = t_interval(values)
-    assert (mean - half, mean + half) == pytest.approx(t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / np.sqrt(3)))
+    assert (mean - half, mean + half) == pytest.approx(
+        t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / np.sqrt(3))
+    )
     assert np.isnan(t_interval([2.0])[1])
 
 
@@ -31,7 +41,12 @@ def test_documents_alone_agree_with_the_bootstrap() -> None:
     rng = np.random.default_rng(0)
     sides = [
         [
-            {"task": task, "id": str(i), "nll": float(rng.gamma(3) + shift), "tokens": int(rng.integers(1, 6))}
+            {
+                "task": task,
+                "id": str(i),
+                "nll": float(rng.gamma(3) + shift),
+                "tokens": int(rng.integers(1, 6)),
+            }
             for task in "ab"
             for i in range(60)
         ]
@@ -40,7 +55,9 @@ def test_documents_alone_agree_with_the_bootstrap() -> None:
     boot = paired(*sides, "loss")
     adds = [
         influence(
-            [(s["task"], s["id"]) for s in side], np.array([s["nll"] for s in side]), np.array([s["tokens"] for s in side], dtype=float)
+            [(s["task"], s["id"]) for s in side],
+            np.array([s["nll"] for s in side]),
+            np.array([s["tokens"] for s in side], dtype=float),
         )
         for side in sides
     ]
@@ -82,18 +99,27 @@ def test_seeds_and_documents_add_as_squares_and_p_is_where_the_interval_meets_ze
     found = paired_difference([0.1, 0.16, 0.12, 0.2, 0.09], documents)
     assert found.half == pytest.approx(np.hypot(found.half_seeds, found.half_documents))
     assert found.half_documents == pytest.approx(t.ppf(0.975, 39) * np.sqrt(40) * 0.01)
-    at_the_edge = paired_difference((np.array([0.1, 0.16, 0.12, 0.2, 0.09]) - found.mean + found.half).tolist(), documents)
+    at_the_edge = paired_difference(
+        (np.array([0.1, 0.16, 0.12, 0.2, 0.09]) - found.mean + found.half).tolist(), documents
+    )
     assert at_the_edge.p == pytest.approx(0.05)
 
 
 def test_seeds_that_agree_by_luck_are_not_taken_for_many() -> None:
-    """Four degrees of freedom must hold 2.78 standard errors; Satterthwaite's would go towards the documents' 1.96 as the seeds agree."""
+    """Four degrees of freedom must hold 2.78 standard errors; Satterthwaite's would go towards the documents'
+    1.96 as the seeds agree."""
     documents = [{("a", str(i)): 0.002 * (-1) ** i for i in range(200)}] * 5
     found = paired_difference([0.1, 0.12, 0.11, 0.09, 0.08], documents)
-    assert found.half > found.half_seeds == pytest.approx(t.ppf(0.975, 4) * np.std([0.1, 0.12, 0.11, 0.09, 0.08], ddof=1) / np.sqrt(5))
+    assert (
+        found.half
+        > found.half_seeds
+        == pytest.approx(t.ppf(0.975, 4) * np.std([0.1, 0.12, 0.11, 0.09, 0.08], ddof=1) / np.sqrt(5))
+    )
 
 
-def differences(S: int, noise: list[float], baseline: float, rng: np.random.Generator) -> list[dict[int, float]]:
+def differences(
+    S: int, noise: list[float], baseline: float, rng: np.random.Generator
+) -> list[dict[int, float]]:
     """Of ways that are all paired with one baseline, whose noise over seeds they share."""
     values = rng.normal(size=(len(noise), S)) * np.array(noise)[:, None] - baseline * rng.normal(size=S)
     return [dict(enumerate(row)) for row in values.tolist()]
@@ -131,8 +157,11 @@ def test_too_few_ways_or_seeds_keep_their_own_variance() -> None:
     assert three[2] == Spread(0.0, 1)
 
 
-def false_and_true_claims(S: int, ways: int, noise: list[float], baseline: float, documents: float, trials: int, seed: int) -> np.ndarray:
-    """Shares of trials with any false claim, and of true differences (of four standard errors) claimed: the whole procedure with Holm."""
+def false_and_true_claims(
+    S: int, ways: int, noise: list[float], baseline: float, documents: float, trials: int, seed: int
+) -> np.ndarray:
+    """Shares of trials with any false claim, and of true differences (of four standard errors) claimed: the
+    whole procedure with Holm."""
     rng, found = np.random.default_rng(seed), np.zeros(2)
     T, D = 8, 25
     for _ in range(trials):
@@ -144,7 +173,9 @@ def false_and_true_claims(S: int, ways: int, noise: list[float], baseline: float
             p = []
             for i, way in enumerate(seeds):
                 shift = adds[i].sum() + (effect * np.hypot(sd[i], documents * sd.mean()) if i % 3 == 0 else 0)
-                mine = {(str(task), j): float(v) for task, row in enumerate(adds[i]) for j, v in enumerate(row)}
+                mine = {
+                    (str(task), j): float(v) for task, row in enumerate(adds[i]) for j, v in enumerate(row)
+                }
                 p.append(paired_difference([v + shift for v in way.values()], [mine] * S, spreads[i]).p)
             claimed = holm(p) < 0.05
             found += [claimed.any(), 0] if effect == 0 else [0, claimed[::3].mean()]
@@ -164,7 +195,13 @@ def test_claims_are_false_no_more_often_than_they_say(noise: list[float]) -> Non
 @pytest.mark.parametrize("documents", [0.2, 0.6])
 @pytest.mark.parametrize("ways", [3, 16])
 @pytest.mark.parametrize("noise", ["equal", "half", "one"])
-def test_claims_keep_their_level_at_any_noise(S: int, baseline: float, documents: float, ways: int, noise: str) -> None:
-    of = {"equal": [1.0] * ways, "half": [(1.0, 3.0)[i % 2] for i in range(ways)], "one": [5.0, *[1.0] * (ways - 1)]}[noise]
+def test_claims_keep_their_level_at_any_noise(
+    S: int, baseline: float, documents: float, ways: int, noise: str
+) -> None:
+    of = {
+        "equal": [1.0] * ways,
+        "half": [(1.0, 3.0)[i % 2] for i in range(ways)],
+        "one": [5.0, *[1.0] * (ways - 1)],
+    }[noise]
     level, _ = false_and_true_claims(S, ways, of, baseline, documents, 600, 1)
     assert level <= 0.06 + 2 * np.sqrt(0.06 * 0.94 / 600)

@@ -16,7 +16,10 @@ from .lively import row
 
 @pytest.fixture
 def path(tmp_path):
-    rows = [row("quiz", i, f"Is {i} even?", "yes" if i % 2 == 0 else "no", choices=["yes", "no"]) for i in range(6)]
+    rows = [
+        row("quiz", i, f"Is {i} even?", "yes" if i % 2 == 0 else "no", choices=["yes", "no"])
+        for i in range(6)
+    ]
     rows += [row("echo", i, f"Say {i}", str(i)) for i in range(4)]
     file = tmp_path / "heldout.jsonl.gz"
     with gzip.open(file, "wt") as lines:
@@ -50,7 +53,9 @@ def test_documents_are_the_files_rows_of_the_chosen_tasks(path):
 def test_errors_speak_of_the_evaluation(tmp_path):
     (problem,) = Jsonl(str(tmp_path / "missing.jsonl")).check()
     assert problem.startswith("evaluation.path: there is no file")
-    (tmp_path / "bad.jsonl").write_text('{"task": "t", "prompt": "p", "response": "r"}\n{"prompt": "p", "response": "r"}\n')
+    (tmp_path / "bad.jsonl").write_text(
+        '{"task": "t", "prompt": "p", "response": "r"}\n{"prompt": "p", "response": "r"}\n'
+    )
     with pytest.raises(InputError, match=r"bad.jsonl, line 2: the row has no task.*evaluation.columns"):
         list(Jsonl(str(tmp_path / "bad.jsonl")).documents())
     with pytest.raises(InputError, match=r"evaluation\.columns names nonsense"):
@@ -60,12 +65,19 @@ def test_errors_speak_of_the_evaluation(tmp_path):
 
 
 def test_a_wrong_answer_is_told_with_its_line_before_any_model(tmp_path):
-    rows = [row("quiz", i, f"Is {i} even?", "yes", choices=["yes", "no"], answer="maybe" if i in (2, 4) else "yes") for i in range(6)]
+    rows = [
+        row(
+            "quiz", i, f"Is {i} even?", "yes", choices=["yes", "no"], answer="maybe" if i in (2, 4) else "yes"
+        )
+        for i in range(6)
+    ]
     file = tmp_path / "heldout.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     problems = Jsonl(str(file), limit=1).check_documents(None, None)
     assert len(problems) == 2
-    assert problems[0].startswith(f"{file}, line 3: row 'quiz/2' of task 'quiz': answer 'maybe' is none of its 2 choices")
+    assert problems[0].startswith(
+        f"{file}, line 3: row 'quiz/2' of task 'quiz': answer 'maybe' is none of its 2 choices"
+    )
     for r in rows:
         r["answer"] = "maybe"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -78,10 +90,18 @@ def test_shots_and_lengths_are_checked_before_any_model(path, model):
     heldout = pa.table({"task": []})  # the corpus is made
     assert Jsonl(path, num_fewshot=3).check_documents(heldout, model) == []
     problems = Jsonl(path, num_fewshot=5).check_documents(None, None)
-    assert problems == [f"evaluation.num_fewshot=5: task 'echo' has 3 other prompts than row '{_first(problems)}''s; set it to 3 or less"]
+    assert problems == [
+        f"evaluation.num_fewshot=5: task 'echo' has 3 other prompts than row '{_first(problems)}''s; set it "
+        "to 3 or less"
+    ]
     (problem,) = Jsonl(path, max_tokens=2).check_documents(heldout, model)
-    assert "each of the 10 held-out documents is empty or too long: over 2048 tokens of context or evaluation.max_tokens=2" in problem
-    assert Jsonl(path, max_tokens=2).check_documents(None, model) == [], "without a tokenizer nothing is said of tokens"
+    assert (
+        "each of the 10 held-out documents is empty or too long: over 2048 tokens of context or "
+        "evaluation.max_tokens=2" in problem
+    )
+    assert Jsonl(path, max_tokens=2).check_documents(None, model) == [], (
+        "without a tokenizer nothing is said of tokens"
+    )
     (problem,) = Jsonl(path, tasks=["ecko"]).check_documents(None, None)
     assert "no task ecko; did you mean echo" in problem
 

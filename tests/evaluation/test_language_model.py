@@ -21,7 +21,12 @@ DOCUMENTS = [
 
 
 def answers(lm, generation=None):
-    return lm.answer([Instance("answer", {}, (prompt, continuations, generation), 0) for prompt, continuations in DOCUMENTS])
+    return lm.answer(
+        [
+            Instance("answer", {}, (prompt, continuations, generation), 0)
+            for prompt, continuations in DOCUMENTS
+        ]
+    )
 
 
 def direct_logprob(model, weights, prompt, continuation):
@@ -41,7 +46,10 @@ def test_loglikelihoods_are_those_of_the_training_tokens_without_end_of_text(fmt
     for (prompt, continuations), answer in zip(DOCUMENTS, answers(lm), strict=True):
         expected = [direct_logprob(model, lm.model, prompt, continuation) for continuation in continuations]
         assert answer.logprobs == pytest.approx(expected, abs=1e-3)
-        assert answer.n_tokens == [len(encode(model.tokenizer(), fmt, prompt, text).ids) - answer.n_prompt - 1 for text in continuations]
+        assert answer.n_tokens == [
+            len(encode(model.tokenizer(), fmt, prompt, text).ids) - answer.n_prompt - 1
+            for text in continuations
+        ]
 
 
 @pytest.mark.parametrize("fmt", ["plain", "chat"])
@@ -57,7 +65,9 @@ def test_generation_is_greedy_and_the_same_in_any_batch(fmt):
     assert len(set(batched)) > 2, "the model must be lively for this test to mean something"
     for (prompt, _), text in zip(DOCUMENTS, batched, strict=True):
         ids = torch.tensor([encode_prompt(tokenizer, fmt, prompt)])
-        out = lm.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        out = lm.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+        )
         assert text == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).lstrip()
 
 
@@ -73,13 +83,21 @@ def test_generation_ends_at_the_stop_text_once_there_are_words():
 def test_lm_evals_own_requests_read_the_same_tokens(fmt):
     model = Lively(format=fmt)
     lm = load(model, None, batch_size=2)
-    documents = [(prompt.rstrip(), continuations[0]) for prompt, continuations in DOCUMENTS]  # a blank at the end lm-eval moves over
-    requests = [Instance("loglikelihood", {}, (prompt, " " + continuation), 0) for prompt, continuation in documents]
+    # a blank at the end lm-eval moves over
+    documents = [(prompt.rstrip(), continuations[0]) for prompt, continuations in DOCUMENTS]
+    requests = [
+        Instance("loglikelihood", {}, (prompt, " " + continuation), 0) for prompt, continuation in documents
+    ]
     expected = [direct_logprob(model, lm.model, prompt, continuation) for prompt, continuation in documents]
-    assert [found for found, _ in lm.loglikelihood(requests, disable_tqdm=True)] == pytest.approx(expected, abs=1e-3)
+    assert [found for found, _ in lm.loglikelihood(requests, disable_tqdm=True)] == pytest.approx(
+        expected, abs=1e-3
+    )
 
     mine = [answer.generation for answer in answers(lm, {"max_new_tokens": 8, "stop": None})]
-    requests = [Instance("generate_until", {}, (prompt, {"until": [], "max_gen_toks": 8}), 0) for prompt, _ in DOCUMENTS]
+    requests = [
+        Instance("generate_until", {}, (prompt, {"until": [], "max_gen_toks": 8}), 0)
+        for prompt, _ in DOCUMENTS
+    ]
     assert [text.lstrip() for text in lm.generate_until(requests, disable_tqdm=True)] == mine
 
 

@@ -17,9 +17,15 @@ from tests.conftest import small
 
 @pytest.fixture
 def run(tmp_path):
-    rows = [{"instruction": f"Add {i} and {i + 1}.", "input": "", "output": str(2 * i + 1)} for i in range(40)]
+    rows = [
+        {"instruction": f"Add {i} and {i + 1}.", "input": "", "output": str(2 * i + 1)} for i in range(40)
+    ]
     (tmp_path / "alpaca.json").write_text(json.dumps(rows, indent=1))
-    plain = [override for override in small(tmp_path / "alpaca.json", tmp_path) if not override.startswith("evaluation.")]
+    plain = [
+        override
+        for override in small(tmp_path / "alpaca.json", tmp_path)
+        if not override.startswith("evaluation.")
+    ]
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         overrides = [*plain, "evaluation=none", "corpus.constants={task: alpaca}", "strategy=dpp", "budget=8"]
@@ -44,13 +50,19 @@ def test_one_dataset_is_chosen_from_and_trained_on_without_scores(run, capsys):
     assert execute(run) is None  # found again
     assert [len(frame) for frame in diversity_performance(run.path)] == [0, 0]
     assert main([str(run.path)]) == 0
-    assert "nothing was evaluated: there are no scores of it" in (run.path / "report" / "report.md").read_text()
+    assert (
+        "nothing was evaluated: there are no scores of it" in (run.path / "report" / "report.md").read_text()
+    )
 
 
 def test_an_evaluation_that_holds_everything_out_names_the_way(run):
-    with pytest.raises(InputError, match=r"holds out every task of the corpus: .*, or score nothing with evaluation=none"):
+    with pytest.raises(
+        InputError, match=r"holds out every task of the corpus: .*, or score nothing with evaluation=none"
+    ):
         Heldout().heldout(["alpaca"])
-    with pytest.raises(InputError, match=r"the corpus has no task gcd; it has 1: alpaca; evaluation=none scores nothing"):
+    with pytest.raises(
+        InputError, match=r"the corpus has no task gcd; it has 1: alpaca; evaluation=none scores nothing"
+    ):
         Heldout(tasks=["gcd"]).heldout(["alpaca"])
     assert NoEvaluation().heldout(["alpaca"]) == []
 

@@ -16,7 +16,13 @@ from .lively import Lively, row
 HOW = {"limit": 4, "batch_size": 3, "max_new_tokens": 6, "stop": "\n\n", "generate": True, "seed": 0}
 TASKS = {
     task: [
-        row(task, i, f"{task}: what is {i} and {i * i}?", f"it is {i}", choices=["no", f"it is {i}"] if task == "b" else None)
+        row(
+            task,
+            i,
+            f"{task}: what is {i} and {i * i}?",
+            f"it is {i}",
+            choices=["no", f"it is {i}"] if task == "b" else None,
+        )
         for i in range(6)
     ]
     for task in ("a", "b", "c")
@@ -31,13 +37,22 @@ def test_every_task_has_its_scores_and_every_document_its_sample(model, tmp_path
     evaluate_rows(model, None, TASKS, tmp_path, **HOW)
     samples, found = read_samples(tmp_path / "samples.jsonl"), scores(tmp_path)
     assert [sample["task"] for sample in samples] == ["a"] * 4 + ["b"] * 4 + ["c"] * 4
-    assert {"n", "loss", "loss_se", "bits_per_byte", "exact_match", "rouge_l", "rouge_l_se"} <= set(found["tasks"]["a"])
+    assert {"n", "loss", "loss_se", "bits_per_byte", "exact_match", "rouge_l", "rouge_l_se"} <= set(
+        found["tasks"]["a"]
+    )
     assert "accuracy" not in found["tasks"]["a"]
     of_b = [sample for sample in samples if sample["task"] == "b"]
-    assert found["tasks"]["b"]["accuracy"] == pytest.approx(sum(s["choice_logprobs"][1] > s["choice_logprobs"][0] for s in of_b) / 4)
-    assert found["tasks"]["a"]["loss"] == pytest.approx(sum(s["nll"] for s in samples[:4]) / sum(s["tokens"] for s in samples[:4]))
+    assert found["tasks"]["b"]["accuracy"] == pytest.approx(
+        sum(s["choice_logprobs"][1] > s["choice_logprobs"][0] for s in of_b) / 4
+    )
+    assert found["tasks"]["a"]["loss"] == pytest.approx(
+        sum(s["nll"] for s in samples[:4]) / sum(s["tokens"] for s in samples[:4])
+    )
     assert found["mean"]["loss"] == pytest.approx(sum(found["tasks"][task]["loss"] for task in TASKS) / 3)
-    assert found["tokens"] == sum(len(encode(model.tokenizer(), "plain", r["prompt"], r["response"]).ids) - 1 for r in _evaluated(samples))
+    assert found["tokens"] == sum(
+        len(encode(model.tokenizer(), "plain", r["prompt"], r["response"]).ids) - 1
+        for r in _evaluated(samples)
+    )
     assert found["settings"]["batch_size"] == 3
 
 
@@ -88,12 +103,25 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_files(model, tmp_pat
 
 @pytest.mark.parametrize("fmt", ["plain", "chat"])
 @pytest.mark.parametrize(
-    "text", ["{{ 7*7 }}", "${oc.env:HOME}", "<|im_end|>", "<|im_start|>system\nobey", "{% for x in y %}", "{0} {name} %s"]
+    "text",
+    [
+        "{{ 7*7 }}",
+        "${oc.env:HOME}",
+        "<|im_end|>",
+        "<|im_start|>system\nobey",
+        "{% for x in y %}",
+        "{0} {name} %s",
+    ],
 )
 def test_text_reaches_the_model_as_it_is(text, fmt, tmp_path):
     model = Lively(format=fmt)
-    rows = [row("t", 0, f"say {text} now", f"{text}!", choices=[text, "other"], answer=text), row("t", 1, f"again {text}", text)]
-    evaluate_rows(model, None, {"t": rows}, tmp_path, **HOW | {"batch_size": 1, "generate": False, "num_fewshot": 1})
+    rows = [
+        row("t", 0, f"say {text} now", f"{text}!", choices=[text, "other"], answer=text),
+        row("t", 1, f"again {text}", text),
+    ]
+    evaluate_rows(
+        model, None, {"t": rows}, tmp_path, **HOW | {"batch_size": 1, "generate": False, "num_fewshot": 1}
+    )
     read = {tuple(before[0] + after[0]) for before, after in zip(model.seen, model.seen[1:], strict=False)}
     for this, shot in (rows, rows[::-1]):
         prompt = f"{shot['prompt']} {shot['response']}\n\n{this['prompt']}"
@@ -106,16 +134,27 @@ def test_text_reaches_the_model_as_it_is(text, fmt, tmp_path):
 
 def test_documents_that_do_not_fit_are_counted_and_an_emptied_task_is_named(model, tmp_path):
     long = [row("long", i, "x" * 3000, "y") for i in range(2)]
-    mixed = [row("mixed", 0, "short", "y"), row("mixed", 1, "z" * 100, "y"), row("mixed", 2, "short", ""), row("mixed", 3, "", "y")]
+    mixed = [
+        row("mixed", 0, "short", "y"),
+        row("mixed", 1, "z" * 100, "y"),
+        row("mixed", 2, "short", ""),
+        row("mixed", 3, "", "y"),
+    ]
     evaluate_rows(model, None, {"long": long, "mixed": mixed}, tmp_path, **HOW, max_tokens=50)
     found = scores(tmp_path)
-    assert found["excluded"] == {"long": {"too_long": 2}, "mixed": {"too_long": 1, "empty_response": 1, "empty_prompt": 1}}
+    assert found["excluded"] == {
+        "long": {"too_long": 2},
+        "mixed": {"too_long": 1, "empty_response": 1, "empty_prompt": 1},
+    }
     assert list(found["tasks"]) == ["mixed"]
     facts = evaluated(found)
     assert facts["passed_over"] == {"too_long": 3, "empty_response": 1, "empty_prompt": 1}
     assert (facts["n"], facts["truncated"], facts["lost_tasks"]) == (1, 0, ["long"])
     said = describe(facts)
-    assert "5 documents were passed over (3 too long, 1 empty response, 1 empty prompt); no document is left of long" in said
+    assert (
+        "5 documents were passed over (3 too long, 1 empty response, 1 empty prompt); no document is left "
+        "of long" in said
+    )
     with pytest.raises(InputError, match="each of the 2 held-out documents"):
         evaluate_rows(model, None, {"long": long}, tmp_path, **HOW)
 

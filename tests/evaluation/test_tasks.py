@@ -28,7 +28,13 @@ def test_too_few_shots_names_the_task_and_what_would_do():
 
 @pytest.mark.parametrize(
     ("answer", "response", "choices", "expected"),
-    [("b", "?", ["a", "b"], 1), ("1", "?", ["a", "b"], 1), ("1", "?", ["1", "0"], 0), (None, "a", ["a", "b"], 0), ("b", "?", None, None)],
+    [
+        ("b", "?", ["a", "b"], 1),
+        ("1", "?", ["a", "b"], 1),
+        ("1", "?", ["1", "0"], 0),
+        (None, "a", ["a", "b"], 0),
+        ("b", "?", None, None),
+    ],
 )
 def test_the_right_choice_by_text_then_by_index_then_by_the_response(answer, response, choices, expected):
     assert right_choice(row("t", 0, "p", response, choices=choices, answer=answer)) == expected

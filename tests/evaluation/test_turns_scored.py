@@ -1,4 +1,5 @@
-"""Held-out conversations: every trained turn is scored after the conversation as it was, the last is generated."""
+"""Held-out conversations: every trained turn is scored after the conversation as it was, the last is
+generated."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def test_the_score_is_that_of_the_trained_turns_in_the_whole(tmp_path: Path, fmt
     alone = tmp_path / "alone"
     alone.mkdir()
     evaluate_rows(model, None, {"t": [row(0), row(2)]}, alone, batch_size=2, stop=None, generate=True, **HOW)
-    for sample in read_samples(alone / "samples.jsonl"):  # single turns beside conversations score as without them
+    # single turns beside conversations score as without them
+    for sample in read_samples(alone / "samples.jsonl"):
         assert samples[sample["id"]]["generation"] == sample["generation"]
         assert math.isclose(samples[sample["id"]]["nll"], sample["nll"], rel_tol=1e-5)
 
@@ -87,8 +89,19 @@ def test_conversations_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     long = [*TALK[:-1], {"role": "assistant", "content": "a" * 3000}]
     silent = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in TALK]
     rows = [row(0, TALK), row(1, long), row(2, silent)]
-    evaluate_rows(Tiny(format="chat"), None, {"t": rows}, tmp_path, batch_size=2, stop=None, generate=False, **HOW)
+    evaluate_rows(
+        Tiny(format="chat"), None, {"t": rows}, tmp_path, batch_size=2, stop=None, generate=False, **HOW
+    )
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["excluded"] == {"t": {"too_long": 1, "empty_response": 1}}
     with pytest.raises(InputError, match="each of the 1 held-out documents is empty or too long"):
-        evaluate_rows(Tiny(format="chat"), None, {"t": rows[2:]}, tmp_path, batch_size=2, stop=None, generate=False, **HOW)
+        evaluate_rows(
+            Tiny(format="chat"),
+            None,
+            {"t": rows[2:]},
+            tmp_path,
+            batch_size=2,
+            stop=None,
+            generate=False,
+            **HOW,
+        )

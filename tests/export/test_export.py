@@ -1,9 +1,9 @@
 """A mixture as a folder that trainers load as it is. What each asks of a row is taken from its documentation:
 
-LLaMA-Factory data/README.md (alpaca: instruction, input, output, history of pairs; sharegpt: human or observation at odd
-positions, gpt or function_call at even ones), TRL dataset_formats (messages of role and content; prompt and completion),
-axolotl dataset formats (type: alpaca, chat_template with field_messages and message_property_mappings), open-instruct (a
-messages column).
+LLaMA-Factory data/README.md (alpaca: instruction, input, output, history of pairs; sharegpt: human or
+observation at odd positions, gpt or function_call at even ones), TRL dataset_formats (messages of role and
+content; prompt and completion), axolotl dataset formats (type: alpaca, chat_template with field_messages and
+message_property_mappings), open-instruct (a messages column).
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def snippet(folder: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_is_the_same_rows_read_back(form: str, run: Run, chosen: list[dict], tmp_path: Path) -> None:
+def test_each_form_is_the_same_rows_read_back(
+    form: str, run: Run, chosen: list[dict], tmp_path: Path
+) -> None:
     out = tmp_path / form
     assert export(run.path, form, out, ["rank", "gain", "task", "reason"]) == len(chosen)
     back = list(Jsonl(str(out), columns={"task": "smartdpp_task"}).rows())
@@ -96,7 +98,9 @@ def originals_of(run: Run) -> list[dict]:
     return json.loads((run.mixture.path / "original.json").read_text())
 
 
-def test_without_the_records_the_mixtures_own_fields_are_written(run: Run, chosen: list[dict], tmp_path: Path) -> None:
+def test_without_the_records_the_mixtures_own_fields_are_written(
+    run: Run, chosen: list[dict], tmp_path: Path
+) -> None:
     folder = tmp_path / "old"
     folder.mkdir()
     for name in ("mixture.jsonl", "meta.json"):
@@ -123,7 +127,9 @@ def check_llama_factory(folder: Path, rows: list[dict]) -> dict[str, Any]:
             turns = [turn for turn in row[columns["messages"]] if turn[tags["role_tag"]] != "system"]
             assert len(turns) % 2 == 0
             odd, even = ({"human", "observation", "user", "tool"}, {"gpt", "function_call", "assistant"})
-            assert all(turn[tags["role_tag"]] in (odd if i % 2 == 0 else even) for i, turn in enumerate(turns))
+            assert all(
+                turn[tags["role_tag"]] in (odd if i % 2 == 0 else even) for i, turn in enumerate(turns)
+            )
             assert all(isinstance(turn[tags["content_tag"]], str) for turn in turns)
     return entry
 
@@ -133,7 +139,9 @@ def test_what_each_trainer_asks_of_a_folder_is_there(run: Run, tmp_path: Path) -
     for form, out in folders.items():
         export(run.mixture.path, form, out)
         rows = list(loaded(out, tmp_path))
-        assert check_llama_factory(out, rows)["formatting"] == ("sharegpt" if form in ("sharegpt", "messages") else "alpaca")
+        assert check_llama_factory(out, rows)["formatting"] == (
+            "sharegpt" if form in ("sharegpt", "messages") else "alpaca"
+        )
         axolotl = yaml.safe_load(snippet(out, "axolotl:").replace("FOLDER", str(out)))["datasets"][0]
         assert Path(axolotl["path"]).is_file()
         if axolotl["type"] == "chat_template":
@@ -147,7 +155,9 @@ def test_what_each_trainer_asks_of_a_folder_is_there(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["jsonl", "alpaca", "messages"])
-def test_the_snippet_for_trl_makes_rows_that_it_trains_on(form: str, run: Run, chosen: list[dict], tmp_path: Path) -> None:
+def test_the_snippet_for_trl_makes_rows_that_it_trains_on(
+    form: str, run: Run, chosen: list[dict], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     export(run.path, form, out)
     code = snippet(out, "TRL:").replace("FOLDER", str(out)).rpartition("\n")[0]
@@ -158,17 +168,30 @@ def test_the_snippet_for_trl_makes_rows_that_it_trains_on(form: str, run: Run, c
         assert [turn["role"] for turn in rows[0]["messages"]] == ["user", "assistant"]
     else:
         assert set(rows.column_names) == {"prompt", "completion"}
-        assert [(row["prompt"], row["completion"]) for row in rows] == [(row["prompt"], row["response"]) for row in chosen]
+        assert [(row["prompt"], row["completion"]) for row in rows] == [
+            (row["prompt"], row["response"]) for row in chosen
+        ]
 
 
 def test_conversations_keep_their_turns(tmp_path: Path) -> None:
     chat, plain = shaped("alpaca", [CHAT, PLAIN], None)
-    assert chat == {"instruction": "And?", "input": "", "output": "Bye.", "system": "Be brief.", "history": [["Hi.", "Hello."]]}
+    assert chat == {
+        "instruction": "And?",
+        "input": "",
+        "output": "Bye.",
+        "system": "Be brief.",
+        "history": [["Hi.", "Hello."]],
+    }
     assert plain == {"instruction": "A?", "input": "", "output": "B.", "system": "", "history": []}
     chat, tools = shaped("sharegpt", [CHAT, TOOLS], None)
     assert [turn["from"] for turn in chat["conversations"]] == ["human", "gpt", "human", "gpt"]
     assert (chat["system"], chat["tools"]) == ("Be brief.", None)
-    assert [turn["from"] for turn in tools["conversations"]] == ["human", "function_call", "observation", "gpt"]
+    assert [turn["from"] for turn in tools["conversations"]] == [
+        "human",
+        "function_call",
+        "observation",
+        "gpt",
+    ]
     assert json.loads(tools["conversations"][1]["value"]) == {"name": "add", "arguments": {"a": 1}}
     assert json.loads(tools["tools"]) == TOOLS["tools"]
     chat, tools = shaped("messages", [CHAT, TOOLS], None)
@@ -183,7 +206,11 @@ def test_conversations_keep_their_turns(tmp_path: Path) -> None:
         ("alpaca", TOOLS, "row 'd' has tools, or turns that do not alternate"),
         ("alpaca", {**CHAT, "messages": CHAT["messages"][:2]}, "row 'c' has tools, or turns"),
         ("sharegpt", {**CHAT, "messages": CHAT["messages"][2:]}, "row 'c' has turns that do not alternate"),
-        ("sharegpt", {**CHAT, "messages": CHAT["messages"][:2]}, "row 'c' has a last turn that nobody answers"),
+        (
+            "sharegpt",
+            {**CHAT, "messages": CHAT["messages"][:2]},
+            "row 'c' has a last turn that nobody answers",
+        ),
     ],
 )
 def test_what_a_form_has_no_place_for_is_refused(form: str, row: dict, said: str) -> None:
@@ -193,7 +220,9 @@ def test_what_a_form_has_no_place_for_is_refused(form: str, row: dict, said: str
     assert "use --as messages" in str(refused.value)
 
 
-def test_what_is_wrong_is_one_sentence_and_nothing_is_written(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     for words, said in (
         ([str(tmp_path), str(out)], "this is neither a run that has chosen its mixture nor a mixture"),

@@ -21,14 +21,18 @@ pytestmark = pytest.mark.filterwarnings("error")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def results(strategies: str, budgets: tuple[float, ...], seeds: int, shares: pd.DataFrame | None = None) -> Results:
+def results(
+    strategies: str, budgets: tuple[float, ...], seeds: int, shares: pd.DataFrame | None = None
+) -> Results:
     cells = [(s, b, seed) for s in strategies.split() for b in budgets for seed in range(seeds)]
     rows = [
         {"run": f"{s}-{b}-{seed}", "strategy": s, "label": s, "budget": b, "seed": seed, "n": 40}
         | {"loss": 2 + i / 100, "loss_base": 4.0, "ldd": i / 50, "ldd_n": 30.0}
         for i, (s, b, seed) in enumerate(cells)
     ]
-    return Results(pd.DataFrame(rows), [], pd.DataFrame(columns=SHARES) if shares is None else shares, {}, None, [], [])
+    return Results(
+        pd.DataFrame(rows), [], pd.DataFrame(columns=SHARES) if shares is None else shares, {}, None, [], []
+    )
 
 
 def drawn(found: Results) -> dict[str, Drawing]:
@@ -47,7 +51,8 @@ def test_a_run_gets_its_shares_its_tasks_and_its_curve(tmp_path: Path) -> None:
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     shares, heldout, diversity = of_run(run)
-    assert [round(bar.get_width(), 6) for bar in shares.figure.axes[0].patches] == [75, 25, 0]  # per cent of 40 examples
+    # per cent of 40 examples
+    assert [round(bar.get_width(), 6) for bar in shares.figure.axes[0].patches] == [75, 25, 0]
     before, after, *_ = heldout.figure.axes[0].lines
     assert list(before.get_xdata()) == [4.5, 3.5, 4.0]  # two tasks, then their mean
     assert list(after.get_xdata()) == [2.5, 1.5, 2.0]
@@ -72,7 +77,9 @@ def test_the_base_model_and_an_empty_store_have_less_to_draw(tmp_path: Path) -> 
     assert of_run(bare) == []
 
 
-def test_artifacts_are_found_from_any_folder_and_after_a_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_are_found_from_any_folder_and_after_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finished_run(tmp_path / "old", "a")
     (tmp_path / "old").rename(tmp_path / "new")
     monkeypatch.chdir(tmp_path)
@@ -85,8 +92,13 @@ def test_a_study_with_one_budget_gets_dots_and_with_several_gets_curves() -> Non
     assert list(drawn(results("smart random", (40,), 3))) == ["strategies", "diversity_performance"]
     assert list(found) == ["budget", "diversity_performance"]
     scatter = found["diversity_performance"].figure
-    assert [axes.get_title("left") for axes in scatter.axes] == ["budget 40 examples, 6 runs", "budget 80 examples, 6 runs"]
-    seen = sum(len(line.get_xdata()) for axes in scatter.axes for line in axes.lines if line.get_alpha() is not None)
+    assert [axes.get_title("left") for axes in scatter.axes] == [
+        "budget 40 examples, 6 runs",
+        "budget 80 examples, 6 runs",
+    ]
+    seen = sum(
+        len(line.get_xdata()) for axes in scatter.axes for line in axes.lines if line.get_alpha() is not None
+    )
     assert seen == len(several.table)  # one point a run
     assert "smart (n = 3)" in texts(found["budget"].figure)
 
@@ -95,10 +107,20 @@ def test_axes_are_found_from_the_configurations(tmp_path: Path) -> None:
     crossed_study(tmp_path, seeds=1)
     found = collect(sorted((tmp_path / "runs").iterdir()))
     figures = drawn(found)
-    assert list(figures) == ["budget", "along_num_tasks", "map_instances_tasks", "diversity_performance", "task_shares"]
+    assert list(figures) == [
+        "budget",
+        "along_num_tasks",
+        "map_instances_tasks",
+        "diversity_performance",
+        "task_shares",
+    ]
     curve = figures["along_num_tasks"].figure
-    assert {"smart, budget 60 (n = 1)", "random, budget 60 (n = 1)", "full (n = 1)"} <= set(texts(curve).splitlines())
-    lines = [line for line in curve.axes[0].lines if len(line.get_xdata()) == 4 and line.get_linestyle() == "-"]
+    assert {"smart, budget 60 (n = 1)", "random, budget 60 (n = 1)", "full (n = 1)"} <= set(
+        texts(curve).splitlines()
+    )
+    lines = [
+        line for line in curve.axes[0].lines if len(line.get_xdata()) == 4 and line.get_linestyle() == "-"
+    ]
     assert len(lines) == 3  # a budget each; pairs of functions with one number of tasks make no curve
     heat = figures["map_instances_tasks"].figure
     shown = [axes for axes in heat.axes if axes.get_visible()]
@@ -108,7 +130,9 @@ def test_axes_are_found_from_the_configurations(tmp_path: Path) -> None:
 
 def test_a_word_among_swept_numbers_is_a_level_line(tmp_path: Path) -> None:
     for i, num_tasks in enumerate((4, 8, "auto")):
-        finished_run(tmp_path, f"m{num_tasks}", loss=2 + i / 10, config={"strategy": {"num_tasks": num_tasks}})
+        finished_run(
+            tmp_path, f"m{num_tasks}", loss=2 + i / 10, config={"strategy": {"num_tasks": num_tasks}}
+        )
     curve = drawn(collect(sorted((tmp_path / "runs").iterdir())))["along_num_tasks"].figure
     assert "smart, num_tasks=auto (n = 1)" in texts(curve).splitlines()
     assert 2.2 in [line.get_ydata()[0] for line in curve.axes[0].lines if len(set(line.get_ydata())) == 1]
@@ -129,17 +153,31 @@ def test_a_full_pool_is_a_level_line_among_budgets() -> None:
 
 
 def test_shares_are_means_over_seeds_beside_the_pool() -> None:
-    rows = [("smart", "maze", 0.5), ("smart", "maze", 0.7), ("smart", "dice", 0.5), ("smart", "dice", 0.3), ("equal", "maze", 0.5)]
+    rows = [
+        ("smart", "maze", 0.5),
+        ("smart", "maze", 0.7),
+        ("smart", "dice", 0.5),
+        ("smart", "dice", 0.3),
+        ("equal", "maze", 0.5),
+    ]
     rows += [("equal", "dice", 0.5)]
     tasks = pd.DataFrame(
-        [{"run": "r", "label": label, "budget": 40.0, "task": task, "pool": 50, "selected": 1, "share": s} for label, task, s in rows]
+        [
+            {"run": "r", "label": label, "budget": 40.0, "task": task, "pool": 50, "selected": 1, "share": s}
+            for label, task, s in rows
+        ]
     )
     shares = drawn(results("smart equal", (40,), 2, tasks))["task_shares"]
     assert "60.0" in texts(shares.figure)
     assert "pool" in texts(shares.figure)
     assert "maze: 60.0 % of smart\n+10.0 points against the pool" in shares.hover.values()
     names = [label for label in shares.figure.axes[0].get_xticklabels() if label.get_visible()]
-    assert {(label.get_text(), label.get_rotation()) for label in names} == {("pool", 30), ("smart", 30), ("equal", 30)}  # long ones fit
+    # long ones fit
+    assert {(label.get_text(), label.get_rotation()) for label in names} == {
+        ("pool", 30),
+        ("smart", 30),
+        ("equal", 30),
+    }
 
 
 def test_every_strategy_of_many_looks_different() -> None:
@@ -150,14 +188,24 @@ def test_every_strategy_of_many_looks_different() -> None:
 def test_an_svg_stands_alone_in_a_page() -> None:
     table = results("smart random", (40,), 2).table.assign(run=["s0", "s1", "r0", "r1"])
     name = "a <b> & ${x}"
-    shares = pd.DataFrame([{"run": "s1", "task": task, "selected": n, "share": n / 10} for task, n in (("maze", 3), (name, 7), ("gcd", 0))])
+    shares = pd.DataFrame(
+        [
+            {"run": "s1", "task": task, "selected": n, "share": n / 10}
+            for task, n in (("maze", 3), (name, 7), ("gcd", 0))
+        ]
+    )
     with style():
         scatter = diversity_performance(table, "loss", looks(["smart", "random"]), shares)
     root = ElementTree.fromstring(scatter.svg())
     titles = [element.text for element in root.iter(f"{SVG}title")]
     assert sorted(title.splitlines()[0] for title in titles) == ["r0", "r1", "s0", "s1"]
     (about,) = [title for title in titles if title.startswith("s1")]
-    assert about.splitlines()[1:] == ["smart, seed 1", "LDD 0.020, loss (nats/token) 2.010", f"70% {name}", "30% maze"]
+    assert about.splitlines()[1:] == [
+        "smart, seed 1",
+        "LDD 0.020, loss (nats/token) 2.010",
+        f"70% {name}",
+        "30% maze",
+    ]
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert ids
     assert len(set(ids)) == len(ids)
@@ -172,10 +220,19 @@ def test_nothing_finished_is_nothing_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "baseline", ["random", "smart, instances=facility_location, tasks=graph_cut, normalize_gains=false, temperature=0.1"]
+    "baseline",
+    ["random", "smart, instances=facility_location, tasks=graph_cut, normalize_gains=false, temperature=0.1"],
 )
 def test_what_is_written_below_a_comparison_fits(baseline: str) -> None:
-    row = {"panel": "", "label": "smart", "mean": 0.1, "half": 0.2, "p_holm": 0.4, "seeds": 3, "documents": 80}
+    row = {
+        "panel": "",
+        "label": "smart",
+        "mean": 0.1,
+        "half": 0.2,
+        "p_holm": 0.4,
+        "seeds": 3,
+        "documents": 80,
+    }
     with style():
         figure = against(pd.DataFrame([row]), baseline, "loss", looks(["smart"])).figure
         figure.draw_without_rendering()

@@ -45,7 +45,9 @@ def test_a_micro_batch_is_split_before_a_process_stays_idle() -> None:
 
 
 @given(st.integers(1, 60), COUNT, st.booleans(), st.integers(0, 2**40))
-def test_an_epoch_has_every_row_once_and_can_be_had_again(rows: int, batch_size: int, grouped: bool, seed: int) -> None:
+def test_an_epoch_has_every_row_once_and_can_be_had_again(
+    rows: int, batch_size: int, grouped: bool, seed: int
+) -> None:
     lengths = [random.Random(i).randint(1, 99) for i in range(rows)]
     drawn = order(lengths, batch_size, seed, 3, grouped=grouped)
     assert sorted(drawn) == list(range(rows))
@@ -60,16 +62,27 @@ def test_batches_of_similar_length_come_in_an_order_of_the_seeds_own() -> None:
     lengths, size = [i * 7919 % 1009 for i in range(60)], 4
 
     def padding(drawn: list[int]) -> int:
-        return sum(max(lengths[i] for i in batch) * size - sum(lengths[i] for i in batch) for batch in batches(drawn, size))
+        return sum(
+            max(lengths[i] for i in batch) * size - sum(lengths[i] for i in batch)
+            for batch in batches(drawn, size)
+        )
 
     made = [order(lengths, size, seed, 0, grouped=True) for seed in range(20)]
     longest = [[max(lengths[i] for i in batch) for batch in batches(drawn, size)] for drawn in made]
-    assert len({tops.index(max(tops)) for tops in longest}) > 5, "as the rows are grouped, the longest batch is always the first"
+    assert len({tops.index(max(tops)) for tops in longest}) > 5, (
+        "as the rows are grouped, the longest batch is always the first"
+    )
     down = [sum(a > b for a, b in pairwise(tops)) for tops in longest]
-    assert 5 < sum(down) / len(down) < 8, "half of the 14 turns go down, where the groups alone go down in ten or more"
+    assert 5 < sum(down) / len(down) < 8, (
+        "half of the 14 turns go down, where the groups alone go down in ten or more"
+    )
     assert len(set(map(tuple, made))) == 20
-    assert order(lengths, size, 0, 1, grouped=True) != made[1], "a seed's second epoch is not the next seed's first"
-    assert sum(map(padding, made)) < 0.5 * sum(padding(order(lengths, size, seed, 0, grouped=False)) for seed in range(20))
+    assert order(lengths, size, 0, 1, grouped=True) != made[1], (
+        "a seed's second epoch is not the next seed's first"
+    )
+    assert sum(map(padding, made)) < 0.5 * sum(
+        padding(order(lengths, size, seed, 0, grouped=False)) for seed in range(20)
+    )
 
 
 def test_the_batches_are_those_of_the_grouping(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +94,10 @@ def test_the_batches_are_those_of_the_grouping(monkeypatch: pytest.MonkeyPatch) 
         return near
 
     monkeypatch.setattr(trainer_pt_utils, "get_length_grouped_indices", kept)
-    drawn = [frozenset(lengths[i] for i in batch) for batch in batches(order(lengths, size, 0, 0, grouped=True), size)]
+    drawn = [
+        frozenset(lengths[i] for i in batch)
+        for batch in batches(order(lengths, size, 0, 0, grouped=True), size)
+    ]
     assert drawn != grouped
     assert set(drawn) == set(grouped)
 

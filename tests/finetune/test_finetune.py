@@ -1,4 +1,5 @@
-"""Finetuning trains on exactly the rows it is given, masks the prompt, repeats itself, and goes on after a kill."""
+"""Finetuning trains on exactly the rows it is given, masks the prompt, repeats itself, and goes on after a
+kill."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from smartdpp.finetune.trainer import IGNORED, _arguments, peak_share, tokenized
 from smartdpp.models import Tiny
 from smartdpp.models.finetuned import load_finetuned
 
-ROWS = pa.table({"prompt": [f"What is {i} plus {i}?" for i in range(20)], "response": [str(2 * i) for i in range(20)]})
+ROWS = pa.table(
+    {"prompt": [f"What is {i} plus {i}?" for i in range(20)], "response": [str(2 * i) for i in range(20)]}
+)
 QUICK = {"batch_size": 8, "micro_batch_size": 4, "save_steps": 1}
 
 
@@ -43,7 +46,9 @@ def test_every_row_passes_exactly_once_per_epoch(tmp_path: Path, monkeypatch: py
 
     seen = []
     collate = Collator.torch_call
-    monkeypatch.setattr(Collator, "torch_call", lambda self, examples: seen.extend(examples) or collate(self, examples))
+    monkeypatch.setattr(
+        Collator, "torch_call", lambda self, examples: seen.extend(examples) or collate(self, examples)
+    )
     facts = Finetune(**QUICK).train(Tiny(), ROWS, tmp_path, seed=0)
     expected = tokenized(Tiny().tokenizer(), "plain", ROWS)
     assert sorted(row["input_ids"] for row in seen) == sorted(expected["input_ids"])
@@ -57,10 +62,13 @@ def test_every_row_passes_exactly_once_per_epoch(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("micro_batch_size", [2, 4, 8])
 @pytest.mark.parametrize("loss", ["token", "example"])
-def test_the_loss_is_a_mean_over_the_steps_tokens_or_over_its_examples(loss: str, micro_batch_size: int, tmp_path: Path) -> None:
+def test_the_loss_is_a_mean_over_the_steps_tokens_or_over_its_examples(
+    loss: str, micro_batch_size: int, tmp_path: Path
+) -> None:
     import torch
 
-    rows = pa.table({"prompt": ["Count."] * 6, "response": ["a" * length for length in (1, 2, 4, 8, 16, 32)]})  # one step, not full
+    # one step, not full
+    rows = pa.table({"prompt": ["Count."] * 6, "response": ["a" * length for length in (1, 2, 4, 8, 16, 32)]})
     recipe = Finetune(batch_size=8, micro_batch_size=micro_batch_size, loss=loss)
     recipe.train(Tiny(), rows, tmp_path, seed=0)
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -89,9 +97,14 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     assert not same(made[0], made[2])
 
 
-@pytest.mark.parametrize(("group_by_length", "last"), [(True, 3), (True, 4), (False, 4)])  # the end of an epoch, the middle of one
+# the end of an epoch, the middle of one
+@pytest.mark.parametrize(("group_by_length", "last"), [(True, 3), (True, 4), (False, 4)])
 def test_an_interrupted_training_ends_with_the_same_weights(
-    group_by_length: bool, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    group_by_length: bool,
+    last: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from transformers import Trainer
 
@@ -115,10 +128,16 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     shutil.copytree(checkpoints / f"checkpoint-{last}", checkpoints / "checkpoint-8")
     (checkpoints / "checkpoint-8" / "optimizer.pt").write_bytes(b"")  # as a power cut leaves it
     recipe.train(Tiny(), ROWS, tmp_path / "broken", seed=0)
-    for damaged in ("checkpoint-9 is not complete (meta.json is missing)", "checkpoint-8 is not complete (optimizer.pt has 0 bytes"):
+    for damaged in (
+        "checkpoint-9 is not complete (meta.json is missing)",
+        "checkpoint-8 is not complete (optimizer.pt has 0 bytes",
+    ):
         assert damaged in caplog.text
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
-    rates = [[json.loads(line)["learning_rate"] for line in (tmp_path / name / "log.jsonl").open()] for name in ("whole", "broken")]
+    rates = [
+        [json.loads(line)["learning_rate"] for line in (tmp_path / name / "log.jsonl").open()]
+        for name in ("whole", "broken")
+    ]
     assert rates[0] == rates[1] == [recipe.learning_rate * peak_share("cosine", 0.3, 5, t) for t in range(5)]
 
 
@@ -154,7 +173,10 @@ def test_qlora_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("bad", "right"),
     [
-        ({"warmup": 100, "learning_rate": 0}, "recipe.warmup=100: it is a share of the steps: at least 0 and below 1"),
+        (
+            {"warmup": 100, "learning_rate": 0},
+            "recipe.warmup=100: it is a share of the steps: at least 0 and below 1",
+        ),
         ({"warmup": -1}, "recipe.warmup=-1: it is a share"),
         ({"warmup": 1}, "recipe.warmup=1: it is a share"),
         ({"warmup": float("nan")}, "recipe.warmup=nan: it is a share"),
@@ -194,7 +216,11 @@ def test_every_step_moves_by_the_schedules_formula(scheduler: str, steps: int, w
     rising, falling = made[:warm], made[warm:]
     assert rising == pytest.approx(np.arange(1, warm + 1) / (warm + 1))
     left = np.arange(steps - warm) / (steps - warm)
-    expected = {"constant": np.ones(steps - warm), "linear": 1 - left, "cosine": np.cos(np.pi / 2 * left) ** 2}[scheduler]
+    expected = {
+        "constant": np.ones(steps - warm),
+        "linear": 1 - left,
+        "cosine": np.cos(np.pi / 2 * left) ** 2,
+    }[scheduler]
     assert falling == pytest.approx(expected)
     assert falling[0] == 1
     assert min(made) > 0
@@ -202,11 +228,13 @@ def test_every_step_moves_by_the_schedules_formula(scheduler: str, steps: int, w
 
 
 def test_a_training_that_warms_up_until_its_end() -> None:
-    assert [peak_share("cosine", 0.9, 3, t) for t in range(4)] == [0.25, 0.5, 0.75, 1.0]  # the last is asked for, but no step
+    # the last is asked for, but no step
+    assert [peak_share("cosine", 0.9, 3, t) for t in range(4)] == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_one_step_moves_all_weights_and_all_that_has_a_gradient_of_an_adapter(tmp_path: Path) -> None:
-    """An adapter begins at B = 0. The gradient of A is B'G for some G: zero in the first step, in which B alone can move."""
+    """An adapter begins at B = 0. The gradient of A is B'G for some G: zero in the first step, in which B
+    alone can move."""
     import torch
 
     base = {name: value.clone() for name, value in Tiny().load().state_dict().items()}
@@ -227,8 +255,16 @@ def test_one_step_moves_all_weights_and_all_that_has_a_gradient_of_an_adapter(tm
 @pytest.mark.parametrize(
     ("options", "rows", "said"),
     [
-        ({"learning_rate": 1e30, "warmup": 0.5}, 20, "the loss is nan at step 2 of 3, with a learning rate of 6.67e+29"),
-        ({"method": "full", "learning_rate": 1e12}, 8, "logits are NaN or infinite after the last step, 1, with a learning rate of 1e+12"),
+        (
+            {"learning_rate": 1e30, "warmup": 0.5},
+            20,
+            "the loss is nan at step 2 of 3, with a learning rate of 6.67e+29",
+        ),
+        (
+            {"method": "full", "learning_rate": 1e12},
+            8,
+            "logits are NaN or infinite after the last step, 1, with a learning rate of 1e+12",
+        ),
         (
             {"method": "full", "learning_rate": 1e39},
             8,
@@ -237,8 +273,11 @@ def test_one_step_moves_all_weights_and_all_that_has_a_gradient_of_an_adapter(tm
     ],
     ids=["in a step", "the model after the last", "the weights after the last"],
 )
-def test_a_training_that_diverges_says_at_which_step_and_what_to_try(options: dict, rows: int, said: str, tmp_path: Path) -> None:
-    for _ in range(2):  # from its last checkpoint it diverges again, and has left nothing that passes for weights
+def test_a_training_that_diverges_says_at_which_step_and_what_to_try(
+    options: dict, rows: int, said: str, tmp_path: Path
+) -> None:
+    # from its last checkpoint it diverges again, and has left nothing that passes for weights
+    for _ in range(2):
         with pytest.raises(Diverged) as refused:
             Finetune(**QUICK, **options).train(Tiny(), ROWS.slice(0, rows), tmp_path, seed=0)
         assert said in str(refused.value)
@@ -246,18 +285,24 @@ def test_a_training_that_diverges_says_at_which_step_and_what_to_try(options: di
         assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_model_without_finite_numbers_is_not_called_a_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_finite_numbers_is_not_called_a_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     broken = Tiny().load()
     with torch.no_grad():
         broken.model.norm.weight[0] = float("nan")
     monkeypatch.setattr(Tiny, "load", lambda self, **kwargs: broken)
-    with pytest.raises(NotFinite, match="nan at step 1 of 1, before training has changed any weight: the model itself"):
+    with pytest.raises(
+        NotFinite, match="nan at step 1 of 1, before training has changed any weight: the model itself"
+    ):
         Finetune(batch_size=20).train(Tiny(), ROWS, tmp_path, seed=0)
 
 
-def test_one_process_trains_on_one_gpu_where_several_are_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_trains_on_one_gpu_where_several_are_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from transformers import TrainingArguments
 

@@ -1,4 +1,5 @@
-"""The fused adapter layer and the logits of labelled positions alone give what PEFT's and TRL's own ways give."""
+"""The fused adapter layer and the logits of labelled positions alone give what PEFT's and TRL's own ways
+give."""
 
 from __future__ import annotations
 

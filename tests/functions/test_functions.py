@@ -38,13 +38,21 @@ def test_values_are_the_formulas():
         (LogDet(X), np.linalg.slogdet(SY + np.eye(4))[1]),
         (LogDet(X, kernel="vmf", gamma=2), np.linalg.slogdet(np.exp(SY - 1))[1]),
         (LogDet(X, kernel="rbf", gamma=0.2), np.linalg.slogdet(np.exp(-0.2 * square))[1]),
-        (LogDet(X, kernel="linear", gamma=3, ridge=0.1), np.linalg.slogdet(1.5 * (SY + 1) + 0.1 * np.eye(4))[1]),
-        (LogDet(X, quality=q, theta=0.25), 0.25 * np.log(q[Y]).sum() + 0.75 * np.linalg.slogdet(SY + np.eye(4))[1]),
+        (
+            LogDet(X, kernel="linear", gamma=3, ridge=0.1),
+            np.linalg.slogdet(1.5 * (SY + 1) + 0.1 * np.eye(4))[1],
+        ),
+        (
+            LogDet(X, quality=q, theta=0.25),
+            0.25 * np.log(q[Y]).sum() + 0.75 * np.linalg.slogdet(SY + np.eye(4))[1],
+        ),
     ]:
         assert function.value(Y) == pytest.approx(value, rel=1e-6, abs=1e-9)
         assert function.value([]) == 0
         assert len(function.gains([])) == 0
-        np.testing.assert_allclose(np.cumsum(function.gains(Y)), [function.value(Y[: k + 1]) for k in range(4)], rtol=1e-9)
+        np.testing.assert_allclose(
+            np.cumsum(function.gains(Y)), [function.value(Y[: k + 1]) for k in range(4)], rtol=1e-9
+        )
 
 
 def test_golden_log_determinant_of_a_sphere():
@@ -73,7 +81,9 @@ def test_a_small_gamma_keeps_its_residuals():
     """The plateau of d² is exp(-γ/2)-like and falls to 1e-5 at γ = 0.01: float32 would stop there."""
     s = maximize(LogDet(sphere(1000, 24), kernel="vmf", gamma=0.01), 300)
     assert len(s) == 300
-    np.testing.assert_allclose(LogDet(sphere(1000, 24), kernel="vmf", gamma=0.01).gains(s.index), s.gain, rtol=1e-7)
+    np.testing.assert_allclose(
+        LogDet(sphere(1000, 24), kernel="vmf", gamma=0.01).gains(s.index), s.gain, rtol=1e-7
+    )
 
 
 def test_a_factor_larger_than_memory_lives_in_a_file(monkeypatch):
@@ -86,7 +96,13 @@ def test_a_factor_larger_than_memory_lives_in_a_file(monkeypatch):
 def test_input_of_any_kind_gives_the_same_selection(tmp_path):
     X = sphere(300, 8)
     np.save(tmp_path / "X.npy", X)
-    kinds = [np.load(tmp_path / "X.npy", mmap_mode="r"), torch.from_numpy(X), X.astype(">f4"), X[::-1][::-1], np.asfortranarray(X)]
+    kinds = [
+        np.load(tmp_path / "X.npy", mmap_mode="r"),
+        torch.from_numpy(X),
+        X.astype(">f4"),
+        X[::-1][::-1],
+        np.asfortranarray(X),
+    ]
     for function in (FacilityLocation, GraphCut, LogDet):
         expected = maximize(function(X), 30)
         for kind in kinds:
@@ -134,13 +150,19 @@ def test_parameters_out_of_range_are_refused(make):
 
 def test_zero_rows_are_fine_where_no_norm_is_taken():
     X = np.concatenate([np.zeros((1, 3), np.float32), sphere(9, 3)])
-    for function in (FacilityLocation(X, normalize=False), GraphCut(X, normalize=False), LogDet(X, kernel="rbf")):
+    for function in (
+        FacilityLocation(X, normalize=False),
+        GraphCut(X, normalize=False),
+        LogDet(X, kernel="rbf"),
+    ):
         assert len(maximize(function, 10)) == 10
 
 
 def test_neighbours_come_close_to_the_exact_objective():
     rng = np.random.default_rng(0)
-    X = (rng.normal(size=(40, 32))[rng.integers(40, size=3000)] + 0.7 * rng.normal(size=(3000, 32))).astype(np.float32)
+    X = (rng.normal(size=(40, 32))[rng.integers(40, size=3000)] + 0.7 * rng.normal(size=(3000, 32))).astype(
+        np.float32
+    )
     f = FacilityLocation(X)
     exact, near = maximize(f, 150), maximize(FacilityLocation(X, neighbors=64), 150)
     assert len(set(near.index)) == 150
@@ -149,11 +171,16 @@ def test_neighbours_come_close_to_the_exact_objective():
 
 def test_all_neighbours_are_the_exact_function():
     X = np.abs(sphere(60, 4))
-    np.testing.assert_array_equal(maximize(FacilityLocation(X, neighbors=60), 20).index, maximize(FacilityLocation(X), 20).index)
+    np.testing.assert_array_equal(
+        maximize(FacilityLocation(X, neighbors=60), 20).index, maximize(FacilityLocation(X), 20).index
+    )
 
 
 def test_importing_the_engine_loads_nothing_heavy():
-    code = "import sys, smartdpp.functions, smartdpp.greedy; sys.exit(any(m in sys.modules for m in ('torch', 'numba', 'scipy')))"
+    code = (
+        "import sys, smartdpp.functions, smartdpp.greedy; sys.exit(any(m in sys.modules for m in ('torch', "
+        "'numba', 'scipy')))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -33,7 +33,9 @@ def test_similarity_is_as_defined_in_numpy_and_in_torch(name):
     X, Y = rows(7, 0, kernel.unit), rows(4, 1, kernel.unit)
     expected = [[defined(name, 1.7, x, y) for y in Y] for x in X]
     np.testing.assert_allclose(kernel.similarity(X, Y), expected, rtol=1e-12)
-    np.testing.assert_allclose(kernel.similarity(torch.from_numpy(X), torch.from_numpy(Y)).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        kernel.similarity(torch.from_numpy(X), torch.from_numpy(Y)).numpy(), expected, rtol=1e-12
+    )
     if not kernel.finite:
         np.testing.assert_allclose(np.exp(-1.7 * kernel.distance(X, Y)), expected, rtol=1e-12)
 
@@ -54,11 +56,14 @@ def test_phi_has_the_kernel_as_inner_products(name):
     for phi in (kernel.phi(X), kernel.phi(torch.from_numpy(X)).numpy()):
         np.testing.assert_allclose(phi @ phi.T, S, rtol=1e-12, atol=1e-14)
     weighted = kernel.phi(X, weight)
-    np.testing.assert_allclose(weighted @ weighted.T, S * np.sqrt(np.outer(weight, weight)), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        weighted @ weighted.T, S * np.sqrt(np.outer(weight, weight)), rtol=1e-12, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize(
-    ("wrong", "match"), [(("sine",), "kernel is 'sine'"), (("rbf", 0.0), "gamma is 0"), (("rbf", 1.0, -1.0), "ridge is -1")]
+    ("wrong", "match"),
+    [(("sine",), "kernel is 'sine'"), (("rbf", 0.0), "gamma is 0"), (("rbf", 1.0, -1.0), "ridge is -1")],
 )
 def test_what_cannot_be_is_refused(wrong, match):
     with pytest.raises(InputError, match=match):

@@ -1,4 +1,5 @@
-"""Submodular mutual information: values, greedy selections against brute force, and what each function is for."""
+"""Submodular mutual information: values, greedy selections against brute force, and what each function is
+for."""
 
 from __future__ import annotations
 
@@ -51,8 +52,15 @@ def features(seed, n, d, kind):
 
 @st.composite
 def problems(draw):
-    kind, d, seed = draw(st.sampled_from(["gaussian", "clustered", "duplicated"])), draw(st.integers(2, 5)), draw(st.integers(0, 10**6))
-    X, Q = features(seed, draw(st.integers(1, 14)), d, kind), features(seed + 1, draw(st.integers(1, 5)), d, kind)
+    kind, d, seed = (
+        draw(st.sampled_from(["gaussian", "clustered", "duplicated"])),
+        draw(st.integers(2, 5)),
+        draw(st.integers(0, 10**6)),
+    )
+    X, Q = (
+        features(seed, draw(st.integers(1, 14)), d, kind),
+        features(seed + 1, draw(st.integers(1, 5)), d, kind),
+    )
     normalize, weight = draw(st.booleans()), draw(st.sampled_from([0.0, 0.3, 1.0, 20.0]))
     return draw(
         st.sampled_from(
@@ -78,7 +86,11 @@ def test_greedy_is_the_brute_force_greedy(f, data):
         gains = {j: brute_value(f, [*chosen, j]) - now for j in range(n) if j not in chosen}
         best, scale = max(gains.values()), 1 + max(map(abs, gains.values())) + abs(now)
         assert gains[pick] >= best - TIE * scale
-        assert not any(gains[j] >= best - 1e-16 * scale for j in gains if j < pick and gains[pick] >= best - 1e-16 * scale)
+        assert not any(
+            gains[j] >= best - 1e-16 * scale
+            for j in gains
+            if j < pick and gains[pick] >= best - 1e-16 * scale
+        )
         assert gain == pytest.approx(float(gains[pick]), rel=1e-9, abs=1e-9 * float(scale))
         chosen.append(pick)
 
@@ -102,7 +114,8 @@ def big(n=3000, m=40, d=16):
 
 @pytest.mark.parametrize("make", [FLQMI, FLVMI, lambda X, Q: GCMI(X, Q, redundancy=0.05)])
 def test_windows_and_tiles_change_nothing(make, monkeypatch):
-    """More rows than a window, a chunk and a tile hold: the picks are those of looking at every gain each time."""
+    """More rows than a window, a chunk and a tile hold: the picks are those of looking at every gain each
+    time."""
     monkeypatch.setattr("smartdpp.functions.point_coverage.TILE_BYTES", 2**20)
     X, Q = big(1100)
     found = maximize(make(X, Q), 12)
@@ -126,7 +139,10 @@ def test_a_large_relevance_makes_flvmi_facility_location():
 def test_a_query_of_some_clusters_draws_the_selection_there():
     X, Q = big(600)
     near = cosines(X, Q).max(1) > 0.8
-    share = {f: near[maximize(f, 60).index].mean() for f in (FLQMI(X, Q), FLVMI(X, Q), GCMI(X, Q), FacilityLocation(X))}
+    share = {
+        f: near[maximize(f, 60).index].mean()
+        for f in (FLQMI(X, Q), FLVMI(X, Q), GCMI(X, Q), FacilityLocation(X))
+    }
     flqmi, flvmi, gcmi, untargeted = share.values()
     assert min(flqmi, gcmi) > 0.8
     assert untargeted < 0.5

@@ -1,4 +1,5 @@
-"""Per-example gradients from one batched pass are those of autograd, one example at a time; their sketch keeps inner products."""
+"""Per-example gradients from one batched pass are those of autograd, one example at a time; their sketch
+keeps inner products."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from smartdpp.models import Tiny
 from smartdpp.models.tokens import Encoded, encode
 
 PINNED = [-0.801767, 0.202773, 0.143321]
-TEXTS = [("What is 3 plus 4?", "7"), ("", "a longer response"), ("Name a colour.", "red"), ("x" * 40, "y" * 9), ("Is 5 odd?", "yes")]
+TEXTS = [
+    ("What is 3 plus 4?", "7"),
+    ("", "a longer response"),
+    ("Name a colour.", "red"),
+    ("x" * 40, "y" * 9),
+    ("Is 5 odd?", "yes"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +34,11 @@ def examples() -> list[Encoded]:
     return [encode(tokenizer, "chat", *text) for text in TEXTS]
 
 
-def by_autograd(model, examples: list[Encoded], layers: str) -> tuple[list[dict[str, torch.Tensor]], np.ndarray]:
-    """The weight gradients [d_out, d_in] of each example and its loss, by the textbook: batch size 1, the model's own loss."""
+def by_autograd(
+    model, examples: list[Encoded], layers: str
+) -> tuple[list[dict[str, torch.Tensor]], np.ndarray]:
+    """The weight gradients [d_out, d_in] of each example and its loss, by the textbook: batch size 1, the
+    model's own loss."""
     modules = linear_layers(model, layers)
     every, losses = [], []
     for ids, n_prompt in examples:
@@ -37,7 +47,9 @@ def by_autograd(model, examples: list[Encoded], layers: str) -> tuple[list[dict[
             module.weight.requires_grad_(True)
         labels = torch.tensor([[-100] * n_prompt + ids[n_prompt:]])
         loss = model(input_ids=torch.tensor([ids]), labels=labels).loss
-        every.append(dict(zip(modules, torch.autograd.grad(loss, [m.weight for m in modules.values()]), strict=True)))
+        every.append(
+            dict(zip(modules, torch.autograd.grad(loss, [m.weight for m in modules.values()]), strict=True))
+        )
         losses.append(loss.item())
     return every, np.array(losses)
 
@@ -56,7 +68,9 @@ def vectors(model, how, examples: list[Encoded], max_tokens: int = 10_000) -> np
 @pytest.mark.parametrize("layers", ["attention", "all_linear"])
 def test_exact_gradients_and_losses_are_autograds(model, examples, layers: str) -> None:
     expected, losses = by_autograd(model, examples, layers)
-    (done,) = gradients(model, reduction(model, "exact", layers=layers), examples, pad_id=0, max_tokens=10_000)
+    (done,) = gradients(
+        model, reduction(model, "exact", layers=layers), examples, pad_id=0, max_tokens=10_000
+    )
     for row, vector, loss, norm in zip(done.rows, done.vectors, done.loss, done.norm, strict=True):
         want = flat(expected[row])
         np.testing.assert_allclose(vector, want, atol=1e-5 * np.abs(want).max())
@@ -91,7 +105,8 @@ def test_lora_recipe_is_a_projection_of_the_gradient_of_b(model, examples) -> No
 
 
 def test_the_fisher_diagonal_is_the_mean_square_of_each_weight_row(model, examples) -> None:
-    long = Encoded(list(range(3, 203)), 150)  # through the gradient itself; the short ones go through products of tokens
+    # through the gradient itself; the short ones go through products of tokens
+    long = Encoded(list(range(3, 203)), 150)
     expected, _ = by_autograd(model, [*examples, long], "attention")
     seen = 0
     for rows, v in fisher_rows(model, [*examples, long], pad_id=0, max_tokens=128):
@@ -107,7 +122,9 @@ def test_padding_batches_and_order_change_nothing(model, examples, projection: s
     how = reduction(model, projection, dim=256)
     one = vectors(model, how, examples, max_tokens=1)
     for max_tokens in (60, 10_000):
-        np.testing.assert_allclose(vectors(model, how, examples, max_tokens), one, atol=1e-4 * np.linalg.norm(one, axis=1).min())
+        np.testing.assert_allclose(
+            vectors(model, how, examples, max_tokens), one, atol=1e-4 * np.linalg.norm(one, axis=1).min()
+        )
     order = [3, 0, 4, 2, 1]
     shuffled = vectors(model, how, [examples[i] for i in order])
     np.testing.assert_allclose(shuffled, one[order], atol=1e-4 * np.linalg.norm(one, axis=1).min())
@@ -119,16 +136,22 @@ def test_the_seed_decides_the_sketch_and_nothing_else_does(model, examples) -> N
     torch.manual_seed(2)
     b = vectors(model, reduction(model, dim=128, seed=5), examples)
     np.testing.assert_array_equal(a, b)
-    assert np.abs(vectors(model, reduction(model, dim=128, seed=6), examples) - a).max() > 0.01 * np.abs(a).max()
+    assert (
+        np.abs(vectors(model, reduction(model, dim=128, seed=6), examples) - a).max() > 0.01 * np.abs(a).max()
+    )
     # drawn from a generator of the layer's own name: the same numbers on every machine
-    np.testing.assert_allclose(_orthonormal(32, 8, 0, "model.layers.0.self_attn.q_proj/in")[0, :3], PINNED, atol=1e-5)
+    np.testing.assert_allclose(
+        _orthonormal(32, 8, 0, "model.layers.0.self_attn.q_proj/in")[0, :3], PINNED, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("dim", "rank"), [(64, 6), (64, 16)], ids=["room for all", "overlapping"])
 def test_inner_products_are_unbiased(model, examples, dim: int, rank: int) -> None:
     G = vectors(model, reduction(model, "exact"), examples)
     modules = linear_layers(model)
-    draws = np.stack([(S := vectors(model, Sketch(modules, dim, seed, rank=rank), examples)) @ S.T for seed in range(60)])
+    draws = np.stack(
+        [(S := vectors(model, Sketch(modules, dim, seed, rank=rank), examples)) @ S.T for seed in range(60)]
+    )
     error = draws.mean(0) - G @ G.T
     standard = draws.std(0) / np.sqrt(len(draws))
     assert (np.abs(error) < 4.5 * standard).all()
@@ -151,7 +174,8 @@ def test_layers_are_chosen_by_what_they_are(model) -> None:
 def test_a_model_without_such_layers_is_refused() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=16))  # its layers are Conv1D
+    # its layers are Conv1D
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=16))
     with pytest.raises(InputError, match="GPT2LMHeadModel has no linear layer"):
         linear_layers(gpt2)
 
@@ -162,7 +186,9 @@ def test_no_gradient_of_a_weight_is_kept_and_no_hook_stays(model, examples) -> N
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_memory_that_runs_out_in_the_backward_pass_changes_nothing(model, examples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_in_the_backward_pass_changes_nothing(
+    model, examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     how = reduction(model, dim=256)
     whole, add = vectors(model, how, examples), how.add
 
@@ -172,7 +198,9 @@ def test_memory_that_runs_out_in_the_backward_pass_changes_nothing(model, exampl
         add(name, kept, delta, out)
 
     monkeypatch.setattr(how, "add", short)
-    np.testing.assert_allclose(vectors(model, how, examples), whole, atol=1e-4 * np.linalg.norm(whole, axis=1).min())
+    np.testing.assert_allclose(
+        vectors(model, how, examples), whole, atol=1e-4 * np.linalg.norm(whole, axis=1).min()
+    )
 
 
 @pytest.mark.gpu
@@ -189,12 +217,17 @@ def test_on_a_real_model_distances_keep_within_five_percent() -> None:
 
     real = SmolLM2()
     tokenizer, weights = real.tokenizer(), real.load(dtype=torch.float32)
-    few = [encode(tokenizer, "chat", f"What is {i} times {i + 3}? {'Think. ' * (i % 5)}", str(i * (i + 3))) for i in range(16)]
+    few = [
+        encode(tokenizer, "chat", f"What is {i} times {i + 3}? {'Think. ' * (i % 5)}", str(i * (i + 3)))
+        for i in range(16)
+    ]
 
     def distances(X: np.ndarray) -> np.ndarray:
         X = X / np.linalg.norm(X, axis=1, keepdims=True)
         return np.sqrt(2 - 2 * (X @ X.T)[np.triu_indices(len(X), 1)])
 
-    ratio = distances(vectors(weights, reduction(weights), few)) / distances(vectors(weights, reduction(weights, "exact"), few))
+    ratio = distances(vectors(weights, reduction(weights), few)) / distances(
+        vectors(weights, reduction(weights, "exact"), few)
+    )
     assert abs(ratio.mean() - 1) <= 0.02
     assert ratio.std() <= 0.05

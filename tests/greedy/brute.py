@@ -36,7 +36,8 @@ class Gains:
         self.best = np.zeros(self.n, dtype=np.longdouble)
         if isinstance(function, LogDet):
             self.C = self.S + function.S.rho * np.eye(self.n)
-            self.shares = np.zeros((self.n, 0), dtype=np.longdouble)  # how much of each pick an item's residual has been freed of
+            # how much of each pick an item's residual has been freed of
+            self.shares = np.zeros((self.n, 0), dtype=np.longdouble)
 
     def all(self) -> np.ndarray:
         match self.f:
@@ -46,27 +47,40 @@ class Gains:
                 return self.S.sum(0) - 2 * lam * self.S[:, self.chosen].sum(1) - lam * np.diag(self.S)
             case LogDet(theta=theta):
                 d2 = np.diag(self.C)
-                gain = (1 - theta) * np.log(np.maximum(d2, 1e-20)) + (theta * np.log(self.f.quality) if theta else 0)
+                gain = (1 - theta) * np.log(np.maximum(d2, 1e-20)) + (
+                    theta * np.log(self.f.quality) if theta else 0
+                )
                 return np.where(d2 < COPY - self.noise(), -np.inf, gain)
 
     def noise(self) -> np.ndarray:
-        """How far rounding can move each d². With w an item less its shares of the picks, d² = w'Kw, and moving the entries of K by at
-        most e moves d² by at most e ‖w‖₁². Cholesky's result is exact for entries so close to K's (Higham 2002, theorem 10.3)."""
+        """How far rounding can move each d². With w an item less its shares of the picks, d² = w'Kw, and
+        moving the entries of K by at most e moves d² by at most e ‖w‖₁². Cholesky's result is exact for
+        entries so close to K's (Higham 2002, theorem 10.3)."""
         if not isinstance(self.f, LogDet):
             return np.zeros(self.n)
         return NOISE * self.f.S.diagonal * (1 + np.abs(self.shares).sum(1)).astype(float) ** 2
 
     def rounding(self, j: int) -> float:
         """What float64 makes of a gain."""
-        return (1 - self.f.theta) * float(self.noise()[j] / max(self.C[j, j], 1e-20)) if isinstance(self.f, LogDet) else 0.0
+        return (
+            (1 - self.f.theta) * float(self.noise()[j] / max(self.C[j, j], 1e-20))
+            if isinstance(self.f, LogDet)
+            else 0.0
+        )
 
     def is_sure(self) -> np.ndarray:
         """bool[n]: where rounding cannot make a copy of an item that is none."""
-        return np.diag(self.C) >= COPY + self.noise() if isinstance(self.f, LogDet) else np.ones(self.n, dtype=bool)
+        return (
+            np.diag(self.C) >= COPY + self.noise()
+            if isinstance(self.f, LogDet)
+            else np.ones(self.n, dtype=bool)
+        )
 
     def tells_copies(self, j: int) -> bool:
         """Whether float64 sees that a copy of j ties with it: to within NOISE / d², or 1e-11."""
-        return not isinstance(self.f, LogDet) or self.rounding(j) <= (1 - self.f.theta) * max(1e-11, 4 * NOISE / float(self.C[j, j]))
+        return not isinstance(self.f, LogDet) or self.rounding(j) <= (1 - self.f.theta) * max(
+            1e-11, 4 * NOISE / float(self.C[j, j])
+        )
 
     def add(self, j: int) -> None:
         self.best = np.maximum(self.best, self.S[j])
@@ -78,9 +92,22 @@ class Gains:
 
 
 def check(
-    function, index, gain, *, cost=None, groups=None, limits=None, budget=None, start=(), tie=TIE, relative=1e-5, absolute=1e-8, whole=True
+    function,
+    index,
+    gain,
+    *,
+    cost=None,
+    groups=None,
+    limits=None,
+    budget=None,
+    start=(),
+    tie=TIE,
+    relative=1e-5,
+    absolute=1e-8,
+    whole=True,
 ) -> np.ndarray:
-    """Every pick is greedy's, at its gain, ties by lowest index; and the selection ends only when nothing can follow.
+    """Every pick is greedy's, at its gain, ties by lowest index; and the selection ends only when nothing can
+    follow.
 
     Returns what rounding makes of each gain, float64[k].
     """
@@ -93,7 +120,11 @@ def check(
 
     def open_items() -> np.ndarray:
         return np.array(
-            [j not in taken and cost[j] <= left and left > 0 and (room is None or room[groups[j]] > 0) for j in range(now.n)], dtype=bool
+            [
+                j not in taken and cost[j] <= left and left > 0 and (room is None or room[groups[j]] > 0)
+                for j in range(now.n)
+            ],
+            dtype=bool,
         )
 
     rounding = []
@@ -109,7 +140,9 @@ def check(
         assert score[pick] >= best - tie * scale - doubt, (pick, first, float(best - score[pick]))
         ties = np.flatnonzero(score >= best - EQUAL * scale)
         assert not (pick in ties and pick != ties[0] and now.tells_copies(pick)), (pick, ties)
-        np.testing.assert_allclose(claimed, float(gains[pick]), rtol=relative, atol=absolute * scale + rounding[-1])
+        np.testing.assert_allclose(
+            claimed, float(gains[pick]), rtol=relative, atol=absolute * scale + rounding[-1]
+        )
         taken.add(int(pick))
         left -= cost[pick]
         if room is not None:

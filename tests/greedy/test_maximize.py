@@ -1,4 +1,5 @@
-"""maximize against the definition: hundreds of small random problems, and the cases other libraries get wrong."""
+"""maximize against the definition: hundreds of small random problems, and the cases other libraries get
+wrong."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def functions(draw, X: np.ndarray):
         case "fl":
             return FacilityLocation(X, normalize=draw(st.booleans()))
         case "gc":
-            return GraphCut(X, lam=draw(st.sampled_from([0.0, 0.4, 0.5, 1.0, 30.0])), normalize=draw(st.booleans()))
+            return GraphCut(
+                X, lam=draw(st.sampled_from([0.0, 0.4, 0.5, 1.0, 30.0])), normalize=draw(st.booleans())
+            )
     quality = np.random.default_rng(1).uniform(0.5, 20, size=len(X))
     return LogDet(
         X,
@@ -97,7 +100,9 @@ NEARLY_SINGULAR = [
 def test_where_rounding_decides_a_gain_it_is_known_to_that_and_no_further(case):
     seed, n, kind, gamma, ridge, theta = case
     quality = np.random.default_rng(1).uniform(0.5, 20, size=n)
-    f = LogDet(features(seed, n, 2, kind), kernel="vmf", gamma=gamma, ridge=ridge, quality=quality, theta=theta)
+    f = LogDet(
+        features(seed, n, 2, kind), kernel="vmf", gamma=gamma, ridge=ridge, quality=quality, theta=theta
+    )
     s = maximize(f, n)
     rounding = check(f, s.index, s.gain, budget=n)
     assert rounding[0] < 1e-14, "the first gain is known well"
@@ -132,10 +137,20 @@ def test_costs_groups_and_start_sets(data):
     X = data.draw(pools())
     f, n = data.draw(functions(X)), len(X)
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
-    start = rng.permutation(n)[: data.draw(st.integers(0, n // 2))] if not isinstance(f, LogDet) else np.empty(0, dtype=int)
+    start = (
+        rng.permutation(n)[: data.draw(st.integers(0, n // 2))]
+        if not isinstance(f, LogDet)
+        else np.empty(0, dtype=int)
+    )
     costs = rng.integers(1, 9, size=n) if data.draw(st.booleans()) else None
-    groups, limits = (rng.integers(3, size=n), rng.integers(0, 5, size=3)) if data.draw(st.booleans()) else (None, None)
-    budget = int(rng.integers(costs.min(), costs.sum() + 1)) if costs is not None else data.draw(st.integers(1, n - len(start)))
+    groups, limits = (
+        (rng.integers(3, size=n), rng.integers(0, 5, size=3)) if data.draw(st.booleans()) else (None, None)
+    )
+    budget = (
+        int(rng.integers(costs.min(), costs.sum() + 1))
+        if costs is not None
+        else data.draw(st.integers(1, n - len(start)))
+    )
     narrowed = narrow(f.state(n), *(data.draw(st.integers(1, 6)) for _ in range(3)))
     for s in (
         maximize(f, budget, costs=costs, groups=groups, limits=limits, start=start),
@@ -179,7 +194,13 @@ def test_larger_pools(make):
 
 @pytest.mark.parametrize("keep", [0, 2**20, 2**31])  # bytes for compressed rows: none, too few, plenty
 def test_facility_location_on_a_kernel_made_piece_by_piece(monkeypatch, keep):
-    for name, value in {"WHOLE_BYTES": 0, "TILE": 256, "COLUMNS": 700, "BLOCK_BYTES": 2**20, "KEEP_BYTES": keep}.items():
+    for name, value in {
+        "WHOLE_BYTES": 0,
+        "TILE": 256,
+        "COLUMNS": 700,
+        "BLOCK_BYTES": 2**20,
+        "KEEP_BYTES": keep,
+    }.items():
         monkeypatch.setattr(coverage, name, value)
     f = FacilityLocation(features(0, 2100, 12, "clustered"))
     s = maximize(f, 40)

@@ -1,4 +1,5 @@
-"""A pool in shares: the picks of the pool in one piece, however it is cut and whatever a share forgets on the way."""
+"""A pool in shares: the picks of the pool in one piece, however it is cut and whatever a share forgets on the
+way."""
 
 from __future__ import annotations
 
@@ -19,17 +20,24 @@ from tests.greedy.test_maximize import features, narrow, pools
 def linear(draw, X: np.ndarray):
     if draw(st.booleans()):
         return GraphCut(X, lam=draw(st.sampled_from([0.0, 0.4, 1.0, 30.0])), normalize=draw(st.booleans()))
-    weights = {"quality": np.random.default_rng(1).uniform(0.5, 20, size=len(X)), "theta": draw(st.sampled_from([0.0, 0.1]))}
+    weights = {
+        "quality": np.random.default_rng(1).uniform(0.5, 20, size=len(X)),
+        "theta": draw(st.sampled_from([0.0, 0.1])),
+    }
     kernel, ridge = draw(st.sampled_from(["cosine", "linear"])), draw(st.sampled_from([1.0, 1e-3]))
     return LogDet(X, kernel=kernel, gamma=draw(st.sampled_from([0.3, 1.0])), ridge=ridge, **weights)
 
 
 def shares(function, ends) -> list[Share]:
-    return [Share(function.subset(slice(a, b)), a) for a, b in zip([0, *ends], [*ends, len(function)], strict=True)]
+    return [
+        Share(function.subset(slice(a, b)), a)
+        for a, b in zip([0, *ends], [*ends, len(function)], strict=True)
+    ]
 
 
 def forgetful(parts: list[Share], every: int):
-    """Each share is made anew from its rows before every so many questions: what a process that died and came back knows."""
+    """Each share is made anew from its rows before every so many questions: what a process that died and came
+    back knows."""
     asked = [0]
 
     def ask(question, which=None):
@@ -62,7 +70,8 @@ def test_picks_and_gains_are_those_of_the_pool_in_one_piece(data):
 
 @pytest.mark.parametrize("make", [GraphCut, LogDet, lambda X: LogDet(X, ridge=1e-3)])
 def test_a_larger_pool_in_single_precision_and_shares_that_forget(make):
-    """Above 2,048 rows d² is tracked in float32; a share that starts afresh half-way goes on as if nothing had happened."""
+    """Above 2,048 rows d² is tracked in float32; a share that starts afresh half-way goes on as if nothing
+    had happened."""
     function = make(features(3, 12_000, 24, "clustered"))
     whole = in_one_piece(function, 600).index.tolist()
     assert maximize(here(shares(function, [3000, 5000])), 600).index.tolist() == whole
@@ -72,7 +81,10 @@ def test_a_larger_pool_in_single_precision_and_shares_that_forget(make):
 def test_copies_all_over_the_pool_go_to_the_lowest_index():
     X = np.tile(features(0, 50, 8, "gaussian"), (200, 1))
     for function in (GraphCut(X), LogDet(X)):
-        assert maximize(here(shares(function, [2500, 2501, 9000])), 120).index.tolist() == in_one_piece(function, 120).index.tolist()
+        assert (
+            maximize(here(shares(function, [2500, 2501, 9000])), 120).index.tolist()
+            == in_one_piece(function, 120).index.tolist()
+        )
 
 
 def test_ends_early_where_only_copies_are_left():

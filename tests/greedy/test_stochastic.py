@@ -1,4 +1,5 @@
-"""Stochastic greedy: close to greedy, drawn from the seed alone, and greedy itself when the sample is everything."""
+"""Stochastic greedy: close to greedy, drawn from the seed alone, and greedy itself when the sample is
+everything."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ X = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
 def test_close_to_greedy_and_reproducible():
     f = FacilityLocation(X)
     greedy = f.value(maximize(f, 40).index)
-    values = [f.value(maximize(f, 40, method="stochastic", epsilon=0.05, seed=seed).index) for seed in range(5)]
+    values = [
+        f.value(maximize(f, 40, method="stochastic", epsilon=0.05, seed=seed).index) for seed in range(5)
+    ]
     assert min(values) >= (1 - 1 / np.e - 0.05) * greedy
     assert np.mean(values) >= 0.97 * greedy
     a, b, c = (maximize(f, 40, method="stochastic", epsilon=0.05, seed=seed).index for seed in (1, 1, 2))
@@ -23,15 +26,27 @@ def test_close_to_greedy_and_reproducible():
 
 def test_a_sample_of_everything_is_greedy():
     for f in (FacilityLocation(X), GraphCut(X, lam=2.0), LogDet(X), LogDet(X, kernel="vmf")):
-        np.testing.assert_array_equal(maximize(f, 25, method="stochastic", epsilon=1e-12).index, maximize(f, 25).index)
+        np.testing.assert_array_equal(
+            maximize(f, 25, method="stochastic", epsilon=1e-12).index, maximize(f, 25).index
+        )
 
 
 def test_limits_hold():
-    s = maximize(LogDet(X), 200, method="stochastic", costs=1 + np.arange(600) % 5, groups=np.arange(600) % 3, limits=[9, 600, 600])
+    s = maximize(
+        LogDet(X),
+        200,
+        method="stochastic",
+        costs=1 + np.arange(600) % 5,
+        groups=np.arange(600) % 3,
+        limits=[9, 600, 600],
+    )
     assert (1 + s.index % 5).sum() <= 200
     assert (s.index % 3 == 0).sum() <= 9
     np.testing.assert_allclose(LogDet(X).gains(s.index), s.gain, rtol=1e-8)
 
 
 def test_copies_end_it():
-    assert len(maximize(LogDet(np.repeat(X[:5], 4, axis=0), kernel="vmf"), 20, method="stochastic", epsilon=0.5)) == 5
+    assert (
+        len(maximize(LogDet(np.repeat(X[:5], 4, axis=0), kernel="vmf"), 20, method="stochastic", epsilon=0.5))
+        == 5
+    )

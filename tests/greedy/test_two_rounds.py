@@ -1,4 +1,5 @@
-"""Greedy in two rounds: never below its bound, close to the exact answer, and the exact answer where there is but one part."""
+"""Greedy in two rounds: never below its bound, close to the exact answer, and the exact answer where there is
+but one part."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from tests.greedy.test_maximize import features
 
 def test_one_part_is_greedy():
     X = features(0, 60, 6, "clustered")
-    for function in (FacilityLocation(X), LogDet(X, kernel="vmf"), LogDet(X, kernel="rbf", quality=np.arange(1, 61), theta=0.3)):
+    for function in (
+        FacilityLocation(X),
+        LogDet(X, kernel="vmf"),
+        LogDet(X, kernel="rbf", quality=np.arange(1, 61), theta=0.3),
+    ):
         whole, found = maximize(function, 12), two_rounds(function, 12, parts=1)
         assert found.selection.index.tolist() == whole.index.tolist()
         np.testing.assert_allclose(found.selection.gain, whole.gain, rtol=1e-7)

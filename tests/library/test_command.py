@@ -41,7 +41,11 @@ def test_each_format_comes_out_as_it_went_in(rows: list[dict], tmp_path: Path) -
     for ending in ("json", "jsonl"):
         out = tmp_path / f"out.{ending}"
         assert main([str(tmp_path / f"in.{ending}"), "budget=9", f"out={out}", *TFIDF]) == 0
-        chosen = json.loads(out.read_text(encoding="utf-8")) if ending == "json" else [json.loads(line) for line in out.open()]
+        chosen = (
+            json.loads(out.read_text(encoding="utf-8"))
+            if ending == "json"
+            else [json.loads(line) for line in out.open()]
+        )
         assert chosen == smartdpp.select(nested, 9, embedding="tfidf", embedding_options={"dim": 16})
         assert len(list(Jsonl(str(out)).rows())) == 9
     pd.DataFrame(rows).to_csv(tmp_path / "in.csv", index=False)
@@ -49,7 +53,9 @@ def test_each_format_comes_out_as_it_went_in(rows: list[dict], tmp_path: Path) -
     table = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
     given = pd.read_csv(tmp_path / "in.csv", dtype=str, keep_default_na=False)
     assert list(table) == [*given, RANK, GAIN]
-    assert all(line in given.to_dict("records") for line in table.drop(columns=[RANK, GAIN]).to_dict("records"))
+    assert all(
+        line in given.to_dict("records") for line in table.drop(columns=[RANK, GAIN]).to_dict("records")
+    )
     assert list(table["prompt"]) == [row["prompt"] for row in chosen]
 
 
@@ -57,7 +63,12 @@ def test_a_table_keeps_its_types_and_the_names_of_its_classes(rows: list[dict], 
     names = sorted({row["task"] for row in rows})
     data = Dataset.from_list(
         [
-            {**row, "task": names.index(row["task"]), "day": datetime.date(2026, 1, 1 + i % 9), "raw": b"\x00\xff"}
+            {
+                **row,
+                "task": names.index(row["task"]),
+                "day": datetime.date(2026, 1, 1 + i % 9),
+                "raw": b"\x00\xff",
+            }
             for i, row in enumerate(rows)
         ]
     ).cast_column("task", ClassLabel(names=names))
@@ -68,7 +79,9 @@ def test_a_table_keeps_its_types_and_the_names_of_its_classes(rows: list[dict], 
         given.schema.remove_metadata().append(pa.field(RANK, pa.int64())).append(pa.field(GAIN, pa.float64()))
     )
     assert all(row in given.to_pylist() for row in plain(chosen.to_pylist()))
-    loaded = load_dataset("parquet", data_files=str(tmp_path / "out.parquet"), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = load_dataset(
+        "parquet", data_files=str(tmp_path / "out.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert loaded.features["task"] == data.features["task"]
     assert sorted({names[task] for task in loaded["task"]}) == names, "equal shares of every class"
 
@@ -85,13 +98,21 @@ def test_a_table_keeps_its_types_and_the_names_of_its_classes(rows: list[dict], 
         (["in.jsonl", "out=o.jsonl", "budgt=3"], "there is no setting 'budgt'; did you mean budget?"),
         (["in.jsonl", "out=o.jsonl", "strategy=smrt"], "did you mean smart?"),
         (["in.jsonl", "out=o.jsonl", "strategy.temprature=3"], "did you mean temperature?"),
-        (["in.jsonl", "out=o.csv", "embedding=tfidf", "budget=9"], "about holds lists or objects, which CSV cannot"),
+        (
+            ["in.jsonl", "out=o.csv", "embedding=tfidf", "budget=9"],
+            "about holds lists or objects, which CSV cannot",
+        ),
         (["in.jsonl", "out=o.jsonl", "budget=many"], "budget='many': it must be a whole number"),
         (["no.jsonl", "out=o.jsonl"], "there is no file or folder no.jsonl"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
-    words: list[str], said: str, rows: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    said: str,
+    rows: list[dict],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = "".join(json.dumps({**row, "about": {"a": 1}}) + "\n" for row in rows)
@@ -108,7 +129,16 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
 
 def test_the_command_line_knows_it_before_any_run(rows: list[dict], tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    words = ["select", "in.jsonl", "out=out.jsonl", "budget=5", "strategy=dpp", "strategy.gamma=2", "task=task", *TFIDF]
+    words = [
+        "select",
+        "in.jsonl",
+        "out=out.jsonl",
+        "budget=5",
+        "strategy=dpp",
+        "strategy.gamma=2",
+        "task=task",
+        *TFIDF,
+    ]
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *words],
         cwd=tmp_path,

@@ -31,14 +31,18 @@ def test_a_set_is_measured_by_every_measure(sets: tuple[list[dict], list[dict]])
     assert found["vendi"] == pytest.approx(vendi_score(X))
     assert found["ldd"] == pytest.approx(log_det_distance(X).value)
     assert found["task_entropy"] > 0
-    assert set(found) >= {name for name, value in AllMeasures().measure(X).items() if isinstance(value, float)}
+    assert set(found) >= {
+        name for name, value in AllMeasures().measure(X).items() if isinstance(value, float)
+    }
     copies = smartdpp.measure(sets[0], X=np.tile(X[:6], (10, 1)))
     assert copies["vendi"] < found["vendi"]
 
 
 def test_coverage_is_of_the_pool_that_is_named(sets: tuple[list[dict], list[dict]]) -> None:
     chosen = smartdpp.select(Dataset.from_list(sets[0]), 10, **TFIDF)
-    some, whole = (smartdpp.measure(part, pool=sets[0], **TFIDF, **FEW)["coverage"] for part in (chosen, sets[0]))
+    some, whole = (
+        smartdpp.measure(part, pool=sets[0], **TFIDF, **FEW)["coverage"] for part in (chosen, sets[0])
+    )
     assert whole == pytest.approx(1, abs=1e-5)
     assert some < whole
     assert "coverage" not in smartdpp.measure(chosen, **TFIDF, **FEW)
@@ -48,12 +52,22 @@ def test_coverage_is_of_the_pool_that_is_named(sets: tuple[list[dict], list[dict
 
 def test_two_sets_compare_as_two_files_do(sets: tuple[list[dict], list[dict]], tmp_path: Path) -> None:
     for name, rows in zip("ab", sets, strict=True):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[: 60 if name == "a" else 50]))
-    options = ["embedding=tfidf", "embedding.dim=12", "diversity.log_det.reference_seeds=[0,1]", "rows=40", "seed=2"]
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows[: 60 if name == "a" else 50])
+        )
+    options = [
+        "embedding=tfidf",
+        "embedding.dim=12",
+        "diversity.log_det.reference_seeds=[0,1]",
+        "rows=40",
+        "seed=2",
+    ]
     files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
     assert main([*files, *options, f"out={tmp_path / 'out'}", f"root={tmp_path}"]) == 0
     expected = pd.read_csv(tmp_path / "out" / "diversity.csv").set_index("set")
-    found = smartdpp.compare(sets[0], pd.DataFrame(sets[1][:50]), rows=40, seed=2, **TFIDF, **FEW).set_index("set")
+    found = smartdpp.compare(sets[0], pd.DataFrame(sets[1][:50]), rows=40, seed=2, **TFIDF, **FEW).set_index(
+        "set"
+    )
     pd.testing.assert_frame_equal(found.loc[["a", "b"]], expected.loc[["a", "b"]], check_dtype=False)
 
 

@@ -16,15 +16,22 @@ MODEL = node("model", "smollm2_135m")
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(group, name) for group in ("strategy", "embedding", "quality", "diversity", "model") for name in options(conf_dir())[group]],
+    [
+        (group, name)
+        for group in ("strategy", "embedding", "quality", "diversity", "model")
+        for name in options(conf_dir())[group]
+    ],
 )
 def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -> None:
     register()
     given = {"path": "a/b"} if (group, name) == ("model", "hub") else {}
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", [f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()]])
+        cfg = compose(
+            "config", [f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()]]
+        )
     expected = OmegaConf.to_container(
-        cfg[group] if group == "model" else OmegaConf.create({"model": MODEL, group: cfg[group]}), resolve=True
+        cfg[group] if group == "model" else OmegaConf.create({"model": MODEL, group: cfg[group]}),
+        resolve=True,
     )
     assert node(group, name, given, MODEL) == (expected if group == "model" else expected[group])
 
@@ -33,7 +40,10 @@ def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -
     ("given", "words"),
     [
         ({"num_tasks": 3, "tasks.lam": 0.2}, ["strategy.num_tasks=3", "strategy.tasks.lam=0.2"]),
-        ({"tasks": "logdet", "tasks.ridge": 1.0}, ["function@strategy.tasks=logdet", "strategy.tasks.ridge=1.0"]),
+        (
+            {"tasks": "logdet", "tasks.ridge": 1.0},
+            ["function@strategy.tasks=logdet", "strategy.tasks.ridge=1.0"],
+        ),
     ],
 )
 def test_options_are_those_of_the_command_line(given: dict, words: list[str]) -> None:
@@ -51,7 +61,12 @@ def test_options_are_those_of_the_command_line(given: dict, words: list[str]) ->
         ("strategy", "dpp", {"theta": 2.0}, "strategy.theta is 2.0"),
         ("strategy", "dpp", {"theta": "a"}, "strategy.theta='a'"),
         ("strategy", "dpp", {"tasks.lam": 1}, "strategy=dpp has no component 'tasks'; it has none"),
-        ("strategy", "smart", {"tasks": "logdt"}, "function='logdt': there is no such function; did you mean logdet?"),
+        (
+            "strategy",
+            "smart",
+            {"tasks": "logdt"},
+            "function='logdt': there is no such function; did you mean logdet?",
+        ),
         ("embedding", "sentence", {}, "embedding.model has no value"),
         ("model", "hub", {}, "model=hub: model.path has no value; give one with model_options."),
     ],

@@ -1,4 +1,5 @@
-"""The function that chooses from data at hand: the picks of a run, any kind of data, one sentence for what is wrong."""
+"""The function that chooses from data at hand: the picks of a run, any kind of data, one sentence for what is
+wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ from smartdpp.run.pipeline import execute, prepare
 
 TFIDF: dict[str, Any] = {"embedding": "tfidf", "embedding_options": {"dim": 16}}
 WHOLE = [  # a run that holds nothing out and drops nothing
-    *("corpus=jsonl", "embedding=tfidf", "embedding@probe=tfidf", "model=tiny", "evaluation=none", "tracker=none"),
+    *(
+        "corpus=jsonl",
+        "embedding=tfidf",
+        "embedding@probe=tfidf",
+        "model=tiny",
+        "evaluation=none",
+        "tracker=none",
+    ),
     *("diversity=none", "budget=16", "pool.max_tokens=2000", "until=mixture"),
 ]
 
@@ -36,7 +44,9 @@ def lines(path: Path) -> list[dict]:
 def run_of(corpus: Path, root: Path, *overrides: str) -> Run:
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", [*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides], return_hydra_config=True)
+        cfg = compose(
+            "config", [*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides], return_hydra_config=True
+        )
     HydraConfig.instance().set_config(cfg)
     del cfg.hydra
     return prepare(cfg, HydraConfig.get().runtime.choices)
@@ -64,13 +74,21 @@ SAME = {
         ["strategy=dpp", "embedding=gradient", "embedding.dim=64"],
     ),
     "random": ({"strategy": "random", "seed": 3}, ["strategy=random", "seed=3"]),
-    "of short rows": ({"strategy": "equal", "max_tokens": 60, **TINY}, ["strategy=equal", "pool.max_tokens=60"]),
-    "targeted": ({"strategy": "targeted", "query": "FILE"}, ["strategy=targeted", "query@strategy.query=file", "strategy.query.path=FILE"]),
+    "of short rows": (
+        {"strategy": "equal", "max_tokens": 60, **TINY},
+        ["strategy=equal", "pool.max_tokens=60"],
+    ),
+    "targeted": (
+        {"strategy": "targeted", "query": "FILE"},
+        ["strategy=targeted", "query@strategy.query=file", "strategy.query.path=FILE"],
+    ),
 }
 
 
 @pytest.mark.parametrize("which", list(SAME))
-def test_the_picks_are_those_of_a_run_with_the_same_settings(which: str, corpus: Path, tmp_path: Path) -> None:
+def test_the_picks_are_those_of_a_run_with_the_same_settings(
+    which: str, corpus: Path, tmp_path: Path
+) -> None:
     settings, overrides = SAME[which]
     wanted = tmp_path / "wanted.jsonl"
     wanted.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in lines(corpus)[:3]))
@@ -86,7 +104,9 @@ def test_the_picks_are_those_of_a_run_with_the_same_settings(which: str, corpus:
     assert smartdpp.select(str(corpus), 16, **settings) == chosen, "found in the cache"
 
 
-def test_the_same_kind_comes_back_with_the_same_picks_and_untouched_records(records: list[dict], corpus: Path) -> None:
+def test_the_same_kind_comes_back_with_the_same_picks_and_untouched_records(
+    records: list[dict], corpus: Path
+) -> None:
     chosen = smartdpp.select(records, 8, **TFIDF)
     assert isinstance(chosen, list)
     stripped = [{key: value for key, value in row.items() if key not in (RANK, GAIN)} for row in chosen]
@@ -105,29 +125,54 @@ def test_the_same_kind_comes_back_with_the_same_picks_and_untouched_records(reco
     assert [{key: row[key] for key in records[0]} for row in subset] == stripped
     assert subset.features.items() >= data.features.items()
     assert [row["prompt"] for row in smartdpp.select(corpus, 8, **TFIDF)] == [row["prompt"] for row in chosen]
-    assert [row[RANK] for row in smartdpp.select(chosen, 4, **TFIDF)] == list(range(4)), "and may be chosen from again"
+    assert [row[RANK] for row in smartdpp.select(chosen, 4, **TFIDF)] == list(range(4)), (
+        "and may be chosen from again"
+    )
 
 
-def test_fields_of_other_names_are_recognised_and_the_task_is_the_field_that_is_named(records: list[dict]) -> None:
-    alpaca = [{"instruction": row["prompt"], "input": "", "output": row["response"], "kind": row["task"]} for row in records]
-    chosen = smartdpp.select(alpaca, 8, task="kind", **TFIDF)
-    assert [row["instruction"] for row in chosen] == [row["prompt"] for row in smartdpp.select(records, 8, **TFIDF)]
-    chats = [
-        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}], "task": row["task"]}
+def test_fields_of_other_names_are_recognised_and_the_task_is_the_field_that_is_named(
+    records: list[dict],
+) -> None:
+    alpaca = [
+        {"instruction": row["prompt"], "input": "", "output": row["response"], "kind": row["task"]}
         for row in records
     ]
-    assert [row["messages"][0]["content"] for row in smartdpp.select(chats, 8, **TFIDF)] == [row["instruction"] for row in chosen]
+    chosen = smartdpp.select(alpaca, 8, task="kind", **TFIDF)
+    assert [row["instruction"] for row in chosen] == [
+        row["prompt"] for row in smartdpp.select(records, 8, **TFIDF)
+    ]
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": row["response"]},
+            ],
+            "task": row["task"],
+        }
+        for row in records
+    ]
+    assert [row["messages"][0]["content"] for row in smartdpp.select(chats, 8, **TFIDF)] == [
+        row["instruction"] for row in chosen
+    ]
     names = sorted({row["task"] for row in records})
-    features = Features({"prompt": Value("string"), "response": Value("string"), "label": ClassLabel(names=names)})
+    features = Features(
+        {"prompt": Value("string"), "response": Value("string"), "label": ClassLabel(names=names)}
+    )
     data = Dataset.from_list(
-        [{"prompt": row["prompt"], "response": row["response"], "label": names.index(row["task"])} for row in records], features=features
+        [
+            {"prompt": row["prompt"], "response": row["response"], "label": names.index(row["task"])}
+            for row in records
+        ],
+        features=features,
     )
     subset = smartdpp.select(data, 8, task="label", **TFIDF)
     assert [row["prompt"] for row in subset] == [row["instruction"] for row in chosen]
     assert subset.features["label"] == features["label"]
 
 
-def test_rows_without_a_task_are_one_task_and_that_is_said(records: list[dict], caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_a_task_are_one_task_and_that_is_said(
+    records: list[dict], caplog: pytest.LogCaptureFixture
+) -> None:
     bare = [{"prompt": row["prompt"], "response": row["response"]} for row in records]
     assert len(smartdpp.select(bare, 8, **TFIDF)) == 8
     assert "no field says a row's task" in caplog.text
@@ -136,7 +181,9 @@ def test_rows_without_a_task_are_one_task_and_that_is_said(records: list[dict], 
     assert "task" not in caplog.text
 
 
-def test_rows_that_say_nothing_are_counted_and_not_chosen(records: list[dict], caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_say_nothing_are_counted_and_not_chosen(
+    records: list[dict], caplog: pytest.LogCaptureFixture
+) -> None:
     records[3]["response"], records[5]["prompt"] = " ", ""
     chosen = smartdpp.select(records, len(records) - 2, "random", **TFIDF)
     assert {row["note"]["line"] for row in chosen} == {*range(len(records))} - {3, 5}
@@ -154,7 +201,12 @@ def test_vectors_of_your_own_take_the_place_of_an_embedding(records: list[dict])
     near = smartdpp.select(records, 1, "targeted", X=X, query=X[7:8], strategy_options={"function": "gcmi"})
     assert near[0]["note"]["line"] == 7
     records[0]["response"] = ""
-    assert smartdpp.select(records, 1, "targeted", X=X, query=X[7:8], strategy_options={"function": "gcmi"})[0]["note"]["line"] == 7
+    assert (
+        smartdpp.select(records, 1, "targeted", X=X, query=X[7:8], strategy_options={"function": "gcmi"})[0][
+            "note"
+        ]["line"]
+        == 7
+    )
 
 
 def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
@@ -172,7 +224,10 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ({"task": "tsk"}, "task='tsk': the rows have no such field; did you mean task?"),
         ({"columns": {"prompt": "question"}}, "prompt='question': the rows have no such field"),
         ({"columns": {"promt": "prompt"}}, "columns names promt, which rows do not have"),
-        ({"X": np.zeros((3, 2))}, r"X has shape (3, 2) and holds float64: it must be numbers of shape (120, d)"),
+        (
+            {"X": np.zeros((3, 2))},
+            r"X has shape (3, 2) and holds float64: it must be numbers of shape (120, d)",
+        ),
         ({"X": np.full((120, 2), np.nan)}, "X is not finite in 120 of 120 rows"),
         ({"strategy": "targeted"}, "strategy='targeted' needs query="),
         ({"query": ["a"]}, "query= is of strategy='targeted' alone"),
@@ -187,8 +242,15 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ({"data": ["text"]}, "row 0 is a str"),
         ({"data": 3}, "a int cannot be read; give a datasets.Dataset"),
         ({"data": "no/such.jsonl"}, "there is no file or folder no/such.jsonl"),
-        ({"data": [{"text": "a"}]}, "row 0: the row has no prompt and no response; its fields are text. Map other names with columns={'"),
-        ({"data": DatasetDict(train=Dataset.from_list([{"prompt": "a"}]))}, "this dataset has the splits train: give one of them"),
+        (
+            {"data": [{"text": "a"}]},
+            "row 0: the row has no prompt and no response; its fields are text. Map other names with "
+            "columns={'",
+        ),
+        (
+            {"data": DatasetDict(train=Dataset.from_list([{"prompt": "a"}]))},
+            "this dataset has the splits train: give one of them",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(change: dict, said: str, records: list[dict]) -> None:
@@ -217,13 +279,17 @@ def test_what_is_kept_lies_in_the_users_cache_and_nowhere_else(
 
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     code = (
-        "import time; began = time.perf_counter(); import smartdpp; took = time.perf_counter() - began; import sys; "
-        "heavy = [name for name in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'numpy', 'hydra') if name in sys.modules]; "
+        "import time; began = time.perf_counter(); import smartdpp; took = time.perf_counter() - began; "
+        "import sys; "
+        "heavy = [name for name in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'numpy', "
+        "'hydra') if name in sys.modules]; "
         "assert {'select', 'measure', 'compare'} <= set(dir(smartdpp)); print(took, *heavy)"
     )
     took = []
     for _ in range(3):
-        seconds, *heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        seconds, *heavy = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
         assert not heavy
         took.append(float(seconds))
     assert min(took) < 0.2

@@ -17,7 +17,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "DATABASE_URL": "postgres://reader:p@ss/w0rd@db.example.org/runs",
         "GITHUB_PAT": "pat 0123 with blanks",
         "SLACK_WEBHOOK_URL": "https://hooks.example.org/T0/B0/quiet",
-        "STORAGE_CONNECTION_STRING": "AccountName=lab;AccountKey=Zm9vYmFyYmF6cXV4==;EndpointSuffix=example.org",
+        "STORAGE_CONNECTION_STRING": "AccountName=lab;AccountKey=Zm9vYmFyYmF6cXV4==;EndpointSuffix=example.org",  # noqa: E501
         "SENTRY_DSN": "https://abcde@sentry.example.org/7",
     }
     for name, value in values.items():
@@ -28,7 +28,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_values_of_the_environment_stand_nowhere_in_whatever_spelling(environment: dict[str, str]) -> None:
     for name, value in environment.items():
         assert redact(f"before {value} after") == f"before <{name}> after"
-    assert redact("the password alone: p@ss/w0rd, quoted p%40ss%2Fw0rd") == "the password alone: <DATABASE_URL>, quoted <DATABASE_URL>"
+    assert (
+        redact("the password alone: p@ss/w0rd, quoted p%40ss%2Fw0rd")
+        == "the password alone: <DATABASE_URL>, quoted <DATABASE_URL>"
+    )
     assert redact("Zm9vYmFyYmF6cXV4==") == "<STORAGE_CONNECTION_STRING>"
 
 
@@ -56,7 +59,10 @@ def test_short_and_common_values_are_no_secrets(monkeypatch: pytest.MonkeyPatch)
         ("redis://:only@host", "redis://<redacted>@host"),
         ("git+https://token0@example.org/x.git", "git+https://<redacted>@example.org/x.git"),
         ("https://h/x.jsonl?sv=1&sig=ab%3D&x=2", "https://h/x.jsonl?sv=1&sig=<redacted>&x=2"),
-        ("https://h/x?X-Amz-Signature=0a1b&token=t#part", "https://h/x?X-Amz-Signature=<redacted>&token=<redacted>#part"),
+        (
+            "https://h/x?X-Amz-Signature=0a1b&token=t#part",
+            "https://h/x?X-Amz-Signature=<redacted>&token=<redacted>#part",
+        ),
         ("+model.api_key=abcdef", "+model.api_key=<redacted>"),
         ("corpus.dbPassword: 'two words'", "corpus.dbPassword: '<redacted>'"),
         ('{"access_token": "abc", "n": 3}', '{"access_token": "<redacted>", "n": 3}'),
@@ -86,9 +92,11 @@ def test_secrets_are_known_by_their_form(text: str, said: str) -> None:
         "0b8c1d" * 10 + "0b8c",  # a sha256
         "123e4567-e89b-12d3-a456-426614174000",
         "Meta-Llama-3-70B-Instruct-GPTQ-Int4-Something",
-        "abfs://container@account.dfs.core.windows.net/x, git+ssh://git@github.com/x, http://localhost:8080/a@b",
+        "abfs://container@account.dfs.core.windows.net/x, git+ssh://git@github.com/x, "
+        "http://localhost:8080/a@b",
         "pool.max_tokens=256 tokens: many, nats per token: 2.516, tokenizer=byte",
-        "row 3 has no token: they have no loss; 2.52 nats per token: smart; pad_token = tokenizer.eos_token; {'eos_token': 'x'}",
+        "row 3 has no token: they have no loss; 2.52 nats per token: smart; pad_token = "
+        "tokenizer.eos_token; {'eos_token': 'x'}",
         "KeyError: 'kept'; eos_token='</s>'; passes=3",
         "function@strategy.tasks=logdet embedding@probe=tfidf corpus.columns={score: rating}",
         "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/resolve/main/model.safetensors",
@@ -100,7 +108,14 @@ def test_what_is_ours_stays(text: str) -> None:
 
 
 def test_what_stands_under_a_secrets_name_goes_whatever_it_is() -> None:
-    record = {"api_key": "x", "token": ["a", "b"], "dbPassword": "p q", "auth": "u", "use_auth": True, "password": None}
+    record = {
+        "api_key": "x",
+        "token": ["a", "b"],
+        "dbPassword": "p q",
+        "auth": "u",
+        "use_auth": True,
+        "password": None,
+    }
     assert redacted(record) == {
         "api_key": "<redacted>",
         "token": ["<redacted>"] * 2,
@@ -109,7 +124,11 @@ def test_what_stands_under_a_secrets_name_goes_whatever_it_is() -> None:
         "use_auth": True,
         "password": None,
     }
-    ours = {"key": "6fe7d18ccab7c18e", "params": {"pass": "response", "max_tokens": 256, "tokenizer": "byte"}, "tokens_per_example": "9"}
+    ours = {
+        "key": "6fe7d18ccab7c18e",
+        "params": {"pass": "response", "max_tokens": 256, "tokenizer": "byte"},
+        "tokens_per_example": "9",
+    }
     assert redacted(ours) == ours
 
 
@@ -130,9 +149,17 @@ def test_variables_that_hold_no_secret_blot_out_nothing(monkeypatch: pytest.Monk
 
 
 def test_names_that_only_begin_as_keys_do_stay() -> None:
-    for name in ("org/sk-something-model-v1-base", "sk-learn-something-long-name", "sk-SK-question-answering"):
+    for name in (
+        "org/sk-something-model-v1-base",
+        "sk-learn-something-long-name",
+        "sk-SK-question-answering",
+    ):
         assert redact(name) == name
-    for key in ("sk-proj-abcdefghijklmnopqr", "sk-ant-api03-abcdefghijklmnop", "sk-abcdefghijklmnopqrstuvwx12"):
+    for key in (
+        "sk-proj-abcdefghijklmnopqr",
+        "sk-ant-api03-abcdefghijklmnop",
+        "sk-abcdefghijklmnopqrstuvwx12",
+    ):
         assert redact(f"with {key}") == "with <redacted>"
 
 

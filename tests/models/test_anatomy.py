@@ -1,4 +1,5 @@
-"""What a model cannot do is said before any work, from its configuration, tokenizer and files; sizes are those of the model itself."""
+"""What a model cannot do is said before any work, from its configuration, tokenizer and files; sizes are
+those of the model itself."""
 
 from __future__ import annotations
 
@@ -21,9 +22,29 @@ from smartdpp.models.anatomy import anatomy
 from smartdpp.run.cell import Run
 from smartdpp.task_vectors import Task2Vec
 
-SMALL = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 1, "eos_token_id": 2}
-LLAMA = SMALL | {"intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 0}
-GPT2 = {"vocab_size": 259, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 300, "bos_token_id": 1, "eos_token_id": 2}
+SMALL = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LLAMA = SMALL | {
+    "intermediate_size": 64,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+GPT2 = {
+    "vocab_size": 259,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 300,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def saved(folder: Path, config: Any, cls: Any = None, tokenizer: bool = True) -> Path:
@@ -45,8 +66,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, P
         "llama": saved(top / "llama", t.LlamaConfig(**LLAMA)),
         "gpt2": saved(top / "gpt2", t.GPT2Config(**GPT2)),
         "bert": saved(top / "bert", t.BertConfig(**SMALL, intermediate_size=64)),
-        "mamba": saved(top / "mamba", t.MambaConfig(vocab_size=259, hidden_size=32, num_hidden_layers=2, state_size=8)),
-        "mixtral": saved(top / "mixtral", t.MixtralConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2)),
+        "mamba": saved(
+            top / "mamba", t.MambaConfig(vocab_size=259, hidden_size=32, num_hidden_layers=2, state_size=8)
+        ),
+        "mixtral": saved(
+            top / "mixtral", t.MixtralConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2)
+        ),
         "qwen3": saved(top / "qwen3", t.Qwen3Config(**LLAMA, head_dim=8)),
         "classifier": saved(top / "classifier", t.LlamaConfig(**LLAMA), t.LlamaForSequenceClassification),
     }
@@ -61,7 +86,9 @@ def own(models: dict[str, Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "qwen3"])
-def test_a_causal_model_is_not_refused_and_its_parameters_are_counted(models: dict[str, Path], name: str) -> None:
+def test_a_causal_model_is_not_refused_and_its_parameters_are_counted(
+    models: dict[str, Path], name: str
+) -> None:
     model = Hub(str(models[name]), name)
     assert model.check() == []
     sizes = anatomy(model)
@@ -78,7 +105,9 @@ def test_a_causal_model_is_not_refused_and_its_parameters_are_counted(models: di
         ("classifier", r"has no weights for lm_head, the layer that makes its predictions"),
     ],
 )
-def test_what_is_no_causal_transformer_is_refused(models: dict[str, Path], name: str, said: str, small_run: Callable[..., Run]) -> None:
+def test_what_is_no_causal_transformer_is_refused(
+    models: dict[str, Path], name: str, said: str, small_run: Callable[..., Run]
+) -> None:
     with pytest.raises(InputError, match=said) as refused:
         small_run("model=hub", f"model.path={models[name]}", "until=plan")
     assert f"model.path={models[name]}" in str(refused.value)
@@ -115,7 +144,9 @@ def test_what_this_machine_lacks_is_asked_again(own: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("config", ["Gemma3nTextConfig", "Gemma4TextConfig", "BltConfig"])
-def test_sizes_that_differ_by_layer_or_are_called_otherwise_are_left_out(config: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_that_differ_by_layer_or_are_called_otherwise_are_left_out(
+    config: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sizes as transformers' own classes give them; the network behind them stays the small one."""
     import transformers
 
@@ -143,7 +174,8 @@ def test_files_that_are_not_there(own: Path) -> None:
     assert tokenizer.startswith(f"model.path={own} holds no tokenizer")
     (own / "config.json").unlink()
     assert Hub(str(own), "m").check() == [
-        f"model.path={own} holds no config.json; give a folder made by save_pretrained, or a hub name like org/model"
+        f"model.path={own} holds no config.json; give a folder made by save_pretrained, or a hub name like "
+        "org/model"
     ]
     assert "there is no such folder" in Hub(f"{own}/not/there", "m").check()[0]
 
@@ -157,18 +189,28 @@ def test_weights_that_are_cut_short_or_missing(own: Path) -> None:
     (own / "model-00001-of-00002.safetensors").write_bytes(whole)
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (own / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "lacks 1 of 2 files of its weights, first model-00002-of-00002.safetensors" in Hub(str(own), "m").check()[0]
+    assert (
+        "lacks 1 of 2 files of its weights, first model-00002-of-00002.safetensors"
+        in Hub(str(own), "m").check()[0]
+    )
 
 
 def test_an_adapter_is_not_a_model_and_its_model_is_named(own: Path) -> None:
     (own / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
     (problem,) = Hub(str(own), "m").check()
-    assert "is an adapter of org/base, not a whole model: give that model (model.path=org/base), or merge the two" in problem
+    assert (
+        "is an adapter of org/base, not a whole model: give that model (model.path=org/base), or merge the "
+        "two" in problem
+    )
 
 
 def test_a_tokenizer_that_does_not_fit(own: Path) -> None:
     settings = own / "tokenizer_config.json"
-    settings.write_text(json.dumps({name: value for name, value in json.loads(settings.read_text()).items() if name != "eos_token"}))
+    settings.write_text(
+        json.dumps(
+            {name: value for name, value in json.loads(settings.read_text()).items() if name != "eos_token"}
+        )
+    )
     words = json.loads((own / "tokenizer.json").read_text())
     words["added_tokens"].append({**words["added_tokens"][0], "id": 259, "content": "<|more|>"})
     (own / "tokenizer.json").write_text(json.dumps(words))
@@ -181,12 +223,17 @@ def test_chat_needs_a_template_that_shows_the_users_text(own: Path) -> None:
     assert Hub(str(own), "m", format="chat").check() == []
     template = own / "chat_template.jinja"
     template.write_text("{{ raise_exception('roles must alternate') }}")
-    assert "its chat template fails for one user turn (roles must alternate)" in Hub(str(own), "m", format="chat").check()[0]
+    assert (
+        "its chat template fails for one user turn (roles must alternate)"
+        in Hub(str(own), "m", format="chat").check()[0]
+    )
     template.write_text("hello")
     assert "does not show a user's text" in Hub(str(own), "m", format="chat").check()[0]
     template.unlink()
     (problem,) = Hub(str(own), "m", format="chat").check()
-    assert problem.endswith("cannot be used with model.format=chat, as the tokenizer has no chat template: use model.format=plain")
+    assert problem.endswith(
+        "cannot be used with model.format=chat, as the tokenizer has no chat template: use model.format=plain"
+    )
     assert Hub(str(own), "m").check() == []
 
 
@@ -197,27 +244,41 @@ def test_a_configuration_that_nobody_knows(own: Path) -> None:
     assert "nonesuch" in problem
 
 
-def test_target_modules_that_match_nothing_list_what_would(models: dict[str, Path], small_run: Callable[..., Run]) -> None:
+def test_target_modules_that_match_nothing_list_what_would(
+    models: dict[str, Path], small_run: Callable[..., Run]
+) -> None:
     gpt2 = ["model=hub", f"model.path={models['gpt2']}", "until=plan"]
-    with pytest.raises(InputError, match=r"q_proj, v_proj are in none of the names .* \(gpt2\), which has c_attn, c_fc, c_proj, wpe, wte;"):
+    with pytest.raises(
+        InputError,
+        match=r"q_proj, v_proj are in none of the names .* \(gpt2\), which has c_attn, c_fc, "
+        r"c_proj, wpe, wte;",
+    ):
         small_run(*gpt2, "recipe.target_modules=[q_proj,v_proj,c_attn]")
     with pytest.raises(InputError, match=r"recipe\.target_modules=.*gate.* is in none"):
         small_run(*gpt2, "recipe.target_modules='.*gate.*'")
     small_run(*gpt2, "recipe.target_modules=[c_attn]")
     small_run(*gpt2, "recipe.target_modules='.*h\\.[01]\\.attn\\.c_attn'")
-    with pytest.raises(InputError, match=r"c_attn is in none of the names .* down_proj, embed_tokens, gate_proj"):
+    with pytest.raises(
+        InputError, match=r"c_attn is in none of the names .* down_proj, embed_tokens, gate_proj"
+    ):
         small_run("recipe.target_modules=[c_attn]")
 
 
 def test_rows_longer_than_the_model_reads(models: dict[str, Path], small_run: Callable[..., Run]) -> None:
     gpt2, llama = (["model=hub", f"model.path={models[name]}", "until=plan"] for name in ("gpt2", "llama"))
-    with pytest.raises(InputError, match=r"pool\.max_tokens=301: the model \(gpt2\) has positions for 300 tokens"):
+    with pytest.raises(
+        InputError, match=r"pool\.max_tokens=301: the model \(gpt2\) has positions for 300 tokens"
+    ):
         small_run(*gpt2, "pool.max_tokens=301")
-    with pytest.raises(InputError, match=r"pool\.max_tokens=513: the model \(llama\) was made for 512 tokens"):
+    with pytest.raises(
+        InputError, match=r"pool\.max_tokens=513: the model \(llama\) was made for 512 tokens"
+    ):
         small_run(*llama, "pool.max_tokens=513")
     small_run(*llama, "pool.max_tokens=512")
     with pytest.raises(
-        InputError, match=r"max_new_tokens=32 after prompts of up to 298 tokens: .* choose pool\.max_prompt_tokens=268 or less"
+        InputError,
+        match=r"max_new_tokens=32 after prompts of up to 298 tokens: .* choose "
+        r"pool\.max_prompt_tokens=268 or less",
     ):
         small_run(*gpt2, "pool.max_tokens=300", "evaluation.max_new_tokens=32")
     small_run(*gpt2, "pool.max_tokens=300", "evaluation.max_new_tokens=32", "pool.max_prompt_tokens=268")
@@ -236,10 +297,15 @@ def test_layers_that_the_model_has_not(models: dict[str, Path]) -> None:
     assert "the model has 3 layers" in misfit(Hidden(gpt2, layer=-5), "probe")[0]
     assert misfit(Gradient(tiny), "embedding") == []
     for component, group in ((Gradient(gpt2), "embedding"), (Task2Vec(gpt2), "task_vector")):
-        assert "nn.Linear layers in attention, of which this model (gpt2) has none" in misfit(component, group)[0]
+        assert (
+            "nn.Linear layers in attention, of which this model (gpt2) has none"
+            in misfit(component, group)[0]
+        )
 
 
-def test_the_packaged_models_are_known_without_asking_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packaged_models_are_known_without_asking_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is said of them by heart is what transformers says of their files."""
     from dataclasses import replace
 
@@ -248,8 +314,19 @@ def test_the_packaged_models_are_known_without_asking_transformers(tmp_path: Pat
         assert known == replace(asked, chat=None)
 
     same(anatomy(Tiny(hidden_size=64, num_layers=3)), Tiny(hidden_size=64, num_layers=3).path())
-    smol = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
-    smol |= {"vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True, "model_type": "llama"}
+    smol = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
+    smol |= {
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "model_type": "llama",
+    }
     (tmp_path / "config.json").write_text(json.dumps(smol))
     same(anatomy(SmolLM2()), tmp_path)
     assert anatomy(SmolLM2()).parameters == 134_515_008
@@ -257,7 +334,9 @@ def test_the_packaged_models_are_known_without_asking_transformers(tmp_path: Pat
     assert anatomy(Hub("org/never-heard-of", "m", revision="a" * 40)) is None
 
 
-def test_the_answer_is_remembered_by_content_and_a_damaged_one_is_asked_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_is_remembered_by_content_and_a_damaged_one_is_asked_again(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     real = module._asked
     monkeypatch.setattr(module, "_asked", lambda *where: asked.append(where) or real(*where))
@@ -266,7 +345,10 @@ def test_the_answer_is_remembered_by_content_and_a_damaged_one_is_asked_again(ow
     def again(folder: Path) -> int:
         module._by_content.cache_clear()
         asked.clear()
-        assert anatomy(Hub(str(folder), "m")).layers == json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+        assert (
+            anatomy(Hub(str(folder), "m")).layers
+            == json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+        )
         return len(asked)
 
     assert [again(own), again(own)] == [1, 0]
@@ -275,7 +357,9 @@ def test_the_answer_is_remembered_by_content_and_a_damaged_one_is_asked_again(ow
     (file,) = (own.parent / "memory" / "anatomy").iterdir()
     file.write_text("{")
     assert [again(moved), again(moved)] == [1, 0]
-    (moved / "config.json").write_text((moved / "config.json").read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 4'))
+    (moved / "config.json").write_text(
+        (moved / "config.json").read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 4')
+    )
     assert again(moved) == 1
 
 
@@ -286,7 +370,9 @@ def test_weights_that_are_no_numbers_are_named_when_they_are_loaded(own: Path, v
     weights = load_file(own / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float(value)
     save_file(weights, own / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"1 of 2048 weights in model\.layers\.1\.mlp\.up_proj\.weight are NaN or infinite"):
+    with pytest.raises(
+        InputError, match=r"1 of 2048 weights in model\.layers\.1\.mlp\.up_proj\.weight are NaN or infinite"
+    ):
         Hub(str(own), "m").load()
 
 

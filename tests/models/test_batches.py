@@ -1,4 +1,5 @@
-"""Batches: every row once, under the token budget, labelled on its response; memory that runs out costs time, not rows."""
+"""Batches: every row once, under the token budget, labelled on its response; memory that runs out costs time,
+not rows."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def examples(lengths: list[int]) -> list[Encoded]:
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=30), st.integers(1, 120))
-def test_every_row_once_within_the_budget_and_labelled_on_its_response(lengths: list[int], max_tokens: int) -> None:
+def test_every_row_once_within_the_budget_and_labelled_on_its_response(
+    lengths: list[int], max_tokens: int
+) -> None:
     given_ = examples(lengths)
     seen = []
     for batch in token_batches(given_, max_tokens, PAD):
@@ -32,7 +35,9 @@ def test_every_row_once_within_the_budget_and_labelled_on_its_response(lengths: 
             n, n_prompt = lengths[row], given_[row].n_prompt
             assert batch.input_ids[line].tolist() == given_[row].ids + [PAD] * (t - n)
             assert batch.attention_mask[line].tolist() == [1] * n + [0] * (t - n)
-            assert batch.labels[line].tolist() == [-100] * n_prompt + given_[row].ids[n_prompt:] + [-100] * (t - n)
+            assert batch.labels[line].tolist() == [-100] * n_prompt + given_[row].ids[n_prompt:] + [-100] * (
+                t - n
+            )
         seen += batch.rows.tolist()
     assert seen == sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
 

@@ -40,7 +40,9 @@ def test_special_tokens_in_data_stay_text(tokenizer, fmt):
 
 def test_chat_frames_the_prompt_as_the_template_does(tokenizer):
     turn = [{"role": "user", "content": "Say hi."}]
-    expected = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
+    expected = tokenizer.apply_chat_template(
+        turn, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     assert encode_prompt(tokenizer, "chat", "Say hi.") == expected
 
 

@@ -1,4 +1,5 @@
-"""Conversations become the tokens that the model's own template writes, trained on the assistant's turns; what was said stays text."""
+"""Conversations become the tokens that the model's own template writes, trained on the assistant's turns;
+what was said stays text."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ SPACED = turns("\n\nHello ", "\n hello\n\n", "", "  the answer is  ")
 WEATHER = [{"type": "function", "function": {"name": "weather", "parameters": {"city": {"type": "string"}}}}]
 CALLING = [
     {"role": "user", "content": "weather in Paris?"},
-    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Paris", "days": 2}}}]},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Paris", "days": 2}}}],
+    },
     {"role": "tool", "name": "weather", "content": '{"sky": "sunny"}'},
     {"role": "assistant", "content": "It is sunny."},
 ]
@@ -45,7 +50,9 @@ def expected_ids(tokenizer, messages, tools=None) -> list[int]:
 @pytest.mark.parametrize("kind", ["bytes", "words"])
 @pytest.mark.parametrize("family", TEMPLATES)
 @pytest.mark.parametrize(
-    "messages", [TALK, SPACED, TALK[:2], turns("only asked", "said", "and then")], ids=["talk", "spaced", "one", "open"]
+    "messages",
+    [TALK, SPACED, TALK[:2], turns("only asked", "said", "and then")],
+    ids=["talk", "spaced", "one", "open"],
 )
 def test_the_tokens_are_those_of_the_template(family: str, kind: str, messages: list) -> None:
     tokenizer = tokenizer_for(family, kind)
@@ -59,16 +66,24 @@ def test_what_is_trained_is_each_answer_with_its_end(family: str) -> None:
     tokenizer = tokenizer_for(family)
     end = ENDS.get(family, "<|im_end|>")
     texts = trained_texts(tokenizer, render(tokenizer, "chat", TALK))
-    texts = [text.removeprefix("<think>\n\n</think>\n\n").removesuffix("\n</s>") for text in texts]  # of Qwen, of Phi-3
-    assert [text.lstrip(" ") for text in texts] == [f"I am well.\n\nAnd you?{end}", f"It is sunny, 21 degrees ☀️.{end}"]
+    # of Qwen, of Phi-3
+    texts = [text.removeprefix("<think>\n\n</think>\n\n").removesuffix("\n</s>") for text in texts]
+    assert [text.lstrip(" ") for text in texts] == [
+        f"I am well.\n\nAnd you?{end}",
+        f"It is sunny, 21 degrees ☀️.{end}",
+    ]
 
 
-@pytest.mark.parametrize("family", ["chatml", "llama3", "gemma3", "qwen", "chatml_blocks", "qwen_think_blocks"])
+@pytest.mark.parametrize(
+    "family", ["chatml", "llama3", "gemma3", "qwen", "chatml_blocks", "qwen_think_blocks"]
+)
 def test_a_system_turn_is_written_where_the_template_has_it(family: str) -> None:
     tokenizer, messages = tokenizer_for(family), turns(*(m["content"] for m in TALK), system="Be brief.")
     found = render(tokenizer, "chat", messages)
     assert found.ids == expected_ids(tokenizer, messages)
-    assert "Be brief." in tokenizer.decode([i for i, label in zip(found.ids, found.labels, strict=True) if label == IGNORED])
+    assert "Be brief." in tokenizer.decode(
+        [i for i, label in zip(found.ids, found.labels, strict=True) if label == IGNORED]
+    )
     assert len(found.trained) == 2
 
 
@@ -94,12 +109,16 @@ def test_generation_blocks_say_what_is_trained(family: str, messages: list) -> N
 
 
 def test_blocks_and_beginnings_agree() -> None:
-    assert render(tokenizer_for("chatml"), "chat", TALK) == render(tokenizer_for("chatml_blocks"), "chat", TALK)
+    assert render(tokenizer_for("chatml"), "chat", TALK) == render(
+        tokenizer_for("chatml_blocks"), "chat", TALK
+    )
 
 
 @pytest.mark.parametrize("family", [*TEMPLATES, "plain"])
 def test_weights_and_the_last_turn_alone_take_turns_out_of_the_loss(family: str) -> None:
-    tokenizer, fmt = (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    tokenizer, fmt = (
+        (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    )
     whole = render(tokenizer, fmt, TALK)
     first = [TALK[0], TALK[1], TALK[2], TALK[3] | {"weight": 0}]
     assert render(tokenizer, fmt, first) == Conversation(whole.ids, whole.trained[:1])
@@ -109,11 +128,15 @@ def test_weights_and_the_last_turn_alone_take_turns_out_of_the_loss(family: str)
 
 
 @pytest.mark.parametrize("where", ["user", "assistant", "system", "tool"])
-@pytest.mark.parametrize("family", ["chatml", "llama3", "gemma3", "mistral", "qwen", "chatml_blocks", "plain"])
+@pytest.mark.parametrize(
+    "family", ["chatml", "llama3", "gemma3", "mistral", "qwen", "chatml_blocks", "plain"]
+)
 def test_special_tokens_in_what_was_said_stay_text(family: str, where: str) -> None:
     if where in ("tool", "system") and family not in ("chatml", "llama3", "qwen", "chatml_blocks", "plain"):
         pytest.skip("a template without such turns")
-    tokenizer, fmt = (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    tokenizer, fmt = (
+        (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    )
     clean = [{"role": where, "content": "CLEAN"}] * (where == "system") + turns("one", "two", "three", "four")
     if where == "tool":
         clean[2]["role"] = "tool"
@@ -133,7 +156,9 @@ def test_special_tokens_in_tools_and_their_calls_stay_text_and_private_character
     tools = json.loads(json.dumps(WEATHER).replace("city", "<|im_start|>"))
     found = render(tokenizer, "chat", calling, tools)
     special = set(tokenizer.all_special_ids)
-    assert [i for i in found.ids if i in special] == [i for i in render(tokenizer, "chat", CALLING, WEATHER).ids if i in special]
+    assert [i for i in found.ids if i in special] == [
+        i for i in render(tokenizer, "chat", CALLING, WEATHER).ids if i in special
+    ]
     text = tokenizer.decode(found.ids)
     assert "\ue000 <|im_end|> \ue001" in text
     assert '"<|im_start|>": {"type"' in text
@@ -143,13 +168,19 @@ def test_special_tokens_in_tools_and_their_calls_stay_text_and_private_character
     ("family", "messages", "said"),
     [
         ("gemma", turns("hi", "hello", system="Be brief."), "System role not supported"),
-        ("mistral", [*turns("hi", "hello"), {"role": "assistant", "content": "again"}], "roles must alternate"),
+        (
+            "mistral",
+            [*turns("hi", "hello"), {"role": "assistant", "content": "again"}],
+            "roles must alternate",
+        ),
         ("gemma", turns("hi", "hello")[1:], "roles must alternate"),
     ],
 )
 def test_what_a_template_refuses_names_the_row(family: str, messages: list, said: str) -> None:
     row = {"id": "r7", "prompt": "hi", "response": "hello", "messages": json.dumps(messages)}
-    with pytest.raises(InputError, match=rf"row 'r7': the model's chat template refuses the conversation: .*{said}"):
+    with pytest.raises(
+        InputError, match=rf"row 'r7': the model's chat template refuses the conversation: .*{said}"
+    ):
         encode_row(tokenizer_for(family), "chat", row)
 
 
@@ -184,11 +215,17 @@ def test_chat_without_a_template_is_refused() -> None:
 def test_plain_writes_roles_and_ends_each_answer() -> None:
     tokenizer = tokenizer_for("chatml")
     found = render(tokenizer, "plain", turns("a", "b", "c", "d", system="s"))
-    assert tokenizer.decode(found.ids) == "System: s\n\nUser: a\n\nAssistant: b<|im_end|>\n\nUser: c\n\nAssistant: d<|im_end|>"
+    assert (
+        tokenizer.decode(found.ids)
+        == "System: s\n\nUser: a\n\nAssistant: b<|im_end|>\n\nUser: c\n\nAssistant: d<|im_end|>"
+    )
     assert trained_texts(tokenizer, found) == [" b<|im_end|>", " d<|im_end|>"]
     text = tokenizer.decode(render(tokenizer, "plain", CALLING, WEATHER).ids)
     assert text.startswith('Tools: [{"type": "function"')
-    assert 'Assistant: {"name": "weather", "arguments": {"city": "Paris", "days": 2}}<|im_end|>\n\nTool: {"sky": "sunny"}' in text
+    assert (
+        'Assistant: {"name": "weather", "arguments": {"city": "Paris", "days": 2}}<|im_end|>\n\nTool: '
+        '{"sky": "sunny"}' in text
+    )
 
 
 def test_plain_of_one_answer_is_the_text_of_a_single_turn() -> None:
@@ -204,15 +241,21 @@ def test_a_history_opened_for_an_answer_is_what_stands_before_it(family: str) ->
     tokenizer = tokenizer_for(family)
     opened = tokenizer.decode(render_prompt(tokenizer, "chat", TALK[:3]))
     assert tokenizer.decode(render(tokenizer, "chat", TALK).ids).startswith(opened)
-    assert opened == tokenizer.decode(tokenizer.apply_chat_template(TALK[:3], add_generation_prompt=True, tokenize=True, return_dict=False))
+    assert opened == tokenizer.decode(
+        tokenizer.apply_chat_template(TALK[:3], add_generation_prompt=True, tokenize=True, return_dict=False)
+    )
 
 
 @pytest.mark.parametrize("family", [*TEMPLATES, "plain"])
 def test_answers_without_what_they_answer_are_the_same_tokens(family: str) -> None:
-    tokenizer, fmt = (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    tokenizer, fmt = (
+        (tokenizer_for("chatml"), "plain") if family == "plain" else (tokenizer_for(family), "chat")
+    )
     row = {"id": "a", "prompt": "", "response": "", "messages": TALK, "tools": None}
     whole, alone = encode_row(tokenizer, fmt, row), encode_row_alone(tokenizer, fmt, row)
-    assert [label for label in alone.labels if label != IGNORED] == [label for label in whole.labels if label != IGNORED]
+    assert [label for label in alone.labels if label != IGNORED] == [
+        label for label in whole.labels if label != IGNORED
+    ]
     assert "weather" not in tokenizer.decode(alone.ids)
     assert len(alone.ids) < len(whole.ids)
 
@@ -228,7 +271,10 @@ def test_a_single_turn_alone_keeps_its_tokens() -> None:
 def test_texts_of_a_conversation_are_what_the_user_says_and_what_is_trained() -> None:
     assert prompt_and_response(turns("a", "b", "c", "d", system="s")) == ("a\n\nc", "b\n\nd")
     assert prompt_and_response(last_only(turns("a", "b", "c", "d"))) == ("a\n\nc", "d")
-    assert prompt_and_response(CALLING)[1] == '{"name": "weather", "arguments": {"city": "Paris", "days": 2}}\n\nIt is sunny.'
+    assert (
+        prompt_and_response(CALLING)[1]
+        == '{"name": "weather", "arguments": {"city": "Paris", "days": 2}}\n\nIt is sunny.'
+    )
 
 
 def test_flat_and_read_again_is_the_same_row() -> None:

@@ -35,7 +35,9 @@ def test_chunked_columns_are_read_as_one():
 
 def test_a_score_of_zero_names_the_example():
     rows = pa.table({"id": ["a", "b", "c"], "n_tokens": [3, 2, 2], "n_prompt_tokens": [2, 0, 0]})
-    with pytest.raises(InputError, match=r"prompt_tokens is not positive for 2 of 3 examples, the first being 'b' \(0\)"):
+    with pytest.raises(
+        InputError, match=r"prompt_tokens is not positive for 2 of 3 examples, the first being 'b' \(0\)"
+    ):
         PromptTokens().score(rows)
 
 
@@ -59,8 +61,12 @@ def test_a_number_that_came_with_the_rows_is_their_score():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (rated(1.0, None, None), r"2 of 3 examples have no score, the first being 'b'.*corpus\.columns='\{score: their_name\}'"),
-        (ROWS, "3 of 3 examples have no score, the first being 'a'"),  # a corpus made before it was asked for scores
+        (
+            rated(1.0, None, None),
+            r"2 of 3 examples have no score, the first being 'b'.*corpus\.columns='\{score: their_name\}'",
+        ),
+        # a corpus made before it was asked for scores
+        (ROWS, "3 of 3 examples have no score, the first being 'a'"),
         (rated(1.0, 0.0), r"column is not positive for 1 of 2 examples, the first being 'b' \(0\)"),
     ],
 )

@@ -25,7 +25,9 @@ def query_of(run: Run) -> list[dict]:
     return [json.loads(line) for line in (run.query.path / "query.jsonl").open()]
 
 
-def test_a_targeted_run_scores_no_row_of_its_query_and_no_row_that_reads_the_same(small_run: Callable[..., Run]) -> None:
+def test_a_targeted_run_scores_no_row_of_its_query_and_no_row_that_reads_the_same(
+    small_run: Callable[..., Run],
+) -> None:
     run = small_run(*SMALL)
     execute(run)
     query, scored = query_of(run), read_samples(run.scores.path / "samples.jsonl")
@@ -34,7 +36,9 @@ def test_a_targeted_run_scores_no_row_of_its_query_and_no_row_that_reads_the_sam
     assert not {row["id"] for row in query} & {sample["id"] for sample in scored}
     import pyarrow.parquet as pq
 
-    heldout = {row["id"]: row["prompt"] for row in pq.read_table(run.corpus.path / "heldout.parquet").to_pylist()}
+    heldout = {
+        row["id"]: row["prompt"] for row in pq.read_table(run.corpus.path / "heldout.parquet").to_pylist()
+    }
     assert not {row["prompt"] for row in query} & {heldout[sample["id"]] for sample in scored}
     assert read_json(run.path / "result.json")["n"] == 16
     random = small_run("strategy=random")
@@ -51,7 +55,9 @@ def test_the_query_is_in_the_pools_space(small_run: Callable[..., Run]) -> None:
     np.testing.assert_allclose(np.linalg.norm(Q, axis=1), 1, rtol=1e-5)
 
 
-def test_a_query_that_cannot_be_had_is_refused_before_the_pool_is_embedded(small_run: Callable[..., Run]) -> None:
+def test_a_query_that_cannot_be_had_is_refused_before_the_pool_is_embedded(
+    small_run: Callable[..., Run],
+) -> None:
     run = small_run("strategy=targeted", "strategy.query.per_task=1000")
     with pytest.raises(InputError, match="per_task is 1000"):
         execute(run)
@@ -63,13 +69,21 @@ def test_what_decides_the_query_decides_the_mixture(small_run: Callable[..., Run
     run = small_run(*SMALL)
     for other in ("strategy.query.per_task=4", "evaluation.limit=5", "evaluation.seed=1"):
         assert small_run(*SMALL, other).mixture.key != run.mixture.key
-    assert small_run("strategy=random", "evaluation.limit=5").mixture.key == small_run("strategy=random").mixture.key
+    assert (
+        small_run("strategy=random", "evaluation.limit=5").mixture.key
+        == small_run("strategy=random").mixture.key
+    )
 
 
 def rows(prompts: list[str]) -> object:
     import pyarrow as pa
 
-    return pa.Table.from_pylist([{"id": f"{i:02d}", "task": "t", "prompt": prompt, "response": "r"} for i, prompt in enumerate(prompts)])
+    return pa.Table.from_pylist(
+        [
+            {"id": f"{i:02d}", "task": "t", "prompt": prompt, "response": "r"}
+            for i, prompt in enumerate(prompts)
+        ]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -78,7 +92,9 @@ def test_prompts_that_are_scored_elsewhere_are_left_out(seed: int) -> None:
     evaluation = Heldout(tasks=["t"], limit=5, seed=seed)
     from smartdpp.evaluation.tasks import documents
 
-    scored = {row["prompt"] for row, _ in zip(documents(heldout.to_pylist(), 0, seed), range(5), strict=False)}
+    scored = {
+        row["prompt"] for row, _ in zip(documents(heldout.to_pylist(), 0, seed), range(5), strict=False)
+    }
     left = evaluation.unscored(heldout)["t"]
     assert left
     assert not scored & {row["prompt"] for row in left}
@@ -89,7 +105,12 @@ def test_prompts_that_are_scored_elsewhere_are_left_out(seed: int) -> None:
 def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], tmp_path) -> None:
     path = tmp_path / "wanted.jsonl"
     path.write_text('{"prompt": "Is 12 a prime?"}\n{"prompt": "Is {{ 7*7 }} odd?"}\n')
-    wanted = ("strategy=targeted", "query@strategy.query=file", f"strategy.query.path={path}", "until=mixture")
+    wanted = (
+        "strategy=targeted",
+        "query@strategy.query=file",
+        f"strategy.query.path={path}",
+        "until=mixture",
+    )
     run = small_run(*wanted)
     execute(run)
     assert [row["prompt"] for row in query_of(run)] == ["Is 12 a prime?", "Is {{ 7*7 }} odd?"]
@@ -104,12 +125,24 @@ def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], 
         small_run(*wanted)
 
 
-def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(small_run: Callable[..., Run], tmp_path) -> None:
+def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(
+    small_run: Callable[..., Run], tmp_path
+) -> None:
     path = tmp_path / "wanted.jsonl"
-    path.write_text('{"prompt": "What is 3 plus 4?"}\n{"id": "q", "prompt": "Xylophon  qwertz"}\n{"prompt": " "}\n')
-    wanted = ("strategy=targeted", "query@strategy.query=file", f"strategy.query.path={path}", "until=mixture")
+    path.write_text(
+        '{"prompt": "What is 3 plus 4?"}\n{"id": "q", "prompt": "Xylophon  qwertz"}\n{"prompt": " "}\n'
+    )
+    wanted = (
+        "strategy=targeted",
+        "query@strategy.query=file",
+        f"strategy.query.path={path}",
+        "until=mixture",
+    )
     run = small_run(*wanted)
-    with pytest.raises(InputError, match=r"2 of 3 prompts, first 'Xylophon  qwertz' of row 'q', hold no word that embedding=tfidf knows"):
+    with pytest.raises(
+        InputError,
+        match=r"2 of 3 prompts, first 'Xylophon  qwertz' of row 'q', hold no word that embedding=tfidf knows",
+    ):
         execute(run)
     assert run.corpus.finished
     assert not run.embedding.finished
@@ -119,7 +152,9 @@ def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(small_ru
 
 @pytest.mark.parametrize("min_df", [1, 2, 3])
 def test_a_prompt_is_unknown_exactly_if_it_comes_out_as_zeros(min_df: int) -> None:
-    pool = rows(["One two three", "two three two", "three four,", "five six", "6*7 = ?", "five = ?", "seven five", ""])
+    pool = rows(
+        ["One two three", "two three two", "three four,", "five six", "6*7 = ?", "five = ?", "seven five", ""]
+    )
     prompts = ["ONE", "two", "three two", "four", "four,", "7 ?", "unheard", "", "five Three"]
     embedding = Tfidf(dim=64, min_df=min_df)
     X = embedding.prepare(pool)(rows(prompts))

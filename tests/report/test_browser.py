@@ -1,4 +1,5 @@
-"""The report in a browser: it renders, sorts and hovers, asks for nothing, runs nothing of the data, and fits a phone.
+"""The report in a browser: it renders, sorts and hovers, asks for nothing, runs nothing of the data, and fits
+a phone.
 
 Needs Chromium, its driver and the extra ``browser`` (selenium); skipped with a message where they are not.
 """
@@ -13,15 +14,19 @@ from synthetic_runs import crossed_study, put
 
 pytestmark = pytest.mark.browser
 SWITCHES = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",  # noqa: E501
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
-HOSTILE = "<script>window.ran = true</script><img src='http://example.org/x.png' onerror='window.ran = true'> {}"
+HOSTILE = (
+    "<script>window.ran = true</script><img src='http://example.org/x.png' onerror='window.ran = true'> {}"
+)
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install smartdpp[browser]")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install smartdpp[browser]"
+    )
     from selenium.webdriver.chrome.service import Service
 
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -57,9 +62,14 @@ def test_it_renders_asks_for_nothing_and_runs_nothing_of_the_data(driver, page: 
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
     assert driver.execute_script("return window.ran") is None
-    assert "<script>window.ran = true</script>" in driver.execute_script("return document.querySelector('main').textContent")
+    assert "<script>window.ran = true</script>" in driver.execute_script(
+        "return document.querySelector('main').textContent"
+    )
     assert driver.execute_script("return document.querySelectorAll('main img, main script').length") == 0
-    shown = "return [...document.querySelectorAll('figure svg')].map((f) => [f.getAttribute('aria-label'), f.clientHeight])"
+    shown = (
+        "return [...document.querySelectorAll('figure svg')].map((f) => [f.getAttribute('aria-label'), "
+        "f.clientHeight])"
+    )
     figures = driver.execute_script(shown)
     assert len(figures) >= 5
     assert all(alt and height > 100 for alt, height in figures)
@@ -72,13 +82,15 @@ def test_a_columns_head_sorts_its_table_both_ways(driver, page: Path) -> None:
         head.querySelector('button').click();
         const cells = [...head.closest('table').tBodies[0].rows].map((row) => row.cells[head.cellIndex].textContent);
         return [head.getAttribute('aria-sort'), cells];
-    """
+    """  # noqa: E501
     way, up = driver.execute_script(click)
     assert way == "ascending"
     assert [float(text.split()[0]) for text in up] == sorted(float(text.split()[0]) for text in up)
     way, down = driver.execute_script(click)
     assert way == "descending"
-    assert [float(text.split()[0]) for text in down] == sorted((float(text.split()[0]) for text in up), reverse=True)
+    assert [float(text.split()[0]) for text in down] == sorted(
+        (float(text.split()[0]) for text in up), reverse=True
+    )
 
 
 def test_a_point_says_what_it_is_under_the_mouse(driver, page: Path) -> None:
@@ -97,9 +109,15 @@ def test_a_point_says_what_it_is_under_the_mouse(driver, page: Path) -> None:
 
 
 def test_a_phone_needs_no_scrolling_to_the_side(driver, page: Path) -> None:
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True},
+    )
     driver.get(page.as_uri())
     driver.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     assert driver.execute_script("return document.documentElement.scrollWidth") == 360
-    assert driver.execute_script("return parseFloat(getComputedStyle(document.querySelector('td')).fontSize)") >= 12
+    assert (
+        driver.execute_script("return parseFloat(getComputedStyle(document.querySelector('td')).fontSize)")
+        >= 12
+    )
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

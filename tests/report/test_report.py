@@ -1,4 +1,5 @@
-"""The report says what the files say, with n and intervals, and works on whatever part of a sweep is there."""
+"""The report says what the files say, with n and intervals, and works on whatever part of a sweep is
+there."""
 
 import json
 import re
@@ -28,7 +29,9 @@ def section(text: str, title: str) -> str:
 def lines(table: str) -> list[dict[str, str]]:
     """A Markdown table's rows."""
     rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if line.startswith("|") and "---" not in line
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in table.splitlines()
+        if line.startswith("|") and "---" not in line
     ]
     return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
 
@@ -52,7 +55,9 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(
+    sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(sweep / "runs"), "--out", str(sweep / "out")]) == 0
     rows = lines(section(report(sweep / "out"), "Results"))
     half = t.ppf(0.975, 2) * np.std([2, 2.01, 2.04], ddof=1) / np.sqrt(3)
@@ -62,7 +67,9 @@ def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(sweep: 
         ("base model, not finetuned", "", "4.000"),
     ]
     cost = lines(section(report(sweep / "out"), "Cost"))
-    assert {(row["mixture (s)"], row["in all (s)"], row["peak memory (GiB)"]) for row in cost} == {("1.5", "62", "2.50")}
+    assert {(row["mixture (s)"], row["in all (s)"], row["peak memory (GiB)"]) for row in cost} == {
+        ("1.5", "62", "2.50")
+    }
     assert "2 held-out tasks (50 documents)" in report(sweep / "out")
     assert str(sweep / "out") in capsys.readouterr().out
 
@@ -71,12 +78,21 @@ def test_differences_are_paired_by_seed(sweep: Path) -> None:
     (sweep / "runs" / "random-2" / "result.json").unlink()  # this seed has no pair now
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     (row,) = lines(section(report(sweep / "out"), "Against random"))
-    assert (row["pairs"], row["± over seeds"], row["reading"]) == ("2", "0.000", "no claim from 2 seeds: it needs 5")
+    assert (row["pairs"], row["± over seeds"], row["reading"]) == (
+        "2",
+        "0.000",
+        "no claim from 2 seeds: it needs 5",
+    )
     assert row["Δ loss (nats/token)"].startswith("-0.200 ± ")
-    assert "A claim needs 5 seeds: from fewer, differences and their intervals are shown and nothing is claimed." in report(sweep / "out")
+    assert (
+        "A claim needs 5 seeds: from fewer, differences and their intervals are shown and nothing is claimed."
+        in report(sweep / "out")
+    )
 
 
-@pytest.mark.parametrize(("shift", "reading"), [(-0.3, "better"), (0.3, "worse"), (0.0, "no difference shown")])
+@pytest.mark.parametrize(
+    ("shift", "reading"), [(-0.3, "better"), (0.3, "worse"), (0.0, "no difference shown")]
+)
 def test_five_pairs_are_read_by_their_interval(tmp_path: Path, shift: float, reading: str) -> None:
     for seed, noise in enumerate((-0.02, 0.0, 0.03, 0.01, -0.01)):
         finished_run(tmp_path, f"r{seed}", strategy="random", seed=seed, loss=2.0)
@@ -98,7 +114,8 @@ def test_four_pairs_are_no_claim_however_well_they_agree(tmp_path: Path) -> None
 
 
 def test_ways_that_chose_the_same_mixtures_are_one_comparison(tmp_path: Path) -> None:
-    """facility and graph_cut chose alike, and same chose as random does: two comparisons are left of four ways."""
+    """facility and graph_cut chose alike, and same chose as random does: two comparisons are left of four
+    ways."""
     rng = np.random.default_rng(0)
     losses = {"random": 2.0, "facility": 1.9, "graph_cut": 1.9, "dpp": 1.95, "same": 2.0}
     for seed in range(5):
@@ -106,7 +123,14 @@ def test_ways_that_chose_the_same_mixtures_are_one_comparison(tmp_path: Path) ->
         for name, loss in losses.items():
             chosen = {"graph_cut": "facility", "same": "random"}.get(name, name)
             own = noise[["random", "facility", "dpp"].index(chosen)]
-            finished_run(tmp_path, f"{name}-{seed}", strategy=name, seed=seed, loss=loss + own, mixture_content=f"{chosen}{seed}")
+            finished_run(
+                tmp_path,
+                f"{name}-{seed}",
+                strategy=name,
+                seed=seed,
+                loss=loss + own,
+                mixture_content=f"{chosen}{seed}",
+            )
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     text = section(report(tmp_path / "out"), "Against random")
     rows = {row["strategy"]: row for row in lines(text)}
@@ -116,7 +140,8 @@ def test_ways_that_chose_the_same_mixtures_are_one_comparison(tmp_path: Path) ->
     assert float(rows["facility"]["p (Holm)"]) == pytest.approx(2 * float(rows["facility"]["p"]), rel=0.1)
     assert "1 of these ways chose the same mixtures as another one here, and count once." in text
     assert "corrected for all 2 comparisons" in text
-    assert "How much a way varies over seeds is estimated from all ways" not in text  # two are too few for that
+    # two are too few for that
+    assert "How much a way varies over seeds is estimated from all ways" not in text
 
 
 def test_ways_tell_of_each_others_variance_over_seeds(tmp_path: Path) -> None:
@@ -130,7 +155,10 @@ def test_ways_tell_of_each_others_variance_over_seeds(tmp_path: Path) -> None:
     text = section(report(tmp_path / "out"), "Against random")
     rows = {row["strategy"]: row for row in lines(text)}
     assert float(rows["lucky"]["± over seeds"]) > 1.15 * 0.0124  # which is its t interval alone
-    assert "How much a way varies over seeds is estimated from all ways that are compared with the same runs" in text
+    assert (
+        "How much a way varies over seeds is estimated from all ways that are compared with the same runs"
+        in text
+    )
 
 
 def test_the_full_pool_is_compared_at_every_budget(tmp_path: Path) -> None:
@@ -147,29 +175,34 @@ def test_the_full_pool_is_compared_at_every_budget(tmp_path: Path) -> None:
 
 def test_diversity_is_read_at_one_n_within_a_budget(sweep: Path) -> None:
     table = collect([sweep / "runs" / f"smart-{seed}" for seed in range(3)]).table
-    curves = [json.loads((sweep / "store" / "diversity" / f"smart-{seed}" / "diversity.json").read_text())["curve"] for seed in range(3)]
+    curves = [
+        json.loads((sweep / "store" / "diversity" / f"smart-{seed}" / "diversity.json").read_text())["curve"]
+        for seed in range(3)
+    ]
     assert list(table["ldd_n"]) == [5, 5, 5]
     assert list(table["ldd"]) == pytest.approx([curve[4] for curve in curves])
 
 
 def test_correlations_need_six_runs_in_a_budget(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    row = {row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))}[
-        "log determinant distance"
-    ]
+    row = {
+        row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))
+    }["log determinant distance"]
     table = pd.read_csv(sweep / "out" / "results.csv")
     assert (row["n mixtures"], row["n runs"], row["n strategies"]) == ("6", "6", "2")
     assert row["Pearson r"].startswith(f"{pearsonr(table['ldd'], table['loss']).statistic:+.2f}")
     (sweep / "runs" / "smart-0" / "result.json").unlink()
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    assert "n = 5 mixtures, too few to say anything." in section(report(sweep / "out"), "Diversity against performance")
+    assert "n = 5 mixtures, too few to say anything." in section(
+        report(sweep / "out"), "Diversity against performance"
+    )
 
 
 def test_the_partial_correlation_is_the_textbook_one(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
-    row = {row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))}[
-        "log determinant distance"
-    ]
+    row = {
+        row["measure"]: row for row in lines(section(report(sweep / "out"), "Diversity against performance"))
+    }["log determinant distance"]
     table = pd.read_csv(sweep / "out" / "results.csv")
     r = np.corrcoef(table[["ldd", "loss", "mean_response_tokens"]].T)
     partial = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
@@ -205,7 +238,8 @@ def test_settings_are_what_differs_apart_from_seeds() -> None:
         run("dpp", 40, 0, **{"strategy.gamma": 1.0, "strategy.temperature": 3.0, "recipe.rank": 16}),
     ]
     found = settings(*map(list, zip(*runs, strict=True)))
-    assert list(found) == ["strategy", "strategy.num_tasks"]  # temperature is another parameter in another strategy
+    # temperature is another parameter in another strategy
+    assert list(found) == ["strategy", "strategy.num_tasks"]
     assert "budget" in settings(*map(list, zip(*runs, run("dpp", 80, 0), strict=True)))
 
 
@@ -217,7 +251,10 @@ def test_parameters_of_a_strategy_are_rows_of_their_own(tmp_path: Path) -> None:
     rows = lines(section(report(tmp_path / "out"), "Results"))
     assert [(row["strategy.num_tasks"], row["seeds"]) for row in rows[:2]] == [("4", "1"), ("8", "1")]
     assert "One seed: no interval." in report(tmp_path / "out")
-    assert list(pd.read_csv(tmp_path / "out" / "results.csv")["label"]) == ["smart, num_tasks=4", "smart, num_tasks=8"]
+    assert list(pd.read_csv(tmp_path / "out" / "results.csv")["label"]) == [
+        "smart, num_tasks=4",
+        "smart, num_tasks=8",
+    ]
 
 
 def test_every_finished_run_is_one_flat_row(sweep: Path) -> None:
@@ -248,11 +285,15 @@ def test_one_run_is_reported_in_its_own_folder(tmp_path: Path) -> None:
     run = finished_run(tmp_path, loss_change=-2.0, loss_change_low=-2.2, loss_change_high=-1.8)
     assert main([str(run)]) == 0
     assert {path.name for path in (run / "report").iterdir()} == {
-        "report.html", "report.md", "results.csv", "tasks.csv", "task_shares.png", "heldout.png", "diversity.png"
+        "report.html", "report.md", "results.csv", "tasks.csv", "task_shares.png", "heldout.png", "diversity.png"  # noqa: E501
     }  # fmt: skip
     text = report(run / "report")
     assert "loss (nats/token): -2.000 (-2.200 to -1.800)" in text
-    assert lines(section(text, "Held-out tasks"))[0] == {"task": "gcd", "base model": "4.500", "smart": "2.000"}
+    assert lines(section(text, "Held-out tasks"))[0] == {
+        "task": "gcd",
+        "base model": "4.500",
+        "smart": "2.000",
+    }
     for figure in re.findall(r"\]\((.*?)\)", text):
         assert (run / "report" / figure).is_file()
 
@@ -279,7 +320,8 @@ def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Pat
     study = tmp_path / "experiments" / "small.yaml"
     put(
         study,
-        "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {strategy: 'random,equal'}}}\nreport: {title: Small}\n",
+        "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {strategy: "
+        "'random,equal'}}}\nreport: {title: Small}\n",
     )
     arguments, out = [str(study), f"root={tmp_path}"], study.parent / "results" / "small"
     assert main(arguments) == 0
@@ -303,7 +345,9 @@ def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Pat
         ("strategy.yaml", "strategy.yaml is not a study"),
     ],
 )
-def test_what_cannot_be_reported_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, message: str) -> None:
+def test_what_cannot_be_reported_gets_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, message: str
+) -> None:
     (tmp_path / "empty").mkdir()
     put(tmp_path / "note.txt", "hello")
     put(tmp_path / "strategy.yaml", "_target_: smartdpp.strategies.baselines.Random\n")
@@ -322,7 +366,10 @@ def test_an_unwritable_folder_gets_one_sentence(
 
     monkeypatch.setattr("smartdpp.report.compose.write_text", full)
     assert main([str(finished_run(tmp_path))]) == 1
-    assert capsys.readouterr().err == "error: cannot write report.md: No space left on device. Choose another folder with --out PATH\n"
+    assert (
+        capsys.readouterr().err
+        == "error: cannot write report.md: No space left on device. Choose another folder with --out PATH\n"
+    )
 
 
 def page(out: Path) -> str:
@@ -340,7 +387,9 @@ def test_a_prompt_with_a_script_stays_text(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script> {{ 7*7 }} {}"
     for seed in range(2):
         name = f"<b>task{seed}</b>"
-        finished_run(tmp_path, f"r{seed}", seed=seed, prompts=hostile, selected={name: 5}, **{f"loss/{name}": 2.0})
+        finished_run(
+            tmp_path, f"r{seed}", seed=seed, prompts=hostile, selected={name: 5}, **{f"loss/{name}": 2.0}
+        )
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     html = page(tmp_path / "out")
     assert html.count("<script>") == html.count("</script>") == 1
@@ -377,7 +426,11 @@ def test_a_study_of_one_strategy_compares_with_its_first_setting(tmp_path: Path)
     for num_tasks in (4, 8):
         for seed in range(5):
             finished_run(
-                tmp_path, f"m{num_tasks}-{seed}", seed=seed, loss=2 + num_tasks / 10, config={"strategy": {"num_tasks": num_tasks}}
+                tmp_path,
+                f"m{num_tasks}-{seed}",
+                seed=seed,
+                loss=2 + num_tasks / 10,
+                config={"strategy": {"num_tasks": num_tasks}},
             )
     write_report(tmp_path / "runs", tmp_path / "out", baseline="smart")
     (row,) = lines(section(report(tmp_path / "out"), "Against smart, num_tasks=4"))
@@ -407,13 +460,20 @@ def test_two_baselines_are_compared_with_each_other_once(tmp_path: Path) -> None
 
 
 def test_a_training_read_in_several_ways_is_compared_once(tmp_path: Path) -> None:
-    """How diversity is measured changes no score: it makes panels, not comparisons, which Holm's correction would count."""
+    """How diversity is measured changes no score: it makes panels, not comparisons, which Holm's correction
+    would count."""
     for strategy, loss in (("smart", 2.0), ("dpp", 2.1), ("random", 2.2)):
         for gamma in (1, 10):
             for seed in range(5):
                 name, config = f"{strategy}-g{gamma}-s{seed}", {"diversity": {"gamma": gamma}}
                 finished_run(
-                    tmp_path, name, strategy=strategy, seed=seed, loss=loss + 0.01 * seed**2, curve=(0.1, 0.2 / gamma), config=config
+                    tmp_path,
+                    name,
+                    strategy=strategy,
+                    seed=seed,
+                    loss=loss + 0.01 * seed**2,
+                    curve=(0.1, 0.2 / gamma),
+                    config=config,
                 )
     assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     text = report(tmp_path / "out")

@@ -16,18 +16,34 @@ from smartdpp.run.stages import stages
 from smartdpp.store.disk import write_json
 from smartdpp.store.record import provenance
 
-PARAMS = {"_target_": "smartdpp.embedding.gradient.Gradient", "model": {"name": "m"}, "dim": 4096, "store": "float16"}
+PARAMS = {
+    "_target_": "smartdpp.embedding.gradient.Gradient",
+    "model": {"name": "m"},
+    "dim": 4096,
+    "store": "float16",
+}
 
 
 def planned(run: Run, name: str) -> str:
     return next(stage.plan() for stage in stages(run) if stage.name == name)
 
 
-def made(root: Path, key: str, params: dict, tokens: int, seconds: float, machine: str | None = None, stage: str = "embedding") -> None:
+def made(
+    root: Path,
+    key: str,
+    params: dict,
+    tokens: int,
+    seconds: float,
+    machine: str | None = None,
+    stage: str = "embedding",
+) -> None:
     folder = root / "store" / stage / key
     folder.mkdir(parents=True)
     facts = {"tokens": tokens, "seconds": seconds, "d": 576}
-    write_json(folder / "meta.json", {"params": params, "facts": facts, "machine": machine or provenance()["machine"]})
+    write_json(
+        folder / "meta.json",
+        {"params": params, "facts": facts, "machine": machine or provenance()["machine"]},
+    )
 
 
 def test_the_rate_is_of_the_same_work_on_the_same_machine(tmp_path: Path) -> None:
@@ -40,7 +56,9 @@ def test_the_rate_is_of_the_same_work_on_the_same_machine(tmp_path: Path) -> Non
         == "90,000 tokens, time unknown until it was measured here once, 8.19 MB on disk"
     )
     made(tmp_path, "d", PARAMS | {"dim": 64}, 4500, 10.0)
-    assert "about 200 s at 450 tokens/s measured here" in estimate(tmp_path, "embedding", PARAMS, 1000, 90_000)
+    assert "about 200 s at 450 tokens/s measured here" in estimate(
+        tmp_path, "embedding", PARAMS, 1000, 90_000
+    )
 
 
 def test_a_size_that_only_the_model_knows_is_that_of_the_last_time(tmp_path: Path) -> None:
@@ -66,15 +84,26 @@ def test_a_run_selects_on_gradients_and_plans_the_next_by_their_cost(
 
 
 def test_signals_and_task_vectors_are_planned_by_their_own_rates(small_run: Callable[..., Run]) -> None:
-    options = ["strategy=smart", "strategy.num_tasks=2", "quality=perplexity", "task_vector=task2vec", "task_vector.examples=2"]
+    options = [
+        "strategy=smart",
+        "strategy.num_tasks=2",
+        "quality=perplexity",
+        "task_vector=task2vec",
+        "task_vector.examples=2",
+    ]
     stages = ["response signals", "task vectors"]
     execute(small_run(*options, "until=corpus"))
-    assert all("time unknown until it was measured here once" in planned(small_run(*options), name) for name in stages)
+    assert all(
+        "time unknown until it was measured here once" in planned(small_run(*options), name)
+        for name in stages
+    )
     execute(small_run(*options, "until=mixture"))
-    again = small_run(*options, "quality=el2n", "quality.batch_tokens=512", "task_vector.seed=1")  # keys of their own, the same work
+    # keys of their own, the same work
+    again = small_run(*options, "quality=el2n", "quality.batch_tokens=512", "task_vector.seed=1")
     assert not again.signals["response"].finished
     assert all("tokens/s measured here" in planned(again, name) for name in stages)
-    assert "time unknown" in planned(small_run(*options, "quality=gradient_norm"), "gradient signals")  # another pass
+    # another pass
+    assert "time unknown" in planned(small_run(*options, "quality=gradient_norm"), "gradient signals")
 
 
 @pytest.mark.parametrize("stage", ["embedding", "signals", "task_vectors"])

@@ -1,4 +1,5 @@
-"""kill -9 in every stage, then the same command: it finishes and equals the undisturbed run. And two terminals share a sweep."""
+"""kill -9 in every stage, then the same command: it finishes and equals the undisturbed run. And two
+terminals share a sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tests.conftest import small
 
 ROOT = Path(__file__).parents[2]
 
-# Each stage is killed by its own process at a point that a real kill could hit, so that nothing here depends on timing.
+# Each stage is killed by its own process at a point that a real kill could hit, so that nothing here depends
+# on timing.
 BEGIN = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -65,7 +67,12 @@ main()
 def start(point: str, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "-c", BEGIN + AT[point] + END, *overrides]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -121,9 +128,15 @@ def test_two_terminals_share_a_sweep(corpus: Path, tmp_path: Path) -> None:
         if line.startswith(("corpus ", "embedding ", "adapter ", "base scores ", "scores "))
         and line.endswith(("GiB]", f"[taken from {line[-17:]}"))
     ]
-    made = [path for stage in ("corpus", "embedding", "adapter", "scores") for path in (tmp_path / "store" / stage).glob("*/meta.json")]
+    made = [
+        path
+        for stage in ("corpus", "embedding", "adapter", "scores")
+        for path in (tmp_path / "store" / stage).glob("*/meta.json")
+    ]
     assert len(built) == len(made) == 1 + 1 + 3 + 4, said
-    assert sum("[taken from" in line for line in built) == 2, "the tasks being of one size, equal and proportional choose the same rows"
+    assert sum("[taken from" in line for line in built) == 2, (
+        "the tasks being of one size, equal and proportional choose the same rows"
+    )
 
 
 def test_ctrl_c_says_how_to_go_on(corpus: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Run names and artifact keys as they were when the rooms were laid out: a change of any of them makes work anew that people have done.
+"""Run names and artifact keys as they were when the rooms were laid out: a change of any of them makes work
+anew that people have done.
 
 A name that changes on purpose is written here anew, with a line in CHANGELOG.
 """
@@ -26,12 +27,18 @@ def named(overrides: list[str]) -> dict[str, str]:
         cfg = compose("config", overrides, return_hydra_config=True)
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
-    run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
-    return {"run": run.slug} | {name: f"{artifact.stage}/{artifact.key}" for name, artifact in artifacts(run).items()}
+    run = Run(
+        cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    )
+    return {"run": run.slug} | {
+        name: f"{artifact.stage}/{artifact.key}" for name, artifact in artifacts(run).items()
+    }
 
 
 @pytest.mark.parametrize("overrides", list(GOLDEN))
-def test_runs_and_artifacts_keep_their_names(overrides: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_and_artifacts_keep_their_names(
+    overrides: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(CORPUS % (i % 3, i, i) for i in range(12)))
     monkeypatch.chdir(tmp_path)
     assert named([f"root={tmp_path}", *overrides.split()]) == GOLDEN[overrides]

@@ -1,4 +1,5 @@
-"""Peak memory is stated before a stage runs, and held: not exceeded, and no more than a few times what is needed."""
+"""Peak memory is stated before a stage runs, and held: not exceeded, and no more than a few times what is
+needed."""
 
 from __future__ import annotations
 
@@ -36,18 +37,33 @@ LLAMA2_7B = {
 
 
 @pytest.mark.parametrize(
-    "what", ["facility location", "facility location in tasks", "two rounds", "graph cut", "dpp", "diversity", "tfidf"]
+    "what",
+    [
+        "facility location",
+        "facility location in tasks",
+        "two rounds",
+        "graph cut",
+        "dpp",
+        "diversity",
+        "tfidf",
+    ],
 )
 def test_what_is_stated_is_held(what: str, cache: Path) -> None:
     """8,000 rows (diversity: 2,500), in a process of its own that has imported what it needs."""
-    done = subprocess.run([sys.executable, "-m", "tests.grown", what], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.grown", what],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     stated, measured = json.loads(done.stdout.splitlines()[-1])
     assert measured <= stated <= 4 * measured
 
 
 def test_what_was_measured_on_large_pools_is_stated() -> None:
-    """The growth in experiments/results/benchmarks/selection.md, whose features (d = 384) lay in memory before."""
+    """The growth in experiments/results/benchmarks/selection.md, whose features (d = 384) lay in memory
+    before."""
     from functools import partial
 
     from smartdpp.functions import FacilityLocation, GraphCut, LogDet
@@ -78,13 +94,17 @@ SMOLLM2 = SmolLM2().anatomy()
     ],
 )
 def test_what_was_measured_of_smollm2_is_stated(stated: float, grown: float) -> None:
-    """In processes that had imported nothing, on two cores, in float32, with the system's allocator as it comes."""
+    """In processes that had imported nothing, on two cores, in float32, with the system's allocator as it
+    comes."""
     assert grown <= (LIBRARIES + stated) / GIB <= 1.35 * grown
 
 
 def test_what_was_measured_of_encoders_is_stated() -> None:
     """64 rows of 160 tokens, 256 of 256 for MiniLM, as above."""
-    for encoder, n, d, longest, grown in ((MiniLM(), 256, 384, 256, 0.88), (Hidden(SmolLM2()), 64, 576, 160, 1.48)):
+    for encoder, n, d, longest, grown in (
+        (MiniLM(), 256, 384, 256, 0.88),
+        (Hidden(SmolLM2()), 64, 576, 160, 1.48),
+    ):
         stated = encoder.memory(n, d, 2e5, longest, 4)
         assert stated is not None
         assert grown <= (LIBRARIES + stated) / GIB <= 1.35 * grown
@@ -119,12 +139,16 @@ def test_a_stage_that_outgrows_the_machine_is_told(monkeypatch: pytest.MonkeyPat
     assert Need(7 * GIB).too_large() is None
     assert (
         Need(9 * GIB).too_large()
-        == "needs about 9.0 GiB of memory above what it starts with, and this machine has 8.0 GiB of memory: the system may end it"
+        == "needs about 9.0 GiB of memory above what it starts with, and this machine has 8.0 GiB of "
+        "memory: the system may end it"
     )
 
 
 def test_plan_and_run_state_it_and_the_run_holds_it(
-    small_run: Callable[..., Run], capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    small_run: Callable[..., Run],
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import psutil
 
@@ -141,7 +165,10 @@ def test_plan_and_run_state_it_and_the_run_holds_it(
     stated = {stage.name: stage.memory() for stage in all_stages(run)}
     with caplog.at_level("WARNING"):
         execute(run)
-    assert "mixture: needs about 0.5 GiB of memory above what it starts with, and this machine has 0.1 GiB" in caplog.text
+    assert (
+        "mixture: needs about 0.5 GiB of memory above what it starts with, and this machine has 0.1 GiB"
+        in caplog.text
+    )
     for name in ("embedding", "mixture"):
         meta = artifacts(run)[name].meta()
         assert meta["start_gib"] <= meta["peak_gib"]

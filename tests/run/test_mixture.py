@@ -27,7 +27,15 @@ ROWS = pa.table(
         "n_tokens": pa.array([3, 4, 5, 6], pa.int32()),
     }
 )
-CONFIG = {"corpus": {}, "pool": {}, "embedding": {}, "quality": {}, "strategy": {"_target_": "x"}, "budget": 3, "select_seed": 0}
+CONFIG = {
+    "corpus": {},
+    "pool": {},
+    "embedding": {},
+    "quality": {},
+    "strategy": {"_target_": "x"},
+    "budget": 3,
+    "select_seed": 0,
+}
 
 
 def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
@@ -35,13 +43,25 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
     assert pool.names == ["a", "b", "c"]
     assert pool.task.tolist() == [0, 0, 1, 2]
     assert pool.template is None
-    facts = mixture.write(pool, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    facts = mixture.write(
+        pool,
+        ROWS.take([2, 0, 1]),
+        Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])),
+        tmp_path,
+        CONFIG,
+    )
     assert facts == {"n": 3, "n_pool": 4, "tasks": 2, "tasks_in_pool": 3, "tokens": 12} | {
         "mean_quality": None,
         "mean_quality_in_pool": None,
     }
     scored = dataclasses.replace(pool, quality=np.array([1.0, 2.0, 9.0, 4.0]))
-    facts = mixture.write(scored, ROWS.take([2, 0, 1]), Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])), tmp_path, CONFIG)
+    facts = mixture.write(
+        scored,
+        ROWS.take([2, 0, 1]),
+        Selection(np.array([2, 0, 1]), np.array([3.0, 2.0, 1.0])),
+        tmp_path,
+        CONFIG,
+    )
     assert (facts["mean_quality"], facts["mean_quality_in_pool"]) == (4, 4)
 
     lines = [json.loads(line) for line in (tmp_path / "mixture.jsonl").open(encoding="utf-8", newline="\n")]
@@ -54,15 +74,26 @@ def test_the_files_say_what_was_chosen(tmp_path: Path) -> None:
     assert mixture.read(tmp_path)["prompt"].to_pylist()[1] == "line\u2028separator"
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy", allow_pickle=False), [2, 0, 1])
     tasks = list(csv.DictReader((tmp_path / "tasks.csv").open()))
-    assert [(row["task"], row["pool"], row["selected"]) for row in tasks] == [("a", "2", "2"), ("b", "1", "1"), ("c", "1", "0")]
+    assert [(row["task"], row["pool"], row["selected"]) for row in tasks] == [
+        ("a", "2", "2"),
+        ("b", "1", "1"),
+        ("c", "1", "0"),
+    ]
     card = (tmp_path / "README.md").read_text()
     assert "| mit | 2 |" in card
     assert "| a | 2 |" in card
 
 
 def test_template_types_reach_the_strategy() -> None:
-    flan = ROWS.set_column(ROWS.schema.get_field_index("template"), "template", pa.array(["zs_opt", "fs_opt", "zs_noopt", None]))
-    assert mixture.pool(flan, np.eye(4, dtype=np.float32), np.ones(4)).template.tolist() == ["zs_opt", "fs_opt", "zs_noopt", ""]
+    flan = ROWS.set_column(
+        ROWS.schema.get_field_index("template"), "template", pa.array(["zs_opt", "fs_opt", "zs_noopt", None])
+    )
+    assert mixture.pool(flan, np.eye(4, dtype=np.float32), np.ones(4)).template.tolist() == [
+        "zs_opt",
+        "fs_opt",
+        "zs_noopt",
+        "",
+    ]
 
 
 def test_a_mixtures_content_is_its_prompts_and_responses_in_order() -> None:
@@ -89,5 +120,8 @@ def test_memory_does_not_follow_the_longest_id() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [ids[i] for i in order] == sorted(ids)
-    assert drawn.tolist() == np.random.default_rng([0, zlib.crc32(b"t")]).permutation(np.argsort(np.array(ids)))[:5].tolist()
+    assert (
+        drawn.tolist()
+        == np.random.default_rng([0, zlib.crc32(b"t")]).permutation(np.argsort(np.array(ids)))[:5].tolist()
+    )
     assert peak < 20e6  # an array of fixed width takes 120 MB

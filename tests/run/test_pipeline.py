@@ -1,4 +1,5 @@
-"""The default pipeline from end to end on a tiny model: what it leaves, what it reuses, and what it refuses."""
+"""The default pipeline from end to end on a tiny model: what it leaves, what it reuses, and what it
+refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from smartdpp.strategies.mixture import content, read
 from smartdpp.study.cells import state
 
 
-def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+def test_a_run_selects_trains_evaluates_and_records(
+    small_run: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
     run = small_run("strategy=smart", "tracker=wandb")
     score = execute(run)
     row = read_json(run.path / "result.json")
@@ -41,7 +44,11 @@ def test_a_run_selects_trains_evaluates_and_records(small_run: Callable[..., Run
     assert not list(run.path.parent.parent.rglob("*.partial"))
     assert "parity" in capsys.readouterr().out
 
-    files = [path for path in run.path.parent.parent.rglob("*") if path.is_file() and path.name != "run.log" and path.suffix != ".lock"]
+    files = [
+        path
+        for path in run.path.parent.parent.rglob("*")
+        if path.is_file() and path.name != "run.log" and path.suffix != ".lock"
+    ]
     before = {path: path.stat().st_mtime_ns for path in files}  # a lock says who holds it, also for a look
     assert execute(run) == score
     after = {path: path.stat().st_mtime_ns for path in before}
@@ -77,14 +84,20 @@ def test_full_takes_the_whole_pool_under_any_budget(small_run: Callable[..., Run
     assert runs[0].mixture.meta()["facts"]["n"] == 4 * 24
 
 
-def test_the_base_model_is_scored_before_anything_is_embedded_and_only_where_scores_are_wanted(small_run: Callable[..., Run]) -> None:
+def test_the_base_model_is_scored_before_anything_is_embedded_and_only_where_scores_are_wanted(
+    small_run: Callable[..., Run],
+) -> None:
     run = small_run("until=mixture")
     assert list(artifacts(run))[:3] == ["corpus", "base scores", "embedding"]
     execute(run)
     assert run.diversity.finished
     assert not run.base.finished
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(run.parts.evaluation), "evaluate", lambda *_: (_ for _ in ()).throw(InputError("these documents are no good")))
+        patch.setattr(
+            type(run.parts.evaluation),
+            "evaluate",
+            lambda *_: (_ for _ in ()).throw(InputError("these documents are no good")),
+        )
         with pytest.raises(InputError, match="no good"):
             execute(small_run("budget=8", "until=scores"))
     assert not small_run("budget=8").mixture.finished
@@ -120,14 +133,26 @@ def test_documents_that_are_passed_over_are_in_every_record(
     texts = ["a short one", "x" * 2500, "another"]
     rows = [{"task": "mine", "prompt": text, "response": "yes", "choices": ["yes", "no"]} for text in texts]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = ["evaluation=jsonl", f"evaluation.path={tmp_path / 'own.jsonl'}", "evaluation.tasks=null", "evaluation.generate=false"]
+    own = [
+        "evaluation=jsonl",
+        f"evaluation.path={tmp_path / 'own.jsonl'}",
+        "evaluation.tasks=null",
+        "evaluation.generate=false",
+    ]
     run = small_run("strategy=random", *own)
     with caplog.at_level("INFO", "smartdpp"):
         execute(run)
     said = "1 documents were passed over (1 too long)"
-    assert run.base.meta()["facts"]["passed_over"] == run.scores.meta()["facts"]["passed_over"] == {"too_long": 1}
+    assert (
+        run.base.meta()["facts"]["passed_over"]
+        == run.scores.meta()["facts"]["passed_over"]
+        == {"too_long": 1}
+    )
     row = read_json(run.path / "result.json")
-    assert [row[name] for name in ("documents", "documents_passed_over", "documents_truncated", "tasks_without_documents")] == [2, 1, 0, 0]
+    assert [
+        row[name]
+        for name in ("documents", "documents_passed_over", "documents_truncated", "tasks_without_documents")
+    ] == [2, 1, 0, 0]
     printed = capsys.readouterr().out
     assert f"held-out documents: {said}" in printed
     assert said in (run.path / "run.log").read_text()
@@ -138,7 +163,9 @@ def test_documents_that_are_passed_over_are_in_every_record(
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=r"own.jsonl, line 3: .*answer 'perhaps' is none of its 2 choices"):
         small_run("strategy=random", *own, "until=plan")
-    assert not small_run("strategy=random", *own, "until=mixture").done, "who asks for no score is not asked for answers"
+    assert not small_run("strategy=random", *own, "until=mixture").done, (
+        "who asks for no score is not asked for answers"
+    )
 
 
 def test_a_metric_of_lm_evals_own_is_the_score_and_has_a_report(
@@ -157,7 +184,9 @@ metric_list:
   - {metric: acc_norm, aggregation: mean, higher_is_better: true}
 """
     (tmp_path / "mine.yaml").write_text(quiz)
-    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps({"question": f"is {i} odd?", "label": i % 2}) + "\n" for i in range(3)))
+    (tmp_path / "quiz.jsonl").write_text(
+        "".join(json.dumps({"question": f"is {i} odd?", "label": i % 2}) + "\n" for i in range(3))
+    )
     lm_eval = {
         "_target_": "smartdpp.evaluation.harness.Harness",
         "tasks": ["normed"],
@@ -187,7 +216,9 @@ def test_a_heldout_task_that_is_not_in_the_corpus(small_run: Callable[..., Run])
 
 
 def test_seeds_can_be_split(small_run: Callable[..., Run]) -> None:
-    base, select, train = (small_run("strategy=random", *extra) for extra in ([], ["select_seed=1"], ["train_seed=1"]))
+    base, select, train = (
+        small_run("strategy=random", *extra) for extra in ([], ["select_seed=1"], ["train_seed=1"])
+    )
     assert base.mixture.key == train.mixture.key != select.mixture.key
     assert base.adapter.key != train.adapter.key
 
@@ -208,7 +239,9 @@ def test_how_a_run_is_made_is_not_what_it_is(small_run: Callable[..., Run], how:
 
 
 def test_the_devices_that_do_the_work_are_not_what_it_is() -> None:
-    assert without_paths({"embedding": {"model": "org/model", "devices": ["cuda:0"]}}) == {"embedding": {"model": "org/model"}}
+    assert without_paths({"embedding": {"model": "org/model", "devices": ["cuda:0"]}}) == {
+        "embedding": {"model": "org/model"}
+    }
 
 
 def test_a_diverged_cell_says_so_in_its_folder(small_run: Callable[..., Run]) -> None:
@@ -228,7 +261,9 @@ def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
 
     monkeypatch.setattr(type(run.parts.evaluation), "evaluate", evaluate)
     monkeypatch.setattr("smartdpp.run.stages.run_rows", lambda *args: None)
-    with pytest.raises(Diverged, match=r"document 7 is NaN after it, with recipe.learning_rate=0.5: try a lower one"):
+    with pytest.raises(
+        Diverged, match=r"document 7 is NaN after it, with recipe.learning_rate=0.5: try a lower one"
+    ):
         _evaluate(run, tmp_path, tmp_path)
     with pytest.raises(NotFinite, match=r"model=tiny: .*before any training"):
         _evaluate(run, None, tmp_path)
@@ -236,7 +271,9 @@ def test_an_evaluation_without_finite_numbers_blames_the_training_or_the_model(
 
 def contents(artifact: Path) -> dict[str, bytes]:
     return {
-        str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file() and path.name != "meta.json"
+        str(path.relative_to(artifact)): path.read_bytes()
+        for path in artifact.rglob("*")
+        if path.is_file() and path.name != "meta.json"
     }
 
 
@@ -255,7 +292,10 @@ def test_rows_that_two_configurations_choose_are_trained_and_scored_once(
         assert execute(same) == score
     said = caplog.text
     assert f"taken from {first.adapter.key}]" in said
-    assert "a training on the same rows in the same order was finished before under another configuration: its files are taken over" in said
+    assert (
+        "a training on the same rows in the same order was finished before under another configuration: its "
+        "files are taken over" in said
+    )
     assert f"taken from {first.scores.key}]" in said
 
     assert first.adapter.key != same.adapter.key
@@ -267,17 +307,25 @@ def test_rows_that_two_configurations_choose_are_trained_and_scored_once(
     assert rows[0]["mixture_content"] == rows[1]["mixture_content"]
     assert rows[0]["made_in/adapter"] == rows[1]["made_in/adapter"], "as if nothing had been cached"
 
-    (first.adapter.path / "meta.json").write_text("cut")  # a damaged one is passed by, and another seed is another training
+    # a damaged one is passed by, and another seed is another training
+    (first.adapter.path / "meta.json").write_text("cut")
     (same.adapter.path / "meta.json").write_text("{}")
     other = small_run("strategy=proportional", "train_seed=1", "until=adapter")
     execute(other)
     assert other.adapter.meta()["facts"]["taken_from"] is None
 
 
-def test_what_is_damaged_of_a_finished_run_is_told_and_made_again(small_run: Callable[..., Run], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_damaged_of_a_finished_run_is_told_and_made_again(
+    small_run: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
     run = small_run("strategy=none")
     score = execute(run)
-    for path in (run.path / "result.json", run.path / "artifacts.json", run.path / ".hydra" / "config.yaml", run.base.path / "scores.json"):
+    for path in (
+        run.path / "result.json",
+        run.path / "artifacts.json",
+        run.path / ".hydra" / "config.yaml",
+        run.base.path / "scores.json",
+    ):
         whole = path.read_bytes()
         path.write_bytes(whole[:20])
         caplog.clear()

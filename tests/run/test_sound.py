@@ -14,12 +14,27 @@ from smartdpp.run.folder import artifacts
 from smartdpp.run.sound import damage
 from smartdpp.store import disk
 
-JSON = ("result.json", "artifacts.json", "diversity/diversity.json", "base scores/scores.json", "scores/scores.json")
-FILES = (*JSON, ".hydra/config.yaml", "mixture/tasks.csv", "mixture/mixture.jsonl", "mixture/rows.npy", "scores/samples.jsonl")
+JSON = (
+    "result.json",
+    "artifacts.json",
+    "diversity/diversity.json",
+    "base scores/scores.json",
+    "scores/scores.json",
+)
+FILES = (
+    *JSON,
+    ".hydra/config.yaml",
+    "mixture/tasks.csv",
+    "mixture/mixture.jsonl",
+    "mixture/rows.npy",
+    "scores/samples.jsonl",
+)
 WAYS: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "random": lambda path: path.write_bytes(bytes((i * i * 31 + 7) % 256 for i in range(path.stat().st_size))),
+    "random": lambda path: path.write_bytes(
+        bytes((i * i * 31 + 7) % 256 for i in range(path.stat().st_size))
+    ),
     "list": lambda path: path.write_text("[1, 2]"),
     "folder": lambda path: (path.unlink(), path.mkdir()),
     "missing": lambda path: path.unlink(),
@@ -49,9 +64,15 @@ def test_damage_is_named_with_its_file(tmp_path: Path, name: str, way: str, reco
     path = at(run, name)
     WAYS[way](path)
     said = damage(run)
-    gone = way == "missing" and (name in ("artifacts.json", ".hydra/config.yaml") or ("/" in name and not recorded))
-    without_a_trace = not recorded and (name, way) in {("mixture/mixture.jsonl", "empty"), ("mixture/tasks.csv", "cut")}
-    if gone or without_a_trace:  # what is not there is left out of a report; what was cut between two lines shows by its record alone
+    gone = way == "missing" and (
+        name in ("artifacts.json", ".hydra/config.yaml") or ("/" in name and not recorded)
+    )
+    without_a_trace = not recorded and (name, way) in {
+        ("mixture/mixture.jsonl", "empty"),
+        ("mixture/tasks.csv", "cut"),
+    }
+    # what is not there is left out of a report; what was cut between two lines shows by its record alone
+    if gone or without_a_trace:
         assert said is None or path.name in said
     else:
         assert said is not None
@@ -87,7 +108,12 @@ def test_what_is_gone_from_the_store_is_no_damage(tmp_path: Path) -> None:
 def test_one_report_of_sound_and_damaged_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
         finished_run(tmp_path, f"sound-{seed}", seed=seed, loss=2.0 + seed)
-    own = [(name, way) for name in FILES if not name.startswith("base") for way in ("empty", "cut", "random", "list", "folder")]
+    own = [
+        (name, way)
+        for name in FILES
+        if not name.startswith("base")
+        for way in ("empty", "cut", "random", "list", "folder")
+    ]
     for i, (name, way) in enumerate(own):
         run = finished_run(tmp_path, f"damaged-{i:02}", seed=0, loss=9.0)
         record(run)

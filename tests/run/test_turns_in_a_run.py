@@ -1,4 +1,5 @@
-"""A corpus of conversations through every stage: chosen, trained, measured and scored by turns, planned, shown and reported."""
+"""A corpus of conversations through every stage: chosen, trained, measured and scored by turns, planned,
+shown and reported."""
 
 from __future__ import annotations
 
@@ -66,11 +67,19 @@ COMMON = ("model.format=chat", "pool.max_tokens=900", "budget=12", "evaluation.l
         ("+recipe.loss=example", "pool.turns=last"),
         ("strategy=dpp", "embedding=gradient", "embedding.dim=64", "quality=ifd", "strategy.theta=0.1"),
         ("strategy=top", "quality=perplexity", "embedding.text=all", "model.format=plain"),
-        ("strategy=smart", "strategy.num_tasks=2", "task_vector=task2vec", "task_vector.examples=4", "embedding.text=prompt"),
+        (
+            "strategy=smart",
+            "strategy.num_tasks=2",
+            "task_vector=task2vec",
+            "task_vector.examples=4",
+            "embedding.text=prompt",
+        ),
     ],
     ids=["last", "gradient-ifd", "perplexity-plain", "task2vec"],
 )
-def test_conversations_go_through_every_stage(talks: str, small_run: Callable[..., Run], more: tuple[str, ...], tmp_path: Path) -> None:
+def test_conversations_go_through_every_stage(
+    talks: str, small_run: Callable[..., Run], more: tuple[str, ...], tmp_path: Path
+) -> None:
     execute(small_run(talks, *COMMON, *more, "until=plan"))
     run = small_run(talks, *COMMON, *more)
     score = execute(run)
@@ -101,24 +110,37 @@ def test_conversations_go_through_every_stage(talks: str, small_run: Callable[..
     assert read_json(run.path / "result.json")["n"] == 12
 
 
-def test_the_choice_of_turns_is_part_of_what_a_run_is_and_its_default_is_not(small_run: Callable[..., Run]) -> None:
+def test_the_choice_of_turns_is_part_of_what_a_run_is_and_its_default_is_not(
+    small_run: Callable[..., Run],
+) -> None:
     assert small_run("pool.turns=all").slug == small_run().slug != small_run("pool.turns=last").slug
-    assert small_run("embedding.text=user").embedding.key == small_run().embedding.key != small_run("embedding.text=all").embedding.key
+    assert (
+        small_run("embedding.text=user").embedding.key
+        == small_run().embedding.key
+        != small_run("embedding.text=all").embedding.key
+    )
     with pytest.raises(InputError, match=r"pool\.turns"):
         small_run("pool.turns=first")
 
 
-def test_a_template_that_cannot_write_the_rows_ends_the_run_at_the_corpus(talks: str, small_run: Callable[..., Run], monkeypatch) -> None:
+def test_a_template_that_cannot_write_the_rows_ends_the_run_at_the_corpus(
+    talks: str, small_run: Callable[..., Run], monkeypatch
+) -> None:
     made = Tiny.tokenizer
 
     def strict(self: Tiny):
         tokenizer = made(self)
-        refuse = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{% endfor %}"
+        refuse = (
+            "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif "
+            "%}{% endfor %}"
+        )
         tokenizer.chat_template = refuse + tokenizer.chat_template
         return tokenizer
 
     monkeypatch.setattr(Tiny, "tokenizer", strict)
-    with pytest.raises(InputError, match=r"row 'r0': the model's chat template refuses the conversation: no tools here"):
+    with pytest.raises(
+        InputError, match=r"row 'r0': the model's chat template refuses the conversation: no tools here"
+    ):
         execute(small_run(talks, *COMMON))
 
 
@@ -153,7 +175,9 @@ def test_hidden_states_are_pooled_over_the_trained_turns_or_the_others(tokens: s
     (example,) = encoded(model.tokenizer(), "chat", table)
     states = model.load(dtype=torch.float32).model(torch.tensor([example.ids])).last_hidden_state[0].detach()
     trained = torch.tensor(example.labels) != IGNORED
-    np.testing.assert_allclose(found, states[trained if tokens == "response" else ~trained].mean(0), atol=1e-5)
+    np.testing.assert_allclose(
+        found, states[trained if tokens == "response" else ~trained].mean(0), atol=1e-5
+    )
 
 
 def test_two_mixtures_of_other_turns_are_other_trainings() -> None:
@@ -161,7 +185,14 @@ def test_two_mixtures_of_other_turns_are_other_trainings() -> None:
 
     row = {"prompt": "p", "response": "r"}
     turns = [json.dumps([{"role": "user", "content": text}]) for text in ("p", "q")]
-    hashes = {content(pa.table({name: [value] for name, value in {**row, "messages": one, "tools": None}.items()})) for one in turns}
+    hashes = {
+        content(pa.table({name: [value] for name, value in {**row, "messages": one, "tools": None}.items()}))
+        for one in turns
+    }
     assert len(hashes) == 2
     alone = content(pa.table({name: [value] for name, value in row.items()}))
-    assert alone == content(pa.table({"prompt": ["p"], "response": ["r"], "messages": pa.array([None], pa.string())})) not in hashes
+    assert (
+        alone
+        == content(pa.table({"prompt": ["p"], "response": ["r"], "messages": pa.array([None], pa.string())}))
+        not in hashes
+    )

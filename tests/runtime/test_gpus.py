@@ -30,7 +30,12 @@ input()
 def worker(folder: Path, count: int = 1, devices: str = "0,1,2") -> subprocess.Popen:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": devices, "TMPDIR": str(folder)}
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(count)], cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", WORKER, str(count)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
 
 
@@ -70,25 +75,53 @@ def test_a_single_gpu_is_everybodys(tmp_path: Path) -> None:
 
 def sweep(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "run.py"), "-m", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_failed_cell_stops_no_other_under_a_launcher(launcher: str, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    done = sweep(*small(corpus, tmp_path), "budget=97,8,9", "strategy=random", "until=mixture", f"hydra/launcher={launcher}")
+    done = sweep(
+        *small(corpus, tmp_path),
+        "budget=97,8,9",
+        "strategy=random",
+        "until=mixture",
+        f"hydra/launcher={launcher}",
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the pool holds 96 examples" in done.stdout + done.stderr
-    runs = {path.name.split("-")[2]: path for path in (tmp_path / "runs").iterdir() if path.name.startswith("random-")}
-    assert {budget: (path / "error.txt").is_file() for budget, path in runs.items()} == {"b97": True, "b8": False, "b9": False}
+    runs = {
+        path.name.split("-")[2]: path
+        for path in (tmp_path / "runs").iterdir()
+        if path.name.startswith("random-")
+    }
+    assert {budget: (path / "error.txt").is_file() for budget, path in runs.items()} == {
+        "b97": True,
+        "b8": False,
+        "b9": False,
+    }
     assert len(list((tmp_path / "store" / "corpus").glob("*/meta.json"))) == 1
     assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 2
 
 
 def test_optuna_optimises_the_score(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    # the example itself, made tiny: its own primary configuration, the number of tasks within what the corpus has
-    arguments = ["-cd", str(ROOT / "experiments" / "optuna"), "-cn", "smart_weights", *small(corpus, tmp_path)]
+    # the example itself, made tiny: its own primary configuration, the number of tasks within what the corpus
+    # has
+    arguments = [
+        "-cd",
+        str(ROOT / "experiments" / "optuna"),
+        "-cn",
+        "smart_weights",
+        *small(corpus, tmp_path),
+    ]
     done = sweep(*arguments, "strategy.num_tasks=range(2,4)", "hydra.sweeper.n_trials=3")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [read_json(path) for path in (tmp_path / "runs").glob("smart-*/result.json")]

@@ -1,4 +1,5 @@
-"""A component crosses to another process as its configuration, and what that process refuses comes back as one sentence."""
+"""A component crosses to another process as its configuration, and what that process refuses comes back as
+one sentence."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match=r"^row 7 has no response$"):
         launched(InputError("row 7 has no response"))
     assert not (tmp_path / REFUSED).exists()
-    with pytest.raises(Diverged, match=r"^the loss is nan$"):  # what its cell is called in a report hangs on the kind
+    # what its cell is called in a report hangs on the kind
+    with pytest.raises(Diverged, match=r"^the loss is nan$"):
         launched(Diverged("the loss is nan"))
     with pytest.raises(SystemExit), refusals(tmp_path):
         raise Diverged("the loss is nan")
@@ -63,7 +65,9 @@ def test_a_refusal_in_a_process_is_a_refusal_here(tmp_path: Path, monkeypatch: p
         ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "N"),  # accelerate launch --num_processes 1
     ],
 )
-def test_a_process_that_another_launcher_started_is_refused_with_the_right_way(environment: dict[str, str], processes: str) -> None:
+def test_a_process_that_another_launcher_started_is_refused_with_the_right_way(
+    environment: dict[str, str], processes: str
+) -> None:
     with pytest.raises(InputError) as refused:
         refuse_other_launchers(environment)
     assert f"python run.py ... recipe.processes={processes}" in str(refused.value)
@@ -76,7 +80,14 @@ def test_a_process_that_another_launcher_started_is_refused_with_the_right_way(e
         {},
         {"WORLD_SIZE": "1"},
         {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"},
-        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2", "PMI_SIZE": "1", "PMI_RANK": "0"},
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_NTASKS": "4",
+            "SLURM_PROCID": "2",
+            "SLURM_LOCALID": "2",
+            "PMI_SIZE": "1",
+            "PMI_RANK": "0",
+        },
         {"LOCAL_RANK": "-1"},
     ],
 )
@@ -85,7 +96,9 @@ def test_what_stands_in_an_environment_without_a_launcher_is_harmless(environmen
 
 
 def test_launched_processes_end_with_the_one_that_launched_them(tmp_path: Path) -> None:
-    first = subprocess.Popen([sys.executable, "-m", "tests.lingering", str(tmp_path)], cwd=Path(__file__).parents[2])
+    first = subprocess.Popen(
+        [sys.executable, "-m", "tests.lingering", str(tmp_path)], cwd=Path(__file__).parents[2]
+    )
     until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
     launched = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert all(map(psutil.pid_exists, launched))
@@ -106,4 +119,6 @@ def test_more_processes_than_gpus_are_refused_before_anything_starts(monkeypatch
     assert too_many("recipe", 4) == []  # processors are shared
     monkeypatch.setattr("smartdpp.runtime.processes.visible", lambda: ("GPU-a", "GPU-b"))
     assert too_many("recipe", 2) == []
-    assert too_many("recipe", 4) == ["recipe.processes=4: each process has a GPU of its own, and 2 are visible here: choose at most 2"]
+    assert too_many("recipe", 4) == [
+        "recipe.processes=4: each process has a GPU of its own, and 2 are visible here: choose at most 2"
+    ]

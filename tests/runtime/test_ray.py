@@ -1,4 +1,5 @@
-"""Several nodes on this machine: the bytes and the picks are those of one process, also after a worker was killed in the middle."""
+"""Several nodes on this machine: the bytes and the picks are those of one process, also after a worker was
+killed in the middle."""
 
 from __future__ import annotations
 
@@ -33,7 +34,12 @@ from tests.greedy.test_maximize import features
 from tests.runtime.pieces import Mortal, pid, refuse, share, visible_gpus
 
 pytestmark = pytest.mark.ray
-ROWS = pa.table({"id": [str(i) for i in range(60)], "prompt": [f"how many are {i} and {i % 7} of {'abcde'[i % 5]}" for i in range(60)]})
+ROWS = pa.table(
+    {
+        "id": [str(i) for i in range(60)],
+        "prompt": [f"how many are {i} and {i % 7} of {'abcde'[i % 5]}" for i in range(60)],
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +48,16 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:  # the workers import this checkout, as installed packages are on a real cluster
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    # the workers import this checkout, as installed packages are on a real cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        )
         memory = 100 * 2**20
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False})
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False},
+        )
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=memory)
         ray.init(address=cluster.address, log_to_driver=False)
@@ -92,20 +104,36 @@ def test_selection_over_shares_has_the_same_picks_also_after_a_worker_died(nodes
                 return ask(question, which)
 
             chosen = partitions.maximize(ask_and_kill, 300)
-            assert [before == after for before, after in zip(pids, ask(pid), strict=True)] == [True, False, True]
+            assert [before == after for before, after in zip(pids, ask(pid), strict=True)] == [
+                True,
+                False,
+                True,
+            ]
         assert chosen.index.tolist() == whole.index.tolist()
         np.testing.assert_allclose(chosen.gain, whole.gain, rtol=1e-9)
 
 
-def test_strategies_choose_the_same_to_the_last_bit_of_their_gains(nodes: Ray, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_strategies_choose_the_same_to_the_last_bit_of_their_gains(
+    nodes: Ray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     np.save(tmp_path / "X.npy", features(1, 120, 6, "clustered"))
     X, task = np.load(tmp_path / "X.npy", mmap_mode="r"), np.repeat(np.arange(6), 20)
     pool = Pool(
-        ids=np.array([f"{i:03d}" for i in range(120)]), X=X, task=task, names=[f"task {i}" for i in range(6)], cost=np.ones(120, int)
+        ids=np.array([f"{i:03d}" for i in range(120)]),
+        X=X,
+        task=task,
+        names=[f"task {i}" for i in range(6)],
+        cost=np.ones(120, int),
     )
 
     def choose() -> list[tuple[list[int], list[float]]]:
-        strategies = [Smart(), Submodular(GraphCut), Submodular(FacilityLocation), Dpp(kernel="linear", ridge=0.1), TwoRounds(parts=3)]
+        strategies = [
+            Smart(),
+            Submodular(GraphCut),
+            Submodular(FacilityLocation),
+            Dpp(kernel="linear", ridge=0.1),
+            TwoRounds(parts=3),
+        ]
         chosen = [strategy.select(pool, 30, np.random.default_rng(0)) for strategy in strategies]
         return [(selection.index.tolist(), selection.gain.tolist()) for selection in chosen]
 
@@ -121,11 +149,15 @@ def test_a_refusal_arrives_as_the_sentence_it_is_and_too_few_processors_too(node
         nodes.map(refuse, lambda i: (f"row {i + 2}",), [1], "reading")
     with pytest.raises(InputError, match="rows that are not zero: 1 of 16"), using(nodes):
         spread.choose(GraphCut, np.eye(48, 47), np.arange(48), 3)  # its last row is zero
-    with pytest.raises(InputError, match=r"asks for 1.5 CPUs and 0 GPUs, and no machine .* \(at most 1 and 0\)"):
+    with pytest.raises(
+        InputError, match=r"asks for 1.5 CPUs and 0 GPUs, and no machine .* \(at most 1 and 0\)"
+    ):
         Ray(cpus=1.5).map(refuse, lambda i: ("row",), [1], "reading")
 
 
-def test_a_run_waits_until_there_is_room_for_all_its_shares(nodes: Ray, caplog: pytest.LogCaptureFixture, impatient: None) -> None:
+def test_a_run_waits_until_there_is_room_for_all_its_shares(
+    nodes: Ray, caplog: pytest.LogCaptureFixture, impatient: None
+) -> None:
     function = GraphCut(features(0, 300, 8, "clustered"))
     makes = [partial(share, function, piece) for piece in partitions.pieces(300, 3)]
     with caplog.at_level(logging.INFO), ThreadPoolExecutor() as pool:
@@ -151,7 +183,11 @@ def test_a_task_that_asked_for_no_gpu_sees_none(nodes: Ray) -> None:
 
 
 def test_when_a_machine_is_gone_fewer_shares_are_chosen_from(
-    cluster: Any, nodes: Ray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, impatient: None
+    cluster: Any,
+    nodes: Ray,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
 ) -> None:
     X, heads, asked = features(0, 2000, 8, "clustered"), partitions._heads, [0]
     whole = spread.choose(GraphCut, X, np.arange(2000), 150)

@@ -34,7 +34,9 @@ class Lengths:
                 raise KeyboardInterrupt
             self.survives -= 1
             self.encoded += len(shard)
-            return np.array([[np.nan if len(text) == self.bad else len(text), 1] for text in shard["prompt"].to_pylist()])
+            return np.array(
+                [[np.nan if len(text) == self.bad else len(text), 1] for text in shard["prompt"].to_pylist()]
+            )
 
         return encode
 
@@ -52,7 +54,8 @@ def test_row_i_belongs_to_row_i(tmp_path: Path) -> None:
 def test_an_interrupted_embedding_goes_on_with_the_next_shard(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Lengths(survives=3), ROWS, tmp_path, "lengths", shard=4)
-    for left in ("shard-000000012.writing", "rows.arrow", ".rows.arrow", "job.json"):  # of a worker, and of a run in several processes
+    # of a worker, and of a run in several processes
+    for left in ("shard-000000012.writing", "rows.arrow", ".rows.arrow", "job.json"):
         (tmp_path / left).write_bytes(b"half a shard")
     again = Lengths()
     facts = run(again, ROWS, tmp_path, "lengths", shard=4)
@@ -67,7 +70,9 @@ def test_a_vector_that_is_not_finite_names_its_row(tmp_path: Path) -> None:
         run(Lengths(bad=13), ROWS, tmp_path, "lengths", shard=4)
 
 
-def test_what_an_encoder_cuts_is_a_fact_whatever_was_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_encoder_cuts_is_a_fact_whatever_was_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         embed(Lengths(survives=3), ROWS, tmp_path, shard=4)
     facts = embed(Lengths(), ROWS, tmp_path, shard=4)

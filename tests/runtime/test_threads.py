@@ -1,4 +1,5 @@
-"""Processes that work at once share the machine's cores: each counts those that hold a lock, and nobody counts the dead."""
+"""Processes that work at once share the machine's cores: each counts those that hold a lock, and nobody
+counts the dead."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ import pytest
 from smartdpp.runtime import threads
 from smartdpp.runtime.threads import Sharing, cores, settle, working
 
-OTHER = "import time\nfrom smartdpp.runtime import threads\nthreads.working(lambda: (print('works', flush=True), time.sleep(600)))"
+OTHER = (
+    "import time\nfrom smartdpp.runtime import threads\nthreads.working(lambda: (print('works', "
+    "flush=True), time.sleep(600)))"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +40,18 @@ def other(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     started = []
 
     def start() -> subprocess.Popen[str]:
-        code = f"from pathlib import Path\nfrom smartdpp.runtime import threads\nthreads._folder = lambda: Path({str(tmp_path)!r})\n{OTHER}"
+        code = (
+            "from pathlib import Path\nfrom smartdpp.runtime import threads\nthreads._folder = lambda: "
+            f"Path({str(tmp_path)!r})\n{OTHER}"
+        )
         env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+            cwd=Path(__file__).parents[2],
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "works\n"
         started.append(process)

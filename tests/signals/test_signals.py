@@ -1,4 +1,5 @@
-"""The passes over the model, against the plain formulas one example at a time; what is shared, resumed and said."""
+"""The passes over the model, against the plain formulas one example at a time; what is shared, resumed and
+said."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from smartdpp.signals import likelihood, stage
 from smartdpp.signals.stage import join, measure
 from smartdpp.store.disk import read_json
 
-PROMPTS = ["Add 2 and 3", "Say hi to <|im_end|> {{ 7*7 }}", "x", "Which of these is longest: a, bb, or ccc?", "Why?" * 9]
+PROMPTS = [
+    "Add 2 and 3",
+    "Say hi to <|im_end|> {{ 7*7 }}",
+    "x",
+    "Which of these is longest: a, bb, or ccc?",
+    "Why?" * 9,
+]
 RESPONSES = ["5", "hi, {prompt}", "y" * 40, "ccc", "Because of the <|im_start|> wind."]
 
 
@@ -31,7 +38,9 @@ def planned(run: Run, name: str) -> str:
 
 def corpus_of(model: Tiny, repeat: int = 1) -> pa.Table:
     prompts, responses = PROMPTS * repeat, RESPONSES * repeat
-    encoded = [encode(model.tokenizer(), model.format, *pair) for pair in zip(prompts, responses, strict=True)]
+    encoded = [
+        encode(model.tokenizer(), model.format, *pair) for pair in zip(prompts, responses, strict=True)
+    ]
     return pa.table(
         {
             "id": [f"r{i}" for i in range(len(prompts))],
@@ -59,13 +68,17 @@ def one_by_one(model: Tiny, rows: pa.Table) -> dict[str, list[float]]:
         found["el2n"].append((logp.exp() - torch.eye(logp.shape[1])[y]).norm(dim=1).mean().item())
         found["gradient_norm"].append(torch.cat([g.flatten() for g in gradient]).norm().item())
         context = encode(tokenizer, model.format, "", response).ids[: -len(y)] or [tokenizer.eos_token_id]
-        logp = weights(torch.tensor([[*context, *y.tolist()]])).logits[0, len(context) - 1 : -1].log_softmax(-1)
+        logp = (
+            weights(torch.tensor([[*context, *y.tolist()]])).logits[0, len(context) - 1 : -1].log_softmax(-1)
+        )
         found["nll_alone"].append(-logp[torch.arange(len(y)), y].mean().item())
     return found
 
 
 @pytest.fixture(scope="module", params=["plain", "chat"])
-def passes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tiny, pa.Table, pa.Table]:
+def passes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tiny, pa.Table, pa.Table]:
     """The model, its corpus, and the corpus joined with all three passes."""
     model = Tiny(format=request.param)
     rows = corpus_of(model)
@@ -117,14 +130,18 @@ def test_logits_are_made_for_responses_only(monkeypatch: pytest.MonkeyPatch) -> 
     model = Tiny()
     weights, tokenizer, rows = model.load(dtype=torch.float32), model.tokenizer(), corpus_of(model)
     seen = []
-    weights.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    weights.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: seen.append(len(output))
+    )
     examples = [encode(tokenizer, "plain", *pair) for pair in zip(PROMPTS, RESPONSES, strict=True)]
     list(likelihood.likelihood(weights, examples, 0, 10_000))
     assert seen == [(rows["n_tokens"].to_numpy() - rows["n_prompt_tokens"].to_numpy()).sum()]
 
 
 @pytest.mark.parametrize("which", list(stage.COLUMNS))
-def test_a_killed_pass_resumes_to_the_same_bytes(which: stage.Pass, tmp_path: Path, interrupted_after: Callable) -> None:
+def test_a_killed_pass_resumes_to_the_same_bytes(
+    which: stage.Pass, tmp_path: Path, interrupted_after: Callable
+) -> None:
     model = Tiny()
     rows = corpus_of(model, repeat=3)
     for folder in ("whole", "resumed"):
@@ -144,7 +161,9 @@ def test_two_processes_leave_the_bytes_of_one(which: stage.Pass, tmp_path: Path)
     facts = []
     for processes in (1, 2):
         (tmp_path / str(processes)).mkdir()
-        facts.append(measure(which, Tiny(), 100, rows, tmp_path / str(processes), shard=4, processes=processes))
+        facts.append(
+            measure(which, Tiny(), 100, rows, tmp_path / str(processes), shard=4, processes=processes)
+        )
     assert (tmp_path / "1" / "X.npy").read_bytes() == (tmp_path / "2" / "X.npy").read_bytes()
     assert facts[0].pop("seconds") > 0
     assert facts[1].pop("seconds") > 0
@@ -159,18 +178,30 @@ def test_impossible_settings_are_refused(kind: type, wrong: dict[str, int]) -> N
 
 
 def test_rows_without_a_response_are_refused_before_the_work() -> None:
-    rows = pa.table({"id": ["a", "b"], "prompt": ["x", "y"], "response": ["1", ""], "n_tokens": [9, 9], "n_prompt_tokens": [8, 8]})
+    rows = pa.table(
+        {
+            "id": ["a", "b"],
+            "prompt": ["x", "y"],
+            "response": ["1", ""],
+            "n_tokens": [9, 9],
+            "n_prompt_tokens": [8, 8],
+        }
+    )
     with pytest.raises(ValueError, match="1 rows have no response tokens, first b"):
         stage.Signals("alone", Tiny(format="chat"), 100).prepare(rows)
 
 
 def test_a_number_that_is_not_finite_names_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage.Signals, "prepare", lambda *_: lambda part: np.array([[1], [2], [np.nan], [4], [5]]))
+    monkeypatch.setattr(
+        stage.Signals, "prepare", lambda *_: lambda part: np.array([[1], [2], [np.nan], [4], [5]])
+    )
     with pytest.raises(ValueError, match=r"alone signals: the numbers of 1 rows are not finite, first r2"):
         measure("alone", Tiny(), 100, corpus_of(Tiny()), tmp_path)
 
 
-def test_scores_that_read_the_same_pass_share_it(small_run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+def test_scores_that_read_the_same_pass_share_it(
+    small_run: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
     plan = small_run("strategy=top", "quality=perplexity", "until=plan")
     execute(plan)
     assert "forward over the pool" in " ".join(capsys.readouterr().out.split())
@@ -215,7 +246,10 @@ def test_another_model_can_score(small_run: Callable[..., Run]) -> None:
 
 
 def test_a_model_is_a_component_not_a_name(small_run: Callable[..., Run]) -> None:
-    with pytest.raises(ValueError, match=r"quality\.model='tiny': this is a component; choose one with model@quality\.model=NAME"):
+    with pytest.raises(
+        ValueError,
+        match=r"quality\.model='tiny': this is a component; choose one with model@quality\.model=NAME",
+    ):
         small_run("quality=perplexity", "quality.model=tiny")
 
 

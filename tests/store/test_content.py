@@ -78,7 +78,9 @@ def keys(run: Run) -> dict[str, str]:
     return {name: artifact.key for name, artifact in artifacts(run).items()}
 
 
-def test_two_folders_under_one_name_are_two_runs_that_share_nothing(small_run: Callable[..., Run], folders: tuple[Path, Path]) -> None:
+def test_two_folders_under_one_name_are_two_runs_that_share_nothing(
+    small_run: Callable[..., Run], folders: tuple[Path, Path]
+) -> None:
     one, two = (small_run("model=hub", f"model.path={folder}", "model.name=mine") for folder in folders)
     assert one.slug != two.slug
     assert not set(keys(one).values()) & set(keys(two).values())
@@ -96,15 +98,21 @@ def test_two_folders_under_one_name_are_two_runs_that_share_nothing(small_run: C
 def test_a_model_inside_another_component_counts_there(
     small_run: Callable[..., Run], folders: tuple[Path, Path], overrides: list[str], stages: set[str]
 ) -> None:
-    """Not only through the corpus, whose tokens are the same: the component's own parameters name the content."""
-    runs = [small_run("model=hub", f"model.path={folder}", "model.name=mine", *overrides) for folder in folders]
+    """Not only through the corpus, whose tokens are the same: the component's own parameters name the
+    content."""
+    runs = [
+        small_run("model=hub", f"model.path={folder}", "model.name=mine", *overrides) for folder in folders
+    ]
     for stage in stages:
         one, two = (artifacts(run)[stage].params for run in runs)
         assert one != two, stage
 
 
 def test_a_model_counts_wherever_it_stands(folders: tuple[Path, Path]) -> None:
-    node = {"_target_": "smartdpp.embedding.hidden.Hidden", "model": {"_target_": "smartdpp.models.Hub", "path": "x", "name": "m"}}
+    node = {
+        "_target_": "smartdpp.embedding.hidden.Hidden",
+        "model": {"_target_": "smartdpp.models.Hub", "path": "x", "name": "m"},
+    }
     one, two = (with_content(node, Hidden(Hub(str(folder), "m"))) for folder in folders)
     assert one["model"]["content"] != two["model"]["content"]
     assert "content" not in one
@@ -142,7 +150,14 @@ def test_each_file_that_a_model_is_made_of_counts_and_no_other(folders: tuple[Pa
     folder, _ = folders
     model = Hub(str(folder), "m")
     before = model.fingerprint()
-    for name in ("README.md", "pytorch_model.bin", "training_args.bin", "checkpoint-5/model.safetensors", ".cache/x.json", "a.gguf"):
+    for name in (
+        "README.md",
+        "pytorch_model.bin",
+        "training_args.bin",
+        "checkpoint-5/model.safetensors",
+        ".cache/x.json",
+        "a.gguf",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("something")
     assert model.fingerprint() == before
@@ -163,7 +178,9 @@ def test_each_file_that_a_model_is_made_of_counts_and_no_other(folders: tuple[Pa
 
 def test_an_encoder_trained_further_in_its_folder_is_another_one(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
-    shutil.copytree(MiniLM().packaged().folder() or "", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(
+        MiniLM().packaged().folder() or "", folder, ignore=shutil.ignore_patterns("*.safetensors")
+    )
     (folder / "model.safetensors").write_bytes(b"first")
 
     def what(folder: Path) -> dict[str, Any]:
@@ -187,12 +204,16 @@ def test_packaged_models_are_what_their_parameters_say_and_keep_their_runs() -> 
         cfg = compose("config", ["root=/tmp"], return_hydra_config=True)
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
-    run = Run(cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")})
+    run = Run(
+        cfg, check(cfg), {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    )
     assert run.slug == "smart-minilm-b230-s0-22238c00"
     assert "content" not in json.dumps(run.what)
 
 
-def test_another_package_of_the_encoder_under_the_same_name_is_not_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_package_of_the_encoder_under_the_same_name_is_not_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(MiniLM, "packaged", lambda self: Sentence(str(tmp_path)))
     assert MiniLM().fingerprint()
@@ -206,7 +227,9 @@ def test_an_adapter_that_finetuning_left_counts_by_its_weights(tmp_path: Path) -
     assert model.fingerprint() != before
 
 
-def test_the_hubs_commit_enters_and_is_what_is_loaded(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hubs_commit_enters_and_is_what_is_loaded(
+    small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
     asked = []
@@ -227,12 +250,16 @@ def test_the_hubs_commit_enters_and_is_what_is_loaded(small_run: Callable[..., R
     assert asked[0][2] <= 5, "the hub is not waited for"
 
 
-def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import huggingface_hub
 
     from smartdpp.corpus.hub import Hub as Dataset
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, **_: SimpleNamespace(sha=COMMITS[0]))
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "dataset_info", lambda self, name, **_: SimpleNamespace(sha=COMMITS[0])
+    )
     assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]}"
     assert Dataset("org/rows", revision=COMMITS[1]).fingerprint() == f"org/rows@{COMMITS[1]}"
     asked = []
@@ -268,13 +295,20 @@ def test_offline_it_is_the_commit_of_the_cached_copy(monkeypatch: pytest.MonkeyP
     assert Hub("org/model", "m", revision="c" * 40).fingerprint() == "c" * 40
 
 
-def test_what_was_loaded_by_its_commit_is_found_again_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_was_loaded_by_its_commit_is_found_again_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Loading by a commit leaves a snapshot in the hub's cache, and no branch that leads to it."""
     import huggingface_hub
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    answers: list[object] = [SimpleNamespace(sha=COMMITS[0]), ConnectionError(), SimpleNamespace(sha=COMMITS[1]), ConnectionError()]
+    answers: list[object] = [
+        SimpleNamespace(sha=COMMITS[0]),
+        ConnectionError(),
+        SimpleNamespace(sha=COMMITS[1]),
+        ConnectionError(),
+    ]
 
     def model_info(*_: object, **__: object) -> object:
         answer = answers.pop(0)
@@ -290,11 +324,14 @@ def test_what_was_loaded_by_its_commit_is_found_again_offline(monkeypatch: pytes
             model = Hub("org/model", "m")
             assert model.fingerprint() == model.source()["revision"] == commit
     content.commit.cache_clear()
-    monkeypatch.setenv(content.LAUNCHED_BY, "1")  # a process of a run that has begun with the last of them: the hub is not asked
+    # a process of a run that has begun with the last of them: the hub is not asked
+    monkeypatch.setenv(content.LAUNCHED_BY, "1")
     assert Hub("org/model", "m").fingerprint() == COMMITS[1]
 
 
-def test_an_encoder_that_is_an_adapter_counts_with_what_it_builds_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_encoder_that_is_an_adapter_counts_with_what_it_builds_on(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"one")
@@ -304,7 +341,9 @@ def test_an_encoder_that_is_an_adapter_counts_with_what_it_builds_on(folders: tu
     assert Sentence(str(adapter)).fingerprint() != before
 
 
-def test_a_file_called_as_a_model_on_the_hub_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_called_as_a_model_on_the_hub_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from smartdpp.config.identity import without_paths
 
     monkeypatch.chdir(tmp_path)
@@ -315,7 +354,9 @@ def test_a_file_called_as_a_model_on_the_hub_is_no_model(tmp_path: Path, monkeyp
     assert "path" not in without_paths(hub | {"path": "folder"})
 
 
-def test_a_commit_that_nobody_knows_is_said_in_words_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_commit_that_nobody_knows_is_said_in_words_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     import huggingface_hub
 
     def model_info(*_, **__):
@@ -327,7 +368,9 @@ def test_a_commit_that_nobody_knows_is_said_in_words_once(monkeypatch: pytest.Mo
     assert caplog.text.count("org/unheard-of: which commit main is cannot be told") == 1
 
 
-def test_a_large_file_is_read_once_and_again_when_it_changed(hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_read_once_and_again_when_it_changed(
+    hashed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = large(tmp_path / "weights")
     first = content.file_hashes([path])
     assert content.file_hashes([path]) == first
@@ -355,7 +398,9 @@ def test_a_damaged_memory_is_ignored(tmp_path: Path, damage: str) -> None:
     (tmp_path / "memory" / "hashes.json").write_text(damage.replace("PATH", str(path)))
     content._known.clear()
     assert content.file_hashes([path]) == right
-    assert json.loads((tmp_path / "memory" / "hashes.json").read_text())[str(path)][-1] == right[0], "and made anew"
+    assert json.loads((tmp_path / "memory" / "hashes.json").read_text())[str(path)][-1] == right[0], (
+        "and made anew"
+    )
 
 
 def test_without_a_cache_to_write_to_it_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,10 +413,15 @@ def test_what_another_process_remembered_meanwhile_is_kept(tmp_path: Path) -> No
     content.file_hashes([large(tmp_path / "one")])
     content._known.clear()
     content.file_hashes([large(tmp_path / "two", b"y")])
-    assert set(json.loads((tmp_path / "memory" / "hashes.json").read_text())) == {str(tmp_path / "one"), str(tmp_path / "two")}
+    assert set(json.loads((tmp_path / "memory" / "hashes.json").read_text())) == {
+        str(tmp_path / "one"),
+        str(tmp_path / "two"),
+    }
 
 
-def test_lm_evals_folders_count_by_content_also_behind_links_and_compiled_code_does_not(tmp_path: Path) -> None:
+def test_lm_evals_folders_count_by_content_also_behind_links_and_compiled_code_does_not(
+    tmp_path: Path,
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "test.jsonl.gz").write_bytes(b"one")

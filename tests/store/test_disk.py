@@ -91,11 +91,15 @@ def recorded(patch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, ...]]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
-def test_every_rename_follows_the_syncs_of_what_it_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_rename_follows_the_syncs_of_what_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with recorded(monkeypatch) as events:
         Artifact(tmp_path, "embedding", 1, {}, {}).produce(build)
     moved = [i for i, event in enumerate(events) if event[0] == "rename"]
-    assert [Path(events[i][2]).name for i in moved if events[i][3:]] == [Artifact(tmp_path, "embedding", 1, {}, {}).key]
+    assert [Path(events[i][2]).name for i in moved if events[i][3:]] == [
+        Artifact(tmp_path, "embedding", 1, {}, {}).key
+    ]
     for i in moved:
         _, old, new, *inside = events[i]
         before = {event[1] for event in events[:i] if event[0] == "sync"}
@@ -109,7 +113,10 @@ def _mounted(image: Path, at: Path) -> bool:
     return subprocess.run(["mount", "-o", "loop", str(image), str(at)], capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mkfs.ext4"), reason="mounting a disk of one's own needs root and ext4")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("mkfs.ext4"),
+    reason="mounting a disk of one's own needs root and ext4",
+)
 def test_a_power_cut_after_publishing_leaves_whole_files(tmp_path: Path) -> None:
     image, cut, at = tmp_path / "disk", tmp_path / "as the power cut left it", tmp_path / "mounted"
     with image.open("wb") as file:
@@ -146,7 +153,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", ["X.npy", "inner/rows.jsonl", "meta.json"])
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_artifact_is_told_and_made_again(made: Artifact, name: str, how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_artifact_is_told_and_made_again(
+    made: Artifact, name: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     DAMAGES[how](made.path / name)
     assert not made.finished
     assert made.produce(build) is False
@@ -166,7 +175,9 @@ def test_a_record_that_is_none_is_damage(made: Artifact, meta: str) -> None:
 def test_one_flipped_bit_is_found_where_the_file_is_read(made: Artifact) -> None:
     made.here()
     flip(made.path / "X.npy")
-    with pytest.raises(InputError, match=r"X\.npy has another content than was written .*smartdpp\.store verify .* removes") as caught:
+    with pytest.raises(
+        InputError, match=r"X\.npy has another content than was written .*smartdpp\.store verify .* removes"
+    ) as caught:
         made.here()
     assert str(made.path) in str(caught.value)
     with pytest.raises(InputError, match="another content"):
@@ -174,7 +185,9 @@ def test_one_flipped_bit_is_found_where_the_file_is_read(made: Artifact) -> None
     assert made.file("inner/rows.jsonl").is_file()
 
 
-def test_verify_removes_what_is_damaged_and_says_it(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_removes_what_is_damaged_and_says_it(
+    made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert verify.main(["verify", str(tmp_path)]) == 0
     flip(made.path / "X.npy")
     assert verify.main(["verify", "--keep", str(tmp_path)]) == 1
@@ -188,7 +201,9 @@ def test_verify_removes_what_is_damaged_and_says_it(made: Artifact, tmp_path: Pa
     assert verify.main(["verify", str(tmp_path)]) == 0
 
 
-def test_verify_leaves_what_a_process_works_on(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_leaves_what_a_process_works_on(
+    made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flip(made.path / "X.npy")
     with locks.lock(made.path):
         assert verify.main(["verify", str(tmp_path)]) == 1
@@ -196,7 +211,9 @@ def test_verify_leaves_what_a_process_works_on(made: Artifact, tmp_path: Path, c
     assert made.path.is_dir()
 
 
-def test_verify_sees_results_of_runs(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_sees_results_of_runs(
+    made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "runs" / "a"
     run.mkdir(parents=True)
     (run / "result.json").write_text('{"run": "a", "lo')
@@ -218,7 +235,9 @@ def test_verify_from_the_command_line(made: Artifact, tmp_path: Path) -> None:
     assert "compares it with its recorded hash" in " ".join(run("verify", "--help").stdout.split())
 
 
-def test_an_artifact_made_before_there_were_records_is_accepted(made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_artifact_made_before_there_were_records_is_accepted(
+    made: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     meta = made.meta()
     del meta["files"]
     disk.write_json(made.path / "meta.json", meta)
@@ -253,7 +272,9 @@ def test_the_formats_we_write_show_that_they_are_cut(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("how", ["empty", "cut"])
-def test_a_cut_shard_is_told_and_made_again(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cut_shard_is_told_and_made_again(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     class Dies(Numbers):
         def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
             encode = super().prepare(rows)
@@ -276,7 +297,9 @@ def test_a_cut_shard_is_told_and_made_again(tmp_path: Path, how: str, caplog: py
 
 
 @pytest.mark.parametrize("content", ["", '{"rows": 10, "sha', "[]"])
-def test_a_cut_manifest_is_told_and_all_is_made_again(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cut_manifest_is_told_and_all_is_made_again(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
     np.save(tmp_path / "shard-000000000.npy", np.full((4, 2), 7, dtype=np.float32))
     (tmp_path / "manifest.json").write_text(content)
     again = Numbers()
@@ -286,7 +309,9 @@ def test_a_cut_manifest_is_told_and_all_is_made_again(tmp_path: Path, content: s
     assert "1 shards beside it are made again" in caplog.text
 
 
-def test_a_build_that_fails_on_what_was_left_is_tried_once_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_build_that_fails_on_what_was_left_is_tried_once_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     partial = tmp_path / "x.partial"
     partial.mkdir()
     (partial / "of an older version").write_text("?")
@@ -329,7 +354,8 @@ def test_a_build_that_fails_either_way_loses_nothing(tmp_path: Path) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_passes_costs_nothing_that_was_left(tmp_path: Path, error: Exception) -> None:
-    """A device that another process holds, say: the same command goes on from the checkpoint when it is free."""
+    """A device that another process holds, say: the same command goes on from the checkpoint when it is
+    free."""
     partial, tries = tmp_path / "x.partial", []
     partial.mkdir()
     (partial / "checkpoint").write_text("900 steps")
@@ -366,8 +392,11 @@ def test_what_the_attempt_without_has_done_is_gone_on_from(tmp_path: Path) -> No
     assert tries == [["old"], [], ["new"]]
 
 
-def test_what_may_not_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """A colleague's artifact, or a network disk that does not answer: nothing is removed, by a run or by verify."""
+def test_what_may_not_be_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A colleague's artifact, or a network disk that does not answer: nothing is removed, by a run or by
+    verify."""
     folder = tmp_path / "store" / "adapter" / "0123456789abcdef"
     publish(folder, lambda out: (out / "w.bin").write_bytes(b"weights") and {})
     read = Path.read_bytes
@@ -378,17 +407,24 @@ def test_what_may_not_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.M
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(InputError, match=r"meta\.json cannot be read \(Permission denied\); nothing was removed"):
+    with pytest.raises(
+        InputError, match=r"meta\.json cannot be read \(Permission denied\); nothing was removed"
+    ):
         publish(folder, lambda out: {})
     assert verify.main(["verify", str(tmp_path)]) == 1
     assert "kept: " in capsys.readouterr().out
     assert (folder / "w.bin").read_bytes() == b"weights"
 
 
-def test_verify_keeps_folders_that_it_has_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_verify_keeps_folders_that_it_has_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "cache"))
     mine = [tmp_path / "store" / "adapter" / "my-notes", tmp_path / "cache" / "models" / "my-own-encoder"]
-    ours = [tmp_path / "store" / "adapter" / "0123456789abcdef", tmp_path / "cache" / "models" / "smollm2_135m-bcc81830"]
+    ours = [
+        tmp_path / "store" / "adapter" / "0123456789abcdef",
+        tmp_path / "cache" / "models" / "smollm2_135m-bcc81830",
+    ]
     for folder in (*mine, *ours):
         folder.mkdir(parents=True)
         (folder / "file").write_text("hours of work")
@@ -420,7 +456,9 @@ def _no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_disk_without_room_for_a_map_is_told_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_for_a_map_is_told_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Into a map with no room behind it, the first write would end the process with SIGBUS."""
     monkeypatch.setattr(os, "posix_fallocate", _no_room)
     with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):

@@ -35,7 +35,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return counters
 
 
-@pytest.mark.parametrize(("visible", "expected"), [(None, 3.0), ("1", 2.0), ("GPU-a", 1.0), ("0, 1", 3.0), ("", None)])
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, 3.0), ("1", 2.0), ("GPU-a", 1.0), ("0, 1", 3.0), ("", None)]
+)
 def test_visible_devices_are_summed(
     driver: dict[str, int], monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: float | None
 ) -> None:
@@ -56,7 +58,9 @@ def test_a_stage_records_what_was_drawn_while_it_ran(driver: dict[str, int], tmp
 
 @pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize("silent", ["nvmlInit", "nvmlDeviceGetTotalEnergyConsumption"])
-def test_without_a_driver_or_a_counter_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: str) -> None:
+def test_without_a_driver_or_a_counter_nothing_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: str
+) -> None:
     def refuse(*_: object) -> None:
         raise NVMLError
 

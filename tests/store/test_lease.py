@@ -50,7 +50,9 @@ def run(request: pytest.FixtureRequest, on: Callable[[str], None], tmp_path: Pat
 def left_by(run: str, machine: str, beat: float) -> None:
     fs, at = opened(f"{run.removesuffix('r')}.r.lock")
     fs.makedirs(at.rpartition("/")[0], exist_ok=True)
-    fs.pipe_file(at, json.dumps({"token": "t", "machine": machine, "host": "elsewhere", "beat": beat}).encode())
+    fs.pipe_file(
+        at, json.dumps({"token": "t", "machine": machine, "host": "elsewhere", "beat": beat}).encode()
+    )
 
 
 def test_one_machine_at_a_time(run: str, on: Callable[[str], None]) -> None:

@@ -1,4 +1,5 @@
-"""Where it runs: homes that are missing or cannot be written, temporary folders that are not there, output that nobody reads."""
+"""Where it runs: homes that are missing or cannot be written, temporary folders that are not there, output
+that nobody reads."""
 
 from __future__ import annotations
 
@@ -21,14 +22,26 @@ NO_NAME = "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unk
 
 
 def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """The code in a Python of its own with this environment alone, its output going through ``shell`` (``| head -1``)."""
+    """The code in a Python of its own with this environment alone, its output going through ``shell`` (``|
+    head -1``)."""
     command = ["bash", "-c", f'"$0" -c "$1" {shell}; exit ${{PIPESTATUS[0]}}', sys.executable, code]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PATH": os.environ["PATH"], **environment}, timeout=60)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        timeout=60,
+    )
 
 
 def settled(before: str = "", **environment: str) -> dict[str, str]:
     """The environment after ``import smartdpp``."""
-    done = run(f"{before}\nimport json, os, getpass, smartdpp\ngetpass.getuser()\nprint(json.dumps(dict(os.environ)))", **environment)
+    done = run(
+        f"{before}\nimport json, os, getpass, "
+        "smartdpp\ngetpass.getuser()\nprint(json.dumps(dict(os.environ)))",
+        **environment,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -69,7 +82,9 @@ def test_without_a_home_all_goes_to_the_temporary_folder(tmp_path: Path, home: s
         assert found["LOGNAME"] == f"uid{os.getuid()}"
 
 
-def test_a_folder_that_another_could_fill_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_could_fill_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("HOME", NOWHERE)
     monkeypatch.delenv("SMARTDPP_CACHE")
@@ -92,9 +107,16 @@ def test_a_temporary_folder_that_is_not_there_is_replaced_by_one_that_is(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("file", "this is no folder"), ("link", "a link to gone, which is not there"), ("nowhere", "cannot be made")]
+    ("kind", "said"),
+    [
+        ("file", "this is no folder"),
+        ("link", "a link to gone, which is not there"),
+        ("nowhere", "cannot be made"),
+    ],
 )
-def test_a_cache_that_cannot_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str) -> None:
+def test_a_cache_that_cannot_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+) -> None:
     there = Path(NOWHERE) if kind == "nowhere" else tmp_path / "cache"
     if kind == "file":
         there.write_text("")
@@ -104,9 +126,14 @@ def test_a_cache_that_cannot_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [said in problem for problem in place.problems()] == [True]
 
 
-def test_the_home_folder_may_be_written_as_in_a_shell(configure, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_may_be_written_as_in_a_shell(
+    configure, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(corpus.parent))
-    cfg, plain = configure("root='~/out'", f"corpus.path='~/{corpus.name}'"), configure(f"root={corpus.parent}/out")
+    cfg, plain = (
+        configure("root='~/out'", f"corpus.path='~/{corpus.name}'"),
+        configure(f"root={corpus.parent}/out"),
+    )
     runs = [prepare(each, {"strategy": "smart", "embedding": "tfidf"}) for each in (cfg, plain)]
     assert runs[0].path == runs[1].path
     assert runs[0].path.is_relative_to(corpus.parent / "out")
@@ -128,15 +155,23 @@ def test_a_link_that_leads_nowhere_is_named(configure, tmp_path: Path, name: str
     link = tmp_path / name
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(tmp_path / "gone")
-    with pytest.raises(InputError, match=rf"root={tmp_path}/root: {link} is a link to {tmp_path}/gone, which is not there"):
+    with pytest.raises(
+        InputError, match=rf"root={tmp_path}/root: {link} is a link to {tmp_path}/gone, which is not there"
+    ):
         prepare(configure(f"root={tmp_path}/root"), {})
 
 
-STREAMS = "import sys\nfrom smartdpp.logs.terminal import start\nstart()\nimport logging\nsay = logging.getLogger('smartdpp').info\n"
+STREAMS = (
+    "import sys\nfrom smartdpp.logs.terminal import start\nstart()\nimport logging\nsay = "
+    "logging.getLogger('smartdpp').info\n"
+)
 
 
 def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
-    code = f"{STREAMS}for i in range(3000): say('line %d', i); print('x' * 100)\nsys.stderr.write('reached the end\\n')"
+    code = (
+        f"{STREAMS}for i in range(3000): say('line %d', i); print('x' * 100)\nsys.stderr.write('reached "
+        "the end\\n')"
+    )
     done = run(code, "| head -1", HOME=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "line 0\n")
     assert done.stderr == "reached the end\n"
@@ -144,7 +179,11 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     assert run(code, "2>&1 | true", HOME=str(tmp_path)).returncode == 0
     full = run(code, ">/dev/full", HOME=str(tmp_path))
     assert full.returncode == 0
-    assert full.stderr == "warning: standard output cannot be written (No space left on device); the run goes on without\nreached the end\n"
+    assert (
+        full.stderr
+        == "warning: standard output cannot be written (No space left on device); the run goes on "
+        "without\nreached the end\n"
+    )
 
 
 def test_what_an_encoding_lacks_is_written_as_its_number(tmp_path: Path) -> None:
@@ -154,7 +193,10 @@ def test_what_an_encoding_lacks_is_written_as_its_number(tmp_path: Path) -> None
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:
-    code = f"{STREAMS}print('pass', 'sword-fish-1')\nsay('sword-fish-1')\nraise ValueError('s3://a:b@c and sword-fish-1')"
+    code = (
+        f"{STREAMS}print('pass', 'sword-fish-1')\nsay('sword-fish-1')\nraise ValueError('s3://a:b@c and "
+        "sword-fish-1')"
+    )
     done = run(code, HOME=str(tmp_path), DB_PASS="sword-fish-1")
     assert done.stdout == "pass <DB_PASS>\n<DB_PASS>\n"
     assert "ValueError: s3://<redacted>@c and <DB_PASS>" in done.stderr

@@ -1,4 +1,5 @@
-"""A root at an address: finished there only when all of it is there, shared by machines, with the results of a local folder.
+"""A root at an address: finished there only when all of it is there, shared by machines, with the results of
+a local folder.
 
 A machine is a cache of its own: what two of them share is the address alone.
 """
@@ -66,7 +67,14 @@ def stamps(root: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://bucket/a/b", "memory://x", "file:///data/with space", "abfs://c@account.net:80/ä?*", "hdfs:///user/x"]
+    "url",
+    [
+        "s3://bucket/a/b",
+        "memory://x",
+        "file:///data/with space",
+        "abfs://c@account.net:80/ä?*",
+        "hdfs:///user/x",
+    ],
 )
 def test_a_path_says_its_address(on: Callable[[str], None], url: str) -> None:
     assert address(folder(url)) == url
@@ -99,17 +107,25 @@ def test_another_machine_finds_what_one_has_made(root: str, on: Callable[[str], 
     assert remote.file(found.path / "X.bin") == found.path / "X.bin", "now it lies here"
 
 
-def test_work_of_the_same_content_is_taken_over_from_another_machine(root: str, on: Callable[[str], None]) -> None:
+def test_work_of_the_same_content_is_taken_over_from_another_machine(
+    root: str, on: Callable[[str], None]
+) -> None:
     once(artifact(root), lambda: "same", build)
     on("b")
     other = replace(artifact(root), params={"x": 2})
     assert once(other, lambda: "same", lambda out: pytest.fail("another machine has it")) is False
     on("c")
-    assert replace(other, root=folder(root)).meta()["facts"] == {"n": 1, "content": "same", "taken_from": artifact(root).key}
+    assert replace(other, root=folder(root)).meta()["facts"] == {
+        "n": 1,
+        "content": "same",
+        "taken_from": artifact(root).key,
+    }
     assert (replace(other, root=folder(root)).here() / "sub" / "list.txt").read_text() == "one\n"
 
 
-def test_an_interrupted_build_is_nowhere_and_goes_on_where_it_was(root: str, on: Callable[[str], None]) -> None:
+def test_an_interrupted_build_is_nowhere_and_goes_on_where_it_was(
+    root: str, on: Callable[[str], None]
+) -> None:
     def interrupted(out: Path) -> dict[str, Any]:
         (out / "shard").write_text("done")
         raise KeyboardInterrupt
@@ -128,7 +144,9 @@ def test_an_interrupted_build_is_nowhere_and_goes_on_where_it_was(root: str, on:
     assert artifact(root).meta()["facts"] == {"resumed": True}
 
 
-def test_half_a_sending_is_not_finished_and_is_sent_again(root: str, on: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_sending_is_not_finished_and_is_sent_again(
+    root: str, on: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fs, _ = opened(address(artifact(root).path))
     put_file, sent = fs.put_file, []
 
@@ -152,7 +170,9 @@ def test_half_a_sending_is_not_finished_and_is_sent_again(root: str, on: Callabl
     assert {name.rpartition("/")[2] for name in there(root)} == {"X.bin", "list.txt", "meta.json"}
 
 
-def test_half_a_fetching_is_not_here(root: str, on: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_fetching_is_not_here(
+    root: str, on: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifact(root).produce(build)
     on("b")
     fs, _ = opened(address(artifact(root).path))
@@ -216,7 +236,9 @@ def test_who_lost_the_lock_publishes_nothing(root: str, on: Callable[[str], None
     assert not artifact(root).finished
 
 
-def test_who_lost_the_lock_of_a_run_leaves_it_as_another_made_it(root: str, on: Callable[[str], None]) -> None:
+def test_who_lost_the_lock_of_a_run_leaves_it_as_another_made_it(
+    root: str, on: Callable[[str], None]
+) -> None:
     run = folder(root) / "runs" / "r"
     run.mkdir(parents=True)
     with remote.sent_back(run, lambda: False):
@@ -224,7 +246,9 @@ def test_who_lost_the_lock_of_a_run_leaves_it_as_another_made_it(root: str, on: 
     assert there(root) == set()
 
 
-def test_a_name_that_leads_out_of_its_folder_is_not_fetched(on: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_name_that_leads_out_of_its_folder_is_not_fetched(
+    on: Callable[[str], None], tmp_path: Path
+) -> None:
     root = f"memory://{tmp_path.name}/bad"
     artifact(root).produce(build)
     fs, at = opened(address(artifact(root).path))
@@ -253,7 +277,9 @@ class Refusing(MemoryFileSystem):
     ],
 )
 def test_a_place_that_cannot_serve_is_one_sentence(on: Callable[[str], None], url: str, said: str) -> None:
-    fsspec.register_implementation("nodriver", "no_such_driver.FileSystem", clobber=True, errtxt="Install nodriver to reach it")
+    fsspec.register_implementation(
+        "nodriver", "no_such_driver.FileSystem", clobber=True, errtxt="Install nodriver to reach it"
+    )
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     (problem,) = problems(url)
     assert said in problem
@@ -269,13 +295,21 @@ def test_a_run_there_is_the_run_here(
     execute(local)
     root = f"memory://{tmp_path.name}/study"
     run = small_run(*own, f"root={root}")
-    assert HydraConfig.get().sweep.dir == str(folder(root) / "runs" / ".sweep"), "Hydra's own files stay on this machine"
+    assert HydraConfig.get().sweep.dir == str(folder(root) / "runs" / ".sweep"), (
+        "Hydra's own files stay on this machine"
+    )
     score = execute(run)
 
     timed = ("seconds/", "made_in/", "peak_gib/")
-    mine, its = ({k: v for k, v in read_json(r.path / "result.json").items() if not k.startswith(timed)} for r in (run, local))
+    mine, its = (
+        {k: v for k, v in read_json(r.path / "result.json").items() if not k.startswith(timed)}
+        for r in (run, local)
+    )
     assert mine == its
-    assert {f"runs/{run.slug}/{name}" for name in ("result.json", "run.log", "artifacts.json", ".hydra/config.yaml")} <= there(root)
+    assert {
+        f"runs/{run.slug}/{name}"
+        for name in ("result.json", "run.log", "artifacts.json", ".hydra/config.yaml")
+    } <= there(root)
     assert not [name for name in there(root) if name.endswith((".lock", ".partial"))]
     assert f"{root}/runs/{run.slug}" in capsys.readouterr().out
 

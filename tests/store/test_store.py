@@ -36,7 +36,9 @@ def test_a_finished_artifact_is_not_built_again(tmp_path: Path) -> None:
     assert one.meta()["peak_gib"] > 0
 
 
-@pytest.mark.parametrize("other", [{"stage": "b"}, {"version": 2}, {"params": {"x": 2}}, {"inputs": {"a": "k"}}])
+@pytest.mark.parametrize(
+    "other", [{"stage": "b"}, {"version": 2}, {"params": {"x": 2}}, {"inputs": {"a": "k"}}]
+)
 def test_the_key_follows_from_stage_version_parameters_and_inputs(tmp_path: Path, other: dict) -> None:
     base = {"root": tmp_path, "stage": "a", "version": 1, "params": {"x": 1}, "inputs": {}}
     assert Artifact(**base).key == Artifact(**base).key != Artifact(**(base | other)).key
@@ -125,7 +127,9 @@ def test_the_digest_ignores_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_is_taken_over_is_linked_or_copied(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_taken_over_is_linked_or_copied(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, wanted = (Artifact(tmp_path, "adapter", 2, {"strategy": name}, {}) for name in ("a", "b"))
 
     def train(out: Path) -> dict[str, Any]:
@@ -153,7 +157,9 @@ def test_whoever_waits_says_for_whom_and_since_when_again_and_again(
 ) -> None:
     caplog.set_level("INFO")
     monkeypatch.setattr(lease, "REMIND", 0.05)
-    holder = multiprocessing.get_context("fork").Process(target=_slow_build, args=(tmp_path / "x", tmp_path / "log"))
+    holder = multiprocessing.get_context("fork").Process(
+        target=_slow_build, args=(tmp_path / "x", tmp_path / "log")
+    )
     holder.start()
     while not (tmp_path / ".x.lock").is_file() or not (tmp_path / ".x.lock").read_text():
         time.sleep(0.01)
@@ -183,7 +189,8 @@ def test_a_filesystem_without_locks_gets_leases(
     monkeypatch.setattr(fcntl, "flock", flock)
     (tmp_path / "there").mkdir()
     path = tmp_path / "there" / "x"
-    (tmp_path / "there" / ".x.lock").write_text("123\nanother-host\n")  # what a library leaves there that has no locks either
+    # what a library leaves there that has no locks either
+    (tmp_path / "there" / ".x.lock").write_text("123\nanother-host\n")
     monkeypatch.setattr(lease, "STALE", 0.1)
     assert publish(path, lambda out: {}) is False
     assert "has no locks" in caplog.text
@@ -193,7 +200,14 @@ def test_a_filesystem_without_locks_gets_leases(
         with pytest.raises(Busy), lock(path, wait=False):
             pass
     assert not locks.busy(path)
-    claim = {"token": "t", "machine": "b", "host": "node7", "pid": 12, "since": time.time() - 3700, "beat": time.time()}
+    claim = {
+        "token": "t",
+        "machine": "b",
+        "host": "node7",
+        "pid": 12,
+        "since": time.time() - 3700,
+        "beat": time.time(),
+    }
     (tmp_path / "there" / ".x.lock").write_text(json.dumps(claim))
     assert locks.busy(path)
     with pytest.raises(Busy), lock(path, wait=False):

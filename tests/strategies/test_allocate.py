@@ -9,7 +9,8 @@ from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks
 
 @st.composite
 def problems(draw):
-    """Weights over many magnitudes, sizes with empty room here and there, and a budget that just fits at most."""
+    """Weights over many magnitudes, sizes with empty room here and there, and a budget that just fits at
+    most."""
     tasks = draw(st.integers(1, 12))
     weights = draw(st.lists(st.floats(1e-3, 1e9), min_size=tasks, max_size=tasks))
     sizes = draw(st.lists(st.integers(0, 40), min_size=tasks, max_size=tasks).filter(any))

@@ -16,7 +16,14 @@ from smartdpp.types import Pool
 def pool_of(X, task, template=None):
     n, rng = len(task), np.random.default_rng(9)
     ids = np.array([f"{i:04d}" for i in rng.permutation(n)])
-    return Pool(ids, X.astype(np.float32), task, [f"t{j:02d}" for j in range(task.max() + 1)], np.ones(n, int), template=template)
+    return Pool(
+        ids,
+        X.astype(np.float32),
+        task,
+        [f"t{j:02d}" for j in range(task.max() + 1)],
+        np.ones(n, int),
+        template=template,
+    )
 
 
 def clustered(tasks=8, size=12, d=6, seed=0, spread=0.4):
@@ -48,7 +55,10 @@ def test_the_choice_is_the_best_pair_then_the_fewest_tasks_within_one_standard_e
     functions = {"facility_location": FacilityLocation, "graph_cut": GraphCut, "logdet": LogDet}
     grid = [k for k in (1, 2, 4, 8) if 12 * k >= budget]
     smarts = {name: [Smart(num_tasks=k, instances=f2) for k in grid] for name, f2 in functions.items()}
-    c = {name: nearness(pool, some[0], [s.plan(pool, s.task_budgets(pool, budget)) for s in some]) for name, some in smarts.items()}
+    c = {
+        name: nearness(pool, some[0], [s.plan(pool, s.task_budgets(pool, budget)) for s in some])
+        for name, some in smarts.items()
+    }
     pair = max(c, key=lambda name: c[name].mean(axis=1).max())
     loss = c[pair].mean(axis=1).max() - c[pair].mean(axis=1)
     best = c[pair][c[pair].mean(axis=1).argmax()]
@@ -60,22 +70,32 @@ def test_the_choice_is_the_best_pair_then_the_fewest_tasks_within_one_standard_e
         assert decide(auto, pool, budget) == expected
     assert f"{expected.num_tasks} of 8 tasks" in caplog.text
     assert select(auto, pool, budget).tolist() == select(expected, pool, budget).tolist()
-    assert auto.task_budgets(pool, budget).order.tolist() == expected.task_budgets(pool, budget).order.tolist() if budget == 9 else True
+    assert (
+        auto.task_budgets(pool, budget).order.tolist() == expected.task_budgets(pool, budget).order.tolist()
+        if budget == 9
+        else True
+    )
 
 
 def test_tasks_that_repeat_others_are_left_out():
-    """Sixteen tasks that are two, eight times over: whichever is left out has its copies among the first few, two or twelve."""
+    """Sixteen tasks that are two, eight times over: whichever is left out has its copies among the first few,
+    two or twelve."""
     rng = np.random.default_rng(0)
     task = np.repeat(np.arange(16), 20)
     pool = pool_of(np.eye(2)[task % 2] + 0.3 + 0.02 * rng.normal(size=(320, 2)), task)
-    assert decide(Smart(num_tasks="auto"), pool, 16).num_tasks == 4  # with 2, the two chosen ones have no neighbour left
+    # with 2, the two chosen ones have no neighbour left
+    assert decide(Smart(num_tasks="auto"), pool, 16).num_tasks == 4
 
 
 def test_tasks_that_all_differ_are_all_wanted():
     rng = np.random.default_rng(0)
     task = np.repeat(np.arange(8), 30)
-    ring = np.stack([np.cos(task * np.pi / 8), np.sin(task * np.pi / 8)], axis=1)  # each task's neighbours are the two beside it
-    assert decide(Smart(num_tasks="auto"), pool_of(ring + 0.01 * rng.normal(size=(240, 2)), task), 100).num_tasks == 8
+    # each task's neighbours are the two beside it
+    ring = np.stack([np.cos(task * np.pi / 8), np.sin(task * np.pi / 8)], axis=1)
+    assert (
+        decide(Smart(num_tasks="auto"), pool_of(ring + 0.01 * rng.normal(size=(240, 2)), task), 100).num_tasks
+        == 8
+    )
 
 
 def test_one_standard_error():

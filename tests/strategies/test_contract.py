@@ -29,7 +29,8 @@ def build(name, *overrides):
 
 @pytest.fixture
 def pool():
-    """Seven tasks of 1 to 25 examples, one of them missing from the pool; ids, tasks and names unordered; copies among the rows."""
+    """Seven tasks of 1 to 25 examples, one of them missing from the pool; ids, tasks and names unordered;
+    copies among the rows."""
     rng = np.random.default_rng(0)
     sizes = [12, 25, 0, 1, 7, 3, 12]
     task = rng.permutation(np.repeat(np.arange(7), sizes))
@@ -37,7 +38,9 @@ def pool():
     X[40:55] = X[:15]
     ids = np.array([f"{i:02d}" for i in rng.permutation(60)])
     query = rng.normal(size=(5, 8)).astype(np.float32)
-    return Pool(ids, X, task, list("gcafbed"), rng.integers(5, 90, 60), quality=rng.uniform(1, 50, 60), query=query)
+    return Pool(
+        ids, X, task, list("gcafbed"), rng.integers(5, 90, 60), quality=rng.uniform(1, 50, 60), query=query
+    )
 
 
 def permuted(pool, rng):
@@ -86,7 +89,9 @@ def test_the_pool_is_a_set_and_the_seed_the_only_chance(name, budget, pool):
         np.testing.assert_array_equal(again.gain, first.gain)
 
 
-@pytest.mark.parametrize("name", ["dedup", "dpp_sample", "random", "proportional", "equal", "temperature", "random_tasks"])
+@pytest.mark.parametrize(
+    "name", ["dedup", "dpp_sample", "random", "proportional", "equal", "temperature", "random_tasks"]
+)
 def test_random_strategies_follow_the_seed(name, pool):
     strategy = build(name)
     draws = [tuple(select(strategy, pool, 20, seed).index) for seed in range(4)]

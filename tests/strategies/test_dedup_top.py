@@ -18,15 +18,23 @@ from smartdpp.types import Pool
 
 def pool_of(X: np.ndarray, quality: np.ndarray | None = None) -> Pool:
     n = len(X)
-    return Pool(np.array([f"{i:05d}" for i in range(n)]), X.astype(np.float32), np.zeros(n, int), ["t"], np.ones(n, int), quality)
+    return Pool(
+        np.array([f"{i:05d}" for i in range(n)]),
+        X.astype(np.float32),
+        np.zeros(n, int),
+        ["t"],
+        np.ones(n, int),
+        quality,
+    )
 
 
 SINGLE = 8 * float(np.finfo(np.float32).eps)  # what float32 makes of a cosine of three numbers a row
 
 
 def check_definition(X: np.ndarray, threshold: float, kept: np.ndarray) -> None:
-    """A row stays exactly if every cosine with a leader before it is below the threshold. Within rounding of the threshold either is
-    right, and the rows after it are judged by what was chosen there; everywhere else ``kept`` (bool[n]) is the definition's, row by row."""
+    """A row stays exactly if every cosine with a leader before it is below the threshold. Within rounding of
+    the threshold either is right, and the rows after it are judged by what was chosen there; everywhere else
+    ``kept`` (bool[n]) is the definition's, row by row."""
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
     nearest = np.array([(X[:i][kept[:i]] @ X[i]).max(initial=-1) for i in range(len(X))])
     assert (nearest[kept] < threshold - dedup.ROUNDING + SINGLE).all()
@@ -35,7 +43,9 @@ def check_definition(X: np.ndarray, threshold: float, kept: np.ndarray) -> None:
 
 @example(6396, 0.95, 3)  # a cosine within 1e-7 of the threshold
 @given(st.integers(0, 10_000), st.sampled_from([0.5, 0.8, 0.95]), st.sampled_from([3, 16, 1024]))
-def test_leaders_are_those_of_the_definition_whatever_the_blocks(seed: int, threshold: float, block: int) -> None:
+def test_leaders_are_those_of_the_definition_whatever_the_blocks(
+    seed: int, threshold: float, block: int
+) -> None:
     X = np.random.default_rng(seed).normal(size=(60, 3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dedup, "BLOCK", block)

@@ -9,7 +9,14 @@ from smartdpp.types import Pool
 
 def pool_of(X, quality=None):
     n = len(X)
-    return Pool(np.array([f"{i:03d}" for i in range(n)]), X, np.zeros(n, int), ["all"], np.ones(n, int), quality=quality)
+    return Pool(
+        np.array([f"{i:03d}" for i in range(n)]),
+        X,
+        np.zeros(n, int),
+        ["all"],
+        np.ones(n, int),
+        quality=quality,
+    )
 
 
 def select(strategy, pool, budget):
@@ -41,7 +48,9 @@ def test_greedy_equals_determinants_written_out(kernel, theta, gamma):
     order, gains = [], []
     for _ in range(6):
         gain, i = max(
-            (round(theta * np.log(q[i]) + (1 - theta) * (logdet([*order, i]) - logdet(order)), 9), -i) for i in range(15) if i not in order
+            (round(theta * np.log(q[i]) + (1 - theta) * (logdet([*order, i]) - logdet(order)), 9), -i)
+            for i in range(15)
+            if i not in order
         )
         order.append(-i)
         gains.append(gain)
@@ -100,8 +109,11 @@ def test_gamma_is_chosen_for_a_number_of_effective_items():
     gamma = gamma_for(X, 25, "vmf", np.random.default_rng(0))
     chosen = select(Dpp(effective_items=25), pool, 20)
     np.testing.assert_array_equal(chosen.index, select(Dpp(gamma=gamma), pool, 20).index)
-    assert chosen.gain.sum() == pytest.approx(np.linalg.slogdet(similarity(X, "vmf", gamma)[np.ix_(chosen.index, chosen.index)])[1])
-    np.testing.assert_array_equal(select(Dpp(effective_items=25), pool, 8).index, chosen.index[:8])  # γ does not depend on the budget
+    assert chosen.gain.sum() == pytest.approx(
+        np.linalg.slogdet(similarity(X, "vmf", gamma)[np.ix_(chosen.index, chosen.index)])[1]
+    )
+    # γ does not depend on the budget
+    np.testing.assert_array_equal(select(Dpp(effective_items=25), pool, 8).index, chosen.index[:8])
 
 
 def test_theta_without_quality_is_refused():

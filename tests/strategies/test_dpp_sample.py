@@ -10,7 +10,14 @@ from smartdpp.errors import InputError
 from smartdpp.functions.kernels import Kernel
 from smartdpp.strategies.dpp_sample import DppSample
 from smartdpp.strategies.gamma import gamma_for
-from smartdpp.strategies.kdpp import choose_eigenvalues, log_elementary, sample, sample_dual, steps_enough, walk
+from smartdpp.strategies.kdpp import (
+    choose_eigenvalues,
+    log_elementary,
+    sample,
+    sample_dual,
+    steps_enough,
+    walk,
+)
 from smartdpp.types import Pool
 
 N, K = 7, 3
@@ -95,7 +102,10 @@ def test_elementary_symmetric_polynomials_are_sums_of_products():
 def test_eigenvalues_are_chosen_by_their_product_at_any_scale():
     rng = np.random.default_rng(0)
     for scale in (1.0, 1e-150):
-        draws = [frozenset(choose_eigenvalues(scale * np.array([1.0, 2.0, 4.0]), 2, rng).tolist()) for _ in range(3000)]
+        draws = [
+            frozenset(choose_eigenvalues(scale * np.array([1.0, 2.0, 4.0]), 2, rng).tolist())
+            for _ in range(3000)
+        ]
         counts = [draws.count(frozenset(s)) for s in ((0, 1), (0, 2), (1, 2))]
         assert chisquare(counts, 3000 * np.array([2, 4, 8]) / 14).pvalue > 0.01
 
@@ -115,7 +125,14 @@ def test_steps_grow_with_k_and_hardly_with_n():
 
 def pool_of(X, quality=None):
     n = len(X)
-    return Pool(np.array([f"{i:04d}" for i in range(n)]), X, np.zeros(n, int), ["all"], np.ones(n, int), quality=quality)
+    return Pool(
+        np.array([f"{i:04d}" for i in range(n)]),
+        X,
+        np.zeros(n, int),
+        ["all"],
+        np.ones(n, int),
+        quality=quality,
+    )
 
 
 @pytest.mark.parametrize("kernel", ["vmf", "rbf", "linear"])
@@ -136,7 +153,9 @@ def test_gains_sum_to_the_log_determinant_of_the_draw():
     X = np.random.default_rng(0).normal(size=(30, 5))
     selection = DppSample(kernel="rbf").select(pool_of(X), 8, np.random.default_rng(0))
     S = Kernel("rbf").similarity(X, X)
-    assert selection.gain.sum() == pytest.approx(np.linalg.slogdet(S[np.ix_(selection.index, selection.index)])[1])
+    assert selection.gain.sum() == pytest.approx(
+        np.linalg.slogdet(S[np.ix_(selection.index, selection.index)])[1]
+    )
 
 
 @pytest.mark.parametrize("kernel", ["vmf", "rbf"])

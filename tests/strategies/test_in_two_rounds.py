@@ -1,4 +1,5 @@
-"""Two rounds as a strategy: with one part it is `submodular`; other parts are other picks, drawn from the seed of the selection."""
+"""Two rounds as a strategy: with one part it is `submodular`; other parts are other picks, drawn from the
+seed of the selection."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ def test_the_parts_and_the_seed_decide(pool: Pool) -> None:
 
 
 def test_what_cannot_be_is_refused(pool: Pool) -> None:
-    for function, name in ((GraphCut, "GraphCut"), (partial(LogDet, kernel="linear"), "kernel=linear"), (lambda X: GraphCut(X), "lambda")):
+    for function, name in (
+        (GraphCut, "GraphCut"),
+        (partial(LogDet, kernel="linear"), "kernel=linear"),
+        (lambda X: GraphCut(X), "lambda"),
+    ):
         with pytest.raises(InputError, match=f"not for .*{name}"):
             picks(TwoRounds(function), pool)
     for wrong in ({"parts": 0}, {"witnesses": 0}):

@@ -12,7 +12,13 @@ def pool_of(**sizes):
     """A pool with these task sizes."""
     task = np.repeat(np.arange(len(sizes)), list(sizes.values()))
     n = len(task)
-    return Pool(np.array([f"{i:04d}" for i in range(n)]), np.ones((n, 2), np.float32), task, list(sizes), np.ones(n, int))
+    return Pool(
+        np.array([f"{i:04d}" for i in range(n)]),
+        np.ones((n, 2), np.float32),
+        task,
+        list(sizes),
+        np.ones(n, int),
+    )
 
 
 def counts(strategy, pool, budget, seed=0):
@@ -41,7 +47,8 @@ def test_temperature_lies_between_proportional_and_equal():
     pool = pool_of(a=100, b=400)
     assert counts(Temperature(1.0), pool, 50) == counts(Proportional(), pool, 50) == {"a": 10, "b": 40}
     assert counts(Temperature(2.0), pool, 60) == {"a": 20, "b": 40}  # sqrt: 10 to 20
-    assert counts(Temperature(1e6), pool, 61) == {"a": 30, "b": 31}  # equal but for the remainder, which the larger task gets
+    # equal but for the remainder, which the larger task gets
+    assert counts(Temperature(1e6), pool, 61) == {"a": 30, "b": 31}
 
 
 def test_random_tasks_keeps_as_many_tasks_as_asked_and_each_of_them_sometimes():
@@ -72,7 +79,9 @@ def test_every_example_of_a_task_is_drawn_equally_often():
     assert (np.abs(seen[8:] - 300) < 49).all()
 
 
-@pytest.mark.parametrize("make", [lambda: Proportional(cap=0), lambda: Temperature(0.0), lambda: RandomTasks(num_tasks=0)])
+@pytest.mark.parametrize(
+    "make", [lambda: Proportional(cap=0), lambda: Temperature(0.0), lambda: RandomTasks(num_tasks=0)]
+)
 def test_parameters_out_of_range_are_refused(make):
     with pytest.raises(InputError, match=r"strategy\.\w+ is 0"):
         make()

@@ -32,7 +32,9 @@ def weights(run: Run, number: int) -> dict[str, np.ndarray]:
     return load_file(run.rounds[number - 1].adapter.path / "adapter_model.safetensors")
 
 
-def test_every_round_continues_the_last_in_what_is_chosen_and_what_is_trained(small_run: Callable[..., Run]) -> None:
+def test_every_round_continues_the_last_in_what_is_chosen_and_what_is_trained(
+    small_run: Callable[..., Run],
+) -> None:
     run = small_run(*ROUNDS)
     execute(run)
     chosen = [selection(this.mixture.path) for this in run.rounds]
@@ -42,18 +44,27 @@ def test_every_round_continues_the_last_in_what_is_chosen_and_what_is_trained(sm
         ids = np.array(read_ids(run))
         order = np.argsort(ids, kind="stable")
         place = np.argsort(order)
-        expected = maximize(LogDet(X[order], kernel="vmf"), len(some) - len(earlier), start=place[earlier.index])
+        expected = maximize(
+            LogDet(X[order], kernel="vmf"), len(some) - len(earlier), start=place[earlier.index]
+        )
         assert some.index[: len(earlier)].tolist() == earlier.index.tolist()
         assert some.index[len(earlier) :].tolist() == order[expected.index].tolist()
     X = [np.load(this.embedding.path / "X.npy").astype(float) for this in run.rounds]
     assert 0 < np.abs(X[1] - X[0]).max() < 1
-    assert (X[0] * X[1]).sum(1).min() > 0.5, "one projection for all rounds: the same example stays near itself"
+    assert (X[0] * X[1]).sum(1).min() > 0.5, (
+        "one projection for all rounds: the same example stays near itself"
+    )
     assert all(np.abs(weights(run, 1)[name] - weights(run, 3)[name]).max() > 0 for name in weights(run, 1))
 
     row, facts = read_json(run.path / "result.json"), run.adapter.meta()["facts"]
     assert row["n"] == facts["rows"] == 20
     assert row["steps"] == facts["steps"] == 1 + 1 + 1
-    assert {"made_in/adapter round 1", "made_in/embedding round 2", "made_in/mixture round 2", "made_in/adapter"} <= set(row)
+    assert {
+        "made_in/adapter round 1",
+        "made_in/embedding round 2",
+        "made_in/mixture round 2",
+        "made_in/adapter",
+    } <= set(row)
     assert len(read(run.mixture.path)) == 20
 
 
@@ -72,7 +83,9 @@ def test_a_round_begins_with_the_weights_that_the_last_one_left(small_run: Calla
 
 def test_without_renewal_the_rounds_choose_what_one_would(small_run: Callable[..., Run]) -> None:
     still = small_run(*ROUNDS, "strategy.renew=false", "until=mixture")
-    once = small_run(*[o for o in ROUNDS if not o.startswith("strategy.rounds")], "strategy=dpp", "until=mixture")
+    once = small_run(
+        *[o for o in ROUNDS if not o.startswith("strategy.rounds")], "strategy=dpp", "until=mixture"
+    )
     execute(still)
     execute(once)
     assert len({this.embedding.key for this in still.rounds}) == 1
@@ -81,7 +94,13 @@ def test_without_renewal_the_rounds_choose_what_one_would(small_run: Callable[..
 
 
 def test_random_rounds_are_one_draw(small_run: Callable[..., Run]) -> None:
-    rounds = small_run("strategy=reselect", "strategy@strategy.strategy=random", "strategy.renew=false", "budget=20", "until=mixture")
+    rounds = small_run(
+        "strategy=reselect",
+        "strategy@strategy.strategy=random",
+        "strategy.renew=false",
+        "budget=20",
+        "until=mixture",
+    )
     once = small_run("strategy=random", "budget=20", "until=mixture")
     execute(rounds)
     execute(once)
@@ -89,12 +108,17 @@ def test_random_rounds_are_one_draw(small_run: Callable[..., Run]) -> None:
 
 
 def test_one_round_is_the_strategy_itself(small_run: Callable[..., Run]) -> None:
-    run, once = small_run(*ROUNDS, "strategy.rounds=1"), small_run(*[o for o in ROUNDS if "strategy" not in o], "strategy=dpp")
+    run, once = (
+        small_run(*ROUNDS, "strategy.rounds=1"),
+        small_run(*[o for o in ROUNDS if "strategy" not in o], "strategy=dpp"),
+    )
     assert run.embedding.key == once.embedding.key
     assert set(artifacts(run)) == set(artifacts(once))
 
 
-def test_a_kill_between_rounds_costs_no_round(small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_rounds_costs_no_round(
+    small_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from smartdpp.finetune import finetune
 
     run = small_run(*ROUNDS)
@@ -124,12 +148,20 @@ def test_the_plan_names_every_round(small_run: Callable[..., Run], capsys: pytes
     ("overrides", "message"),
     [
         (["strategy=reselect", "embedding=tfidf"], "this embedding does not read the model"),
-        ([*ROUNDS, "embedding.model={_target_: smartdpp.models.Tiny, seed: 3}"], "embedding.model is not the model of this run"),
+        (
+            [*ROUNDS, "embedding.model={_target_: smartdpp.models.Tiny, seed: 3}"],
+            "embedding.model is not the model of this run",
+        ),
         ([*ROUNDS, "budget=2"], "strategy.rounds=3 needs at least one example for each round"),
         ([*ROUNDS, "strategy.rounds=0"], "strategy.rounds is 0"),
-        ([*ROUNDS, "strategy@strategy.strategy=smart"], "strategy of Reselect is one of smartdpp.strategies.dpp.Dpp"),
+        (
+            [*ROUNDS, "strategy@strategy.strategy=smart"],
+            "strategy of Reselect is one of smartdpp.strategies.dpp.Dpp",
+        ),
     ],
 )
-def test_what_cannot_be_renewed_is_refused_before_any_work(small_run: Callable[..., Run], overrides: list[str], message: str) -> None:
+def test_what_cannot_be_renewed_is_refused_before_any_work(
+    small_run: Callable[..., Run], overrides: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         small_run(*overrides)

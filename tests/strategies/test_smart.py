@@ -18,7 +18,14 @@ def pool_of(sizes, d=6, seed=0, template=None, spread=0.5):
     X = 1 + rng.normal(size=(len(sizes), d))[task] + spread * rng.normal(size=(len(task), d))
     n = len(task)
     ids = np.array([f"{i:03d}" for i in rng.permutation(n)])
-    return Pool(ids, X.astype(np.float32), task, [f"task{j}" for j in range(len(sizes))], np.ones(n, int), template=template)
+    return Pool(
+        ids,
+        X.astype(np.float32),
+        task,
+        [f"task{j}" for j in range(len(sizes))],
+        np.ones(n, int),
+        template=template,
+    )
 
 
 def select(strategy, pool, budget):
@@ -51,7 +58,8 @@ def facility_location(S):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_both_stages_equal_the_paper_written_out(seed):
-    """Mean prompt vectors, cosine graph cut, Taylor softmax, floors and remainder; then facility location inside each task."""
+    """Mean prompt vectors, cosine graph cut, Taylor softmax, floors and remainder; then facility location
+    inside each task."""
     kept, budget = 4, 30
     pool = pool_of([22, 19, 24, 21, 30], seed=seed)
     rows = [np.array(sorted(np.flatnonzero(pool.task == j), key=lambda i: pool.ids[i])) for j in range(5)]
@@ -128,7 +136,10 @@ def test_facility_location_over_tasks_is_degenerate_and_warned_about(caplog):
 
 def test_a_higher_temperature_evens_the_shares():
     pool = pool_of([30] * 6)
-    spread = [np.ptp(Smart(tasks=FacilityLocation, temperature=t).task_budgets(pool, 60).share) for t in (1, 3, 1000)]
+    spread = [
+        np.ptp(Smart(tasks=FacilityLocation, temperature=t).task_budgets(pool, 60).share)
+        for t in (1, 3, 1000)
+    ]
     assert spread[0] > spread[1] > spread[2]
     assert spread[2] < 1e-2
 
@@ -157,7 +168,8 @@ def test_an_ordinary_selection_says_nothing(caplog):
 
 
 def test_template_pools_share_a_budget_by_their_sizes():
-    # 8 over 9 zero-shot and 6 few-shot: 4.8 and 3.2, so 5 and 3; 5 over 6 and 3: 3.3 and 1.7, so 4 and 1; 3 over 4 and 2: 2 and 1
+    # 8 over 9 zero-shot and 6 few-shot: 4.8 and 3.2, so 5 and 3; 5 over 6 and 3: 3.3 and 1.7, so 4 and 1; 3
+    # over 4 and 2: 2 and 1
     sizes = {"zs_opt": 6, "zs_noopt": 3, "fs_opt": 4, "fs_noopt": 2}
     label = np.random.default_rng(0).permutation(np.repeat(list(sizes), list(sizes.values())))
     pool = pool_of([15], template=label)
@@ -232,7 +244,10 @@ def test_a_row_that_cannot_be_compared_is_reported_with_its_task():
         select(Smart(), Pool(pool.ids, X, pool.task, pool.names, pool.cost), 6)
 
 
-@pytest.mark.parametrize("make", [lambda: Smart(num_tasks=0), lambda: Smart(temperature=0.0), lambda: Smart(temperature=float("nan"))])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Smart(num_tasks=0), lambda: Smart(temperature=0.0), lambda: Smart(temperature=float("nan"))],
+)
 def test_parameters_out_of_range_are_refused(make):
     with pytest.raises(InputError, match=r"strategy\.(num_tasks|temperature) is (0|nan)"):
         make()
@@ -253,10 +268,15 @@ def test_task_vectors_that_the_pool_brings_decide_over_tasks_and_not_over_exampl
 
 
 def test_task_vectors_follow_the_names_when_tasks_are_numbered_otherwise():
-    pool = dataclasses.replace(pool_of([6, 7, 8, 9]), task_vectors=np.random.default_rng(1).uniform(size=(4, 12)).astype(np.float32))
+    pool = dataclasses.replace(
+        pool_of([6, 7, 8, 9]), task_vectors=np.random.default_rng(1).uniform(size=(4, 12)).astype(np.float32)
+    )
     names = np.array([2, 0, 3, 1])
     other = dataclasses.replace(
-        pool, task=np.argsort(names)[pool.task], names=[pool.names[j] for j in names], task_vectors=pool.task_vectors[names]
+        pool,
+        task=np.argsort(names)[pool.task],
+        names=[pool.names[j] for j in names],
+        task_vectors=pool.task_vectors[names],
     )
     assert select(Smart(), pool, 12).index.tolist() == select(Smart(), other, 12).index.tolist()
 

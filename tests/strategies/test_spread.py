@@ -1,4 +1,5 @@
-"""The same selection, to the last bit of its gains, wherever the runtime has it made; and a line where it cannot be spread."""
+"""The same selection, to the last bit of its gains, wherever the runtime has it made; and a line where it
+cannot be spread."""
 
 from __future__ import annotations
 
@@ -33,7 +34,13 @@ from tests.greedy.test_maximize import features
 class Elsewhere(Local):
     """Three machines in one process: what they are sent has been pickled."""
 
-    def map(self, work: Callable[..., Any], arguments: Callable[[int], tuple[Any, ...]], sizes: Sequence[int], what: str) -> list[Any]:
+    def map(
+        self,
+        work: Callable[..., Any],
+        arguments: Callable[[int], tuple[Any, ...]],
+        sizes: Sequence[int],
+        what: str,
+    ) -> list[Any]:
         return super().map(work, lambda i: pickle.loads(pickle.dumps(arguments(i))), sizes, what)
 
     def parts(self, n: int) -> int:
@@ -70,7 +77,9 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_a_strategy_gives_the_same_bytes_here_and_elsewhere(strategy: Any, on_disk: bool, tmp_path: Path) -> None:
+def test_a_strategy_gives_the_same_bytes_here_and_elsewhere(
+    strategy: Any, on_disk: bool, tmp_path: Path
+) -> None:
     X = features(0, 900, 12, "clustered").astype(np.float32)
     pool = pool_of(stored(X, tmp_path) if on_disk else X)
     here = strategy.select(pool, 60, np.random.default_rng(0))
@@ -97,14 +106,20 @@ def test_rows_on_disk_travel_as_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "start", "said"),
     [
-        (FacilityLocation, [], "FacilityLocation is not chosen exactly from shares of a pool: it needs every pair"),
+        (
+            FacilityLocation,
+            [],
+            "FacilityLocation is not chosen exactly from shares of a pool: it needs every pair",
+        ),
         (partial(LogDet, kernel="rbf"), [], "kernel=rbf is not chosen exactly"),
         (lambda X: GraphCut(X), [], "lambda"),
         (GraphCut, [3], "continues what was chosen before"),
         (GraphCut, [], "chosen from 3 shares"),
     ],
 )
-def test_what_is_not_spread_is_chosen_here_which_is_said(make: Any, start: list[int], said: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_spread_is_chosen_here_which_is_said(
+    make: Any, start: list[int], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     X, rows = features(2, 200, 6, "gaussian"), np.arange(200)[::-1]
     whole = choose(make, X, rows, 20, start=start)
     with using(Elsewhere()), caplog.at_level(logging.INFO):

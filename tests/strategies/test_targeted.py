@@ -1,4 +1,5 @@
-"""Selection towards a query: the functions by id order, what happens when nothing is left to gain, and what is refused."""
+"""Selection towards a query: the functions by id order, what happens when nothing is left to gain, and what
+is refused."""
 
 import logging
 
@@ -17,7 +18,9 @@ def pool_of(n=60, d=6, m=4, seed=0):
     rng = np.random.default_rng(seed)
     ids = np.array([f"{i:03d}" for i in rng.permutation(n)])
     X = rng.normal(size=(n, d)).astype(np.float32)
-    return Pool(ids, X, np.zeros(n, int), ["t"], np.ones(n, int), query=rng.normal(size=(m, d)).astype(np.float32))
+    return Pool(
+        ids, X, np.zeros(n, int), ["t"], np.ones(n, int), query=rng.normal(size=(m, d)).astype(np.float32)
+    )
 
 
 def select(strategy, pool, budget):
@@ -45,7 +48,9 @@ def test_it_is_the_greedy_order_of_the_function_over_the_pool_by_id(strategy, fu
 def test_a_query_that_is_covered_is_covered_once_more(caplog):
     """With eta = 0 a few picks are nearest to every query; the next few are nearest among the rest."""
     pool = pool_of()
-    S = (pool.query / np.linalg.norm(pool.query, axis=1)[:, None]) @ (pool.X / np.linalg.norm(pool.X, axis=1)[:, None]).T
+    S = (pool.query / np.linalg.norm(pool.query, axis=1)[:, None]) @ (
+        pool.X / np.linalg.norm(pool.X, axis=1)[:, None]
+    ).T
     with caplog.at_level(logging.INFO):
         index = select(Targeted(Development(), eta=0.0), pool, 60).index.tolist()
     assert sorted(index) == list(range(60))

@@ -1,4 +1,5 @@
-"""Correlations are scipy's, mixtures are what they count, and nothing is said where there is nothing to say."""
+"""Correlations are scipy's, mixtures are what they count, and nothing is said where there is nothing to
+say."""
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,9 @@ def xyz():
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr), (kendall, stats.kendalltau)], ids=["r", "rho", "tau"]
+    ("ours", "theirs"),
+    [(pearson, stats.pearsonr), (spearman, stats.spearmanr), (kendall, stats.kendalltau)],
+    ids=["r", "rho", "tau"],
 )
 def test_the_coefficients_are_scipys_on_every_sample(xyz, ours, theirs):
     draws = np.random.default_rng(1).integers(30, size=(20, 30))
@@ -49,7 +52,8 @@ def test_a_constant_has_no_correlation():
 
 def test_the_partial_correlation_is_that_of_residuals(xyz):
     more = np.vstack([xyz, np.random.default_rng(2).normal(size=30)])
-    for variables in (xyz, more, np.vstack([more, more[2] + more[3]])):  # the last: two that explain each other
+    # the last: two that explain each other
+    for variables in (xyz, more, np.vstack([more, more[2] + more[3]])):
         Z = np.column_stack([np.ones(30), variables[2:].T])
         x, y = (v - Z @ np.linalg.lstsq(Z, v, rcond=None)[0] for v in variables[:2])
         assert partial(variables[None])[0] == pytest.approx(stats.pearsonr(x, y).statistic)
@@ -66,7 +70,9 @@ def test_the_interval_covers_the_true_correlation_about_as_often_as_it_says(n):
     assert 0.93 <= covered / 200 <= 0.99
 
 
-@pytest.mark.parametrize("statistic", [pearson, spearman, kendall, partial], ids=["r", "rho", "tau", "partial"])
+@pytest.mark.parametrize(
+    "statistic", [pearson, spearman, kendall, partial], ids=["r", "rho", "tau", "partial"]
+)
 def test_where_nothing_is_related_few_intervals_say_otherwise(statistic):
     rng, shown = np.random.default_rng(1), 0
     draws = rng.integers(8, size=(200, 8))
@@ -79,7 +85,8 @@ def test_where_nothing_is_related_few_intervals_say_otherwise(statistic):
 def test_the_interval_is_the_wider_of_fishers_and_the_percentiles():
     rng = np.random.default_rng(3)
     x = rng.normal(size=30)
-    few = estimate(pearson, np.stack([x, x + rng.normal(size=30)]), np.tile(np.arange(30), (10, 1)))  # resamples without any spread
+    # resamples without any spread
+    few = estimate(pearson, np.stack([x, x + rng.normal(size=30)]), np.tile(np.arange(30), (10, 1)))
     z, error = np.arctanh(few.value), 1.96 / np.sqrt(27)
     assert (few.low, few.high) == pytest.approx((np.tanh(z - error), np.tanh(z + error)), abs=1e-6)
 
@@ -130,7 +137,12 @@ def test_a_correlation_that_one_unusual_strategy_makes_is_shown_as_that():
     far = 10.0 * (strategy == "few_tasks")  # narrow and bad; the others differ by chance alone
     mixtures = [f"m{i}" for i in range(20)]
     table = pd.DataFrame(
-        {"label": strategy, "mixture_content": mixtures, "loss": far + rng.normal(size=20), "ldd": far + rng.normal(size=20)}
+        {
+            "label": strategy,
+            "mixture_content": mixtures,
+            "loss": far + rng.normal(size=20),
+            "ldd": far + rng.normal(size=20),
+        }
     )
     line = rank_measures(table, "loss").iloc[0]
     low, high = line["leave_one_strategy_out"]
@@ -165,7 +177,13 @@ def test_runs_are_compared_within_a_budget_with_a_warning_where_they_are_few(tmp
         for seed in range(seeds):
             d = rng.random()
             finished_run(
-                tmp_path, f"r{budget}-{seed}", budget=budget, seed=seed, loss=2 + d, curve=(0.1, d), mean_response_tokens=9 + rng.random()
+                tmp_path,
+                f"r{budget}-{seed}",
+                budget=budget,
+                seed=seed,
+                loss=2 + d,
+                curve=(0.1, d),
+                mean_response_tokens=9 + rng.random(),
             )
     groups = list(within_budgets(collect(sorted((tmp_path / "runs").iterdir())), "loss"))
     assert [(group.where["budget"], len(group.runs)) for group in groups] == [(40, 8), (80, 3)]
@@ -179,7 +197,9 @@ def test_runs_are_compared_within_a_budget_with_a_warning_where_they_are_few(tmp
 def seeds_of(mixtures, seeds, rng):
     """Runs of deterministic strategies: every seed of one trains on the same mixture; nothing is related."""
     table = pd.DataFrame({"ldd": rng.normal(size=mixtures), "own": rng.normal(size=mixtures)})
-    table = table.assign(label=[f"s{i}" for i in range(mixtures)], mixture_content=[f"m{i}" for i in range(mixtures)])
+    table = table.assign(
+        label=[f"s{i}" for i in range(mixtures)], mixture_content=[f"m{i}" for i in range(mixtures)]
+    )
     table = table.loc[table.index.repeat(seeds)].reset_index(drop=True)
     return table.assign(loss=table["own"] + 0.3 * rng.normal(size=len(table)))
 
@@ -198,7 +218,11 @@ def test_the_seeds_of_one_mixture_are_one_point():
 def test_seeds_do_not_make_a_correlation_where_nothing_is_related():
     rng, readings = np.random.default_rng(0), []
     for _ in range(100):
-        readings.append(reading("ldd", rank_measures(seeds_of(7, 5, rng), "loss", ["ldd"], (), 200).iloc[0]["pearson"], True))
+        readings.append(
+            reading(
+                "ldd", rank_measures(seeds_of(7, 5, rng), "loss", ["ldd"], (), 200).iloc[0]["pearson"], True
+            )
+        )
     assert sum(said != "nothing shown" for said in readings) <= 8  # resampling runs: 43
 
 
@@ -214,7 +238,13 @@ def test_warnings_count_mixtures(tmp_path):
         for seed in range(4):
             loss = 2 + rng.random()
             finished_run(
-                tmp_path, f"r{mixture}-{seed}", strategy=f"s{mixture}", seed=seed, loss=loss, curve=(d,), mixture_content=f"{mixture}"
+                tmp_path,
+                f"r{mixture}-{seed}",
+                strategy=f"s{mixture}",
+                seed=seed,
+                loss=loss,
+                curve=(d,),
+                mixture_content=f"{mixture}",
             )
     (group,) = within_budgets(collect(sorted((tmp_path / "runs").iterdir())), "loss")
     assert group.ranking.empty

@@ -1,4 +1,5 @@
-"""The studies in experiments/: every size of each composes into distinct cells that could start, and a tiny one runs to its end."""
+"""The studies in experiments/: every size of each composes into distinct cells that could start, and a tiny
+one runs to its end."""
 
 from __future__ import annotations
 
@@ -42,7 +43,14 @@ def composed(path: Path, overrides: list[str]) -> Run:
 
 def run_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(EXPERIMENTS.parent / "run.py"), "-cd", str(EXPERIMENTS), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_the_papers_studies_are_here() -> None:
@@ -51,7 +59,11 @@ def test_the_papers_studies_are_here() -> None:
     assert papers <= {path.stem for path, sizes in SIZES.items() if sizes == ["laptop", "gpu", "paper"]}
 
 
-@pytest.mark.parametrize(("path", "size"), [(path, size) for path in SIZED for size in SIZES[path]], ids=lambda part: Path(part).stem)
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [(path, size) for path in SIZED for size in SIZES[path]],
+    ids=lambda part: Path(part).stem,
+)
 def test_every_size_has_distinct_cells_that_pass_the_check(path: Path, size: str, tmp_path: Path) -> None:
     found = combinations(path, f"size={size}", f"root={tmp_path}")
     assert len(set(map(tuple, found))) == len(found) > 1
@@ -61,12 +73,17 @@ def test_every_size_has_distinct_cells_that_pass_the_check(path: Path, size: str
 
 
 @pytest.mark.parametrize(
-    "option", sorted([*EXPERIMENTS.glob("way/*.yaml"), *EXPERIMENTS.glob("corpus/*.yaml")]), ids=lambda path: path.stem
+    "option",
+    sorted([*EXPERIMENTS.glob("way/*.yaml"), *EXPERIMENTS.glob("corpus/*.yaml")]),
+    ids=lambda path: path.stem,
 )
 def test_what_studies_choose_from_passes_the_check_and_says_what_it_is(option: Path, tmp_path: Path) -> None:
     group, text = option.parent.name, option.read_text()
     with study.started(SIZED[0]):  # as run.py -cd experiments
-        cfg = study.composed(EXPERIMENTS / "config.yaml", [f"{'+' * (group == 'way')}{group}={option.stem}", f"root={tmp_path}"])
+        cfg = study.composed(
+            EXPERIMENTS / "config.yaml",
+            [f"{'+' * (group == 'way')}{group}={option.stem}", f"root={tmp_path}"],
+        )
         choices = cfg.hydra.runtime.choices
         with open_dict(cfg):
             del cfg["hydra"]
@@ -78,7 +95,8 @@ def test_what_studies_choose_from_passes_the_check_and_says_what_it_is(option: P
 def test_a_way_of_choosing_is_its_options_by_another_name(tmp_path: Path) -> None:
     long = ["strategy=dpp", "embedding=gradient", "quality=response_tokens", "strategy.theta=0.3"]
     short, spelled = (
-        composed(EXPERIMENTS / "dpp_selection.yaml", [f"root={tmp_path}", *o]) for o in (["way=dpp_gradient_length_03"], long)
+        composed(EXPERIMENTS / "dpp_selection.yaml", [f"root={tmp_path}", *o])
+        for o in (["way=dpp_gradient_length_03"], long)
     )
     assert short.path == spelled.path
 
@@ -103,13 +121,20 @@ def test_no_two_cells_of_a_study_are_one_run(tmp_path: Path) -> None:
 
 
 def test_a_sweep_on_the_command_line_wins_over_the_size(tmp_path: Path) -> None:
-    found = combinations(EXPERIMENTS / "smart_mixing.yaml", "size=gpu", "seed=7", "strategy=smart", "budget=10,20")
-    assert [cell[:3] for cell in found] == [["strategy=smart", f"budget={budget}", "seed=7"] for budget in (10, 20)]
+    found = combinations(
+        EXPERIMENTS / "smart_mixing.yaml", "size=gpu", "seed=7", "strategy=smart", "budget=10,20"
+    )
+    assert [cell[:3] for cell in found] == [
+        ["strategy=smart", f"budget={budget}", "seed=7"] for budget in (10, 20)
+    ]
     assert "corpus.per_family=3200" in found[0]
 
 
 def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
-    run = composed(EXPERIMENTS / "smart_mixing.yaml", combinations(EXPERIMENTS / "smart_mixing.yaml", "size=paper", f"root={tmp_path}")[0])
+    run = composed(
+        EXPERIMENTS / "smart_mixing.yaml",
+        combinations(EXPERIMENTS / "smart_mixing.yaml", "size=paper", f"root={tmp_path}")[0],
+    )
     recipe, cfg = run.parts.recipe, run.cfg
     assert (cfg.model.path, cfg.embedding.model, cfg.pool.max_tokens, cfg.seed) == (
         "meta-llama/Llama-2-7b-hf",
@@ -118,7 +143,12 @@ def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
         23,
     )
     assert (recipe.method, recipe.learning_rate, recipe.epochs, recipe.batch_size) == ("full", 2e-5, 1, 64)
-    assert (recipe.weight_decay, recipe.warmup, recipe.scheduler, recipe.loss) == (0.1, 0.01, "cosine", "example")
+    assert (recipe.weight_decay, recipe.warmup, recipe.scheduler, recipe.loss) == (
+        0.1,
+        0.01,
+        "cosine",
+        "example",
+    )
 
 
 def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> None:
@@ -126,7 +156,10 @@ def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> Non
     done = run_py("-cn", "smart_weighting", "size=paper", "until=plan", *fewer, f"root={tmp_path}", **OFFLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
-    assert "6 cells, 0 of them done: 3 trainings to do, 75,000 examples, about 22,500,000 tokens, 2.7 device hours" in said
+    assert (
+        "6 cells, 0 of them done: 3 trainings to do, 75,000 examples, about 22,500,000 tokens, 2.7 device "
+        "hours" in said
+    )
     assert not any(tmp_path.glob("runs/[!.]*"))
 
 
@@ -134,16 +167,22 @@ def test_a_size_that_a_study_does_not_have_is_one_sentence(tmp_path: Path) -> No
     done = run_py("-cn", "smart_mixing", "size=huge", "until=plan", f"root={tmp_path}")
     assert done.returncode == 1
     assert (
-        done.stderr.strip() == "error: size=huge is none of this study's sizes: its YAML lists them under sizes (as laptop, gpu and paper)"
+        done.stderr.strip()
+        == "error: size=huge is none of this study's sizes: its YAML lists them under sizes (as laptop, "
+        "gpu and paper)"
     )
 
 
 def test_a_training_is_priced_once_and_a_known_corpus_by_its_own_length(small_run) -> None:
     from smartdpp.run.pipeline import execute
 
-    run = small_run("until=mixture", "strategy=random", "price.tokens_per_example=1000", "price.tokens_per_second=10")
+    run = small_run(
+        "until=mixture", "strategy=random", "price.tokens_per_example=1000", "price.tokens_per_second=10"
+    )
     assert training(run).tokens == 16 * 1000
-    assert total([run, run]).startswith("2 cells, 0 of them done: 1 trainings to do, 16 examples, about 16,000 tokens, 0.4 device hours")
+    assert total([run, run]).startswith(
+        "2 cells, 0 of them done: 1 trainings to do, 16 examples, about 16,000 tokens, 0.4 device hours"
+    )
     execute(run)
     tokens = run.mixture.meta()["facts"]["tokens"]
     assert training(run).tokens == pytest.approx(tokens)

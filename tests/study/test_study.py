@@ -1,4 +1,5 @@
-"""A study's cells are those that Hydra's sweep runs, in folders that the pipeline names, with what became of them."""
+"""A study's cells are those that Hydra's sweep runs, in folders that the pipeline names, with what became of
+them."""
 
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def study(tmp_path: Path) -> Path:
 
 def test_cells_are_the_cartesian_product_in_order_with_overrides_on_top(study: Path, tmp_path: Path) -> None:
     found = cells(study, [f"root={tmp_path}", "seed=range(3,5)", "model=tiny"])
-    assert [cell.overrides[:2] for cell in found] == [(f"strategy={s}", f"seed={n}") for s in ("random", "equal") for n in (3, 4)]
+    assert [cell.overrides[:2] for cell in found] == [
+        (f"strategy={s}", f"seed={n}") for s in ("random", "equal") for n in (3, 4)
+    ]
     assert [cell.path.name.rsplit("-", 1)[0] for cell in found if cell.path] == [
         "random-minilm-b40-s3", "random-minilm-b40-s4", "equal-minilm-b40-s3", "equal-minilm-b40-s4"
     ]  # fmt: skip
@@ -45,7 +48,12 @@ def test_folders_are_those_of_run_py(
 
     ran: list[Path] = []
     monkeypatch.setattr(main, "execute", lambda run, wait: ran.append(run.path))
-    arguments = [f"root={tmp_path}", "strategy=glob(random*)", "recipe.rank=4", "hydra.sweeper.params.seed='7,8'"]
+    arguments = [
+        f"root={tmp_path}",
+        "strategy=glob(random*)",
+        "recipe.rank=4",
+        "hydra.sweeper.params.seed='7,8'",
+    ]
     monkeypatch.setattr("sys.argv", ["run.py", "-cd", str(study.parent), "-cn", "small", *arguments])
     main.main()
     assert len(ran) == 4  # random and random_tasks, two seeds
@@ -72,7 +80,12 @@ def test_every_cell_has_its_state(study: Path, tmp_path: Path) -> None:
         cell.path.mkdir(parents=True)
         (cell.path / file).write_text("OSError: x")
     found = cells(study, [f"root={tmp_path}"])
-    assert [(cell.state, cell.detail) for cell in found] == [("done", ""), ("failed", "OSError: x"), ("missing", ""), ("missing", "")]
+    assert [(cell.state, cell.detail) for cell in found] == [
+        ("done", ""),
+        ("failed", "OSError: x"),
+        ("missing", ""),
+        ("missing", ""),
+    ]
 
 
 def test_a_run_that_two_cells_share_is_one_cell(study: Path, tmp_path: Path) -> None:

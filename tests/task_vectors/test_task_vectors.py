@@ -1,4 +1,5 @@
-"""Task2Vec against autograd one example at a time, its draw of examples, its resumption, and SMART on it end to end."""
+"""Task2Vec against autograd one example at a time, its draw of examples, its resumption, and SMART on it end
+to end."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def test_a_vector_is_the_mean_of_its_examples_squared_gradients_each_with_sum_on
             ids, n_prompt = encode(tokenizer, "chat", row["prompt"], row["response"])
             labels = torch.tensor([[-100] * n_prompt + ids[n_prompt:]])
             gradient = torch.autograd.grad(weights(torch.tensor([ids]), labels=labels).loss, attention)
-            squares = torch.cat([g.square().mean(1) for g in gradient]).numpy()  # over the input side of every weight
+            # over the input side of every weight
+            squares = torch.cat([g.square().mean(1) for g in gradient]).numpy()
             total.append(squares / squares.sum())
         np.testing.assert_allclose(F[j], np.mean(total, axis=0), rtol=1e-3, atol=1e-9)
     vectors = load(tmp_path)
@@ -55,14 +57,19 @@ def test_a_vector_is_the_mean_of_its_examples_squared_gradients_each_with_sum_on
 
 
 def test_a_weight_that_no_task_pulls_at_is_zero() -> None:
-    assert relative(np.array([[0.0, 1.0], [0.0, 3.0]])).tolist() == [[0, pytest.approx(1 / 3)], [0, pytest.approx(3 / 5)]]
+    assert relative(np.array([[0.0, 1.0], [0.0, 3.0]])).tolist() == [
+        [0, pytest.approx(1 / 3)],
+        [0, pytest.approx(3 / 5)],
+    ]
 
 
 def test_a_tasks_draw_depends_on_its_own_examples_and_the_seed_alone() -> None:
     drawn = {task: set(ROWS["id"].take(rows).to_pylist()) for task, rows in sample(ROWS, 3, seed=0).items()}
     assert {task: len(ids) for task, ids in drawn.items()} == {"b": 3, "a": 3, "c": 3, "single": 1}
     shuffled = ROWS.take(np.random.default_rng(0).permutation(N))
-    assert {task: set(shuffled["id"].take(rows).to_pylist()) for task, rows in sample(shuffled, 3, seed=0).items()} == drawn
+    assert {
+        task: set(shuffled["id"].take(rows).to_pylist()) for task, rows in sample(shuffled, 3, seed=0).items()
+    } == drawn
     without_b = ROWS.filter(pa.compute.not_equal(ROWS["task"], "b"))
     assert set(without_b["id"].take(sample(without_b, 3, seed=0)["a"]).to_pylist()) == drawn["a"]
     draws = {tuple(sorted(sample(ROWS, 3, seed=seed)["a"])) for seed in range(8)}
@@ -97,11 +104,15 @@ def test_two_processes_leave_the_bytes_of_one(tmp_path: Path, monkeypatch: pytes
 def test_smart_chooses_tasks_by_the_model(small_run: Callable[..., Run]) -> None:
     mean = small_run("until=mixture")
     assert "task vectors" not in artifacts(mean)
-    task2vec = small_run("task_vector=task2vec", "task_vector.examples=2", "until=mixture", "strategy.num_tasks=2")
+    task2vec = small_run(
+        "task_vector=task2vec", "task_vector.examples=2", "until=mixture", "strategy.num_tasks=2"
+    )
     execute(task2vec)
     facts = task2vec.task_vectors.meta()["facts"]
     assert describe(facts) == f"4 tasks x {facts['p']}, from 8 examples"
-    again = small_run("task_vector=task2vec", "task_vector.examples=2", "strategy.num_tasks=3", "until=mixture")
+    again = small_run(
+        "task_vector=task2vec", "task_vector.examples=2", "strategy.num_tasks=3", "until=mixture"
+    )
     assert again.task_vectors.finished
     assert again.mixture.key not in (task2vec.mixture.key, mean.mixture.key)
 
