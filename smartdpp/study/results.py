@@ -79,10 +79,10 @@ class Results:
             return []
         listed = self.table["evaluations"].fillna("").map(lambda names: names.split(","))
         return [
-            self._other(name, listed.map(lambda names: name in names))
+            self._other(name, listed.map(lambda names, name=name: name in names))
             for name in dict.fromkeys(listed.explode())
             if name
-        ]  # noqa: B023
+        ]
 
     def _other(self, name: str, has: pd.Series) -> Results:
         at = self.table.index[has]

@@ -92,8 +92,9 @@ def test_a_report_tells_them_apart(small_run: Callable[..., Run], tmp_path: Path
 
 
 def test_runs_with_and_without_a_second_evaluation_share_a_report(
-    small_run: Callable[..., Run], tmp_path: Path
-) -> None:  # noqa: F811
+    small_run: Callable[..., Run],  # noqa: F811
+    tmp_path: Path,
+) -> None:
     both, alone = small_run(*BOTH), small_run(*ALONE)
     for run in (both, alone):
         execute(run)
