@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from smartdpp.corpus.notes import UNREAD, note
+from smartdpp.corpus.notes import OTHERWISE, UNREAD, note
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
 ROLES = {
@@ -39,6 +39,7 @@ WEIGHTS = ("weight", "loss_weight")
 TURN = ("role", "content", "from", "value", "tool_calls", "function_call", "name", "tool_call_id", *WEIGHTS)
 # fields of a record that hold what its turns refer to
 BESIDE = ("images", "image", "audios", "audio", "videos", "video")
+UNANSWERED = "what follows the last answer of a conversation is left out, as nothing answers it"
 HOLDS_MEDIA = "with images, audio or files beside text"
 
 Refuse = Callable[[str, str], Exception]
@@ -57,7 +58,7 @@ class Conversation(NamedTuple):
 def read(messages: Any, tools: Any, system: Any, place: str, refuse: Refuse) -> Conversation:
     """``messages``: turns, a JSON text of them, or their columns. ``tools``: definitions of functions, or a
     JSON text of them. ``system``: the text of a system turn that comes first. ``refuse``'s error where it
-    ends without an answer or cannot be trained on."""
+    cannot be trained on. What follows its last answer is left out, and noted."""
     turns = [
         _turn(turn, number, place, refuse) for number, turn in enumerate(_listed(messages, refuse), start=1)
     ]
@@ -71,11 +72,13 @@ def read(messages: Any, tools: Any, system: Any, place: str, refuse: Refuse) -> 
     if USER not in roles:
         raise refuse("without a user turn", "messages hold no user turn, so the row has no prompt.")
     if roles[-1] != ASSISTANT:
-        said = (
-            f"its last turn ({roles[-1]}) has no answer: a conversation must end with an assistant turn. "
-            "Cut what follows the last one."
-        )
-        raise refuse("whose last turn has no answer", said)
+        note(OTHERWISE, UNANSWERED, place)
+        while roles[-1] != ASSISTANT:
+            roles.pop(), turns.pop()
+        if USER not in roles:
+            raise refuse(
+                "without a user turn", "no user turn of its messages is answered, so it has no prompt."
+            )
     trained = [turn for turn in turns if turn["role"] == ASSISTANT and turn.get("weight") != 0]
     if not trained:
         one = roles.count(ASSISTANT) == 1

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from smartdpp.corpus.chat import UNANSWERED
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted
 from smartdpp.errors import InputError
@@ -175,13 +176,23 @@ def test_what_a_table_fills_with_nulls_is_not_there(tmp_path):
     ]
 
 
+def test_what_nothing_answers_is_left_out_and_counted(tmp_path):
+    path = tmp_path / "x.jsonl"
+    records = [[ASK, SAY, MORE], [ASK, SAY, MORE, END, ASK, RESULT], [ASK, SAY]]
+    path.write_text("".join(json.dumps({"task": "t", "messages": turns}) + "\n" for turns in records))
+    with noted() as notes:
+        first, second, whole = rows(path)
+    assert [first[name] for name in ("prompt", "response", "messages")] == [
+        whole[name] for name in ("prompt", "response", "messages")
+    ]
+    assert second["messages"] == [ASK, SAY, MORE, END]
+    assert notes.counts["read_otherwise"][UNANSWERED] == 2
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (
-            {"messages": [ASK, SAY, MORE]},
-            r"its last turn \(user\) has no answer: a conversation must end with an assistant turn",
-        ),
+        ({"messages": [SAY, ASK]}, "no user turn of its messages is answered"),
         ({"messages": [SYSTEM, SAY]}, "messages hold no user turn"),
         ({"messages": [SYSTEM, ASK]}, "messages hold no assistant turn"),
         (
