@@ -93,8 +93,8 @@ class Hyperparameters:
 
     def memory(self, sizes: Anatomy, longest: int, wide: int) -> float:
         """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a
-        micro-batch of the longest rows, and six numbers for each of its tokens and each of the vocabulary, as
-        measured of TRL's loss; ``wide`` bytes a number."""
+        micro-batch of the longest rows; logits are made of the response alone, in tiles. ``wide`` bytes a
+        number."""
         P, tokens = sizes.parameters, self.micro_batch_size * longest
         if self.method == "full":
             weights = 16 * P / (self.processes if self.parallel == "fsdp" else 1) + (
@@ -107,7 +107,7 @@ class Hyperparameters:
             if self.gradient_checkpointing
             else sizes.kept * sizes.layers
         )
-        return weights + SPARE * tokens * (layers * wide + 6 * 4 * sizes.vocabulary)
+        return weights + SPARE * tokens * layers * wide
 
 
 def _out_of_range(recipe: Hyperparameters) -> Iterator[tuple[str, str]]:

@@ -89,10 +89,11 @@ def _use(threads: int) -> None:
 
     Sharing.threads = threads
     threadpool_limits(threads)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(threads)
+    # before torch, whose number it would change where both use one OpenMP
     if (numba := sys.modules.get("numba")) is not None:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
 
 
 def _working() -> list[int]:

@@ -182,9 +182,7 @@ def test_what_nothing_answers_is_left_out_and_counted(tmp_path):
     path.write_text("".join(json.dumps({"task": "t", "messages": turns}) + "\n" for turns in records))
     with noted() as notes:
         first, second, whole = rows(path)
-    assert [first[name] for name in ("prompt", "response", "messages")] == [
-        whole[name] for name in ("prompt", "response", "messages")
-    ]
+    assert shown(first) == shown(whole) == ("q", "a", None, None)
     assert second["messages"] == [ASK, SAY, MORE, END]
     assert notes.counts["read_otherwise"][UNANSWERED] == 2
 

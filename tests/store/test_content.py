@@ -260,8 +260,10 @@ def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_ask
     monkeypatch.setattr(
         huggingface_hub.HfApi, "dataset_info", lambda self, name, **_: SimpleNamespace(sha=COMMITS[0])
     )
-    assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]}"
-    assert Dataset("org/rows", revision=COMMITS[1]).fingerprint() == f"org/rows@{COMMITS[1]}"
+    texts = {"prompt": "q", "response": "a"}
+    assert Dataset("org/rows", columns=texts).fingerprint() == f"org/rows@{COMMITS[0]}"
+    assert Dataset("org/rows", columns=texts, revision=COMMITS[1]).fingerprint() == f"org/rows@{COMMITS[1]}"
+    assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]} as turns"  # it may hold conversations
     asked = []
 
     def dataset_info(self, name, **_):
@@ -269,7 +271,10 @@ def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_ask
         raise ConnectionError
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-    assert [Dataset(name).fingerprint() for name in ("org/a", "org/b")] == ["org/a@main", "org/b@main"]
+    assert [Dataset(name, columns=texts).fingerprint() for name in ("org/a", "org/b")] == [
+        "org/a@main",
+        "org/b@main",
+    ]
     assert asked == ["org/a"]
 
 

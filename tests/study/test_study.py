@@ -54,6 +54,7 @@ def test_folders_are_those_of_run_py(
         "recipe.rank=4",
         "hydra.sweeper.params.seed='7,8'",
     ]
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it, for its process
     monkeypatch.setattr("sys.argv", ["run.py", "-cd", str(study.parent), "-cn", "small", *arguments])
     main.main()
     assert len(ran) == 4  # random and random_tasks, two seeds
