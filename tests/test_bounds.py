@@ -38,7 +38,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "Hub": "max_bad_share",
             "Indomain": "num_fewshot seed spare",
             "IndomainFile": "num_fewshot seed",
-            "Jsonl": "max_bad_share num_fewshot seed",
+            "Jsonl": "cluster_seed max_bad_share num_fewshot seed",
             "LogDet": "ridge theta",
             "Ray": "gpus retries",
             "ReasoningGym": "seed",

@@ -115,9 +115,9 @@ def test_a_typo_in_a_yaml(corpus: Path, tmp_path: Path) -> None:
     [
         ("", "empty"),
         ('{"task": "a", "prompt": "p", "response": "r"}\n{"task": ', "line 2"),
-        ('{"prompt": "p", "response": "r"}\n', "task"),
+        ('{"task": "a", "response": "r"}\n', "prompt"),
     ],
-    ids=["empty file", "malformed line", "row without task"],
+    ids=["empty file", "malformed line", "row without prompt"],
 )
 def test_a_bad_corpus_file(corpus: Path, tmp_path: Path, content: str, said: str) -> None:
     bad = tmp_path / "bad.jsonl"

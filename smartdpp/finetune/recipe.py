@@ -15,6 +15,9 @@ from smartdpp.runtime.memory import SPARE
 if TYPE_CHECKING:
     pass
 
+# tokens and entries of the vocabulary whose logits TRL's loss makes at a time
+TILE, WIDTH = 4096, 32768
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -93,8 +96,8 @@ class Hyperparameters:
 
     def memory(self, sizes: Anatomy, longest: int, wide: int) -> float:
         """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a
-        micro-batch of the longest rows; logits are made of the response alone, in tiles. ``wide`` bytes a
-        number."""
+        micro-batch of the longest rows, and six tiles of logits, as if nearly all of it were response;
+        ``wide`` bytes a number."""
         P, tokens = sizes.parameters, self.micro_batch_size * longest
         if self.method == "full":
             weights = 16 * P / (self.processes if self.parallel == "fsdp" else 1) + (
@@ -107,7 +110,11 @@ class Hyperparameters:
             if self.gradient_checkpointing
             else sizes.kept * sizes.layers
         )
-        return weights + SPARE * tokens * layers * wide
+        return (
+            weights
+            + SPARE * tokens * layers * wide
+            + 6 * 4 * min(tokens, TILE) * min(sizes.vocabulary, WIDTH)
+        )
 
 
 def _out_of_range(recipe: Hyperparameters) -> Iterator[tuple[str, str]]:

@@ -29,9 +29,7 @@ from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest
 from smartdpp.store.place import cache_dir
 from smartdpp.strategies import mixing, mixture
-from smartdpp.strategies.reselect import Reselect
 from smartdpp.strategies.smart import Smart
-from smartdpp.strategies.targeted import Targeted
 from smartdpp.types import Row
 
 if TYPE_CHECKING:
@@ -151,15 +149,15 @@ def _settings(
 
 
 def _check_strategy(name: str, strategy: Any, query: Any) -> None:
-    if isinstance(strategy, Reselect):
+    if strategy.rounds > 1:
         raise InputError(
             f"strategy={name!r} trains between its rounds, which a choice alone cannot: use run.py."
         )
-    if isinstance(strategy, Targeted) and query is None:
+    if strategy.query is not None and query is None:
         raise InputError(
             f"strategy={name!r} needs query=: texts, rows or a file of what the model is to be good for."
         )
-    if query is not None and not isinstance(strategy, Targeted):
+    if query is not None and strategy.query is None:
         raise InputError(f"query= is of strategy='targeted' alone; strategy={name!r} would not look at it.")
 
 

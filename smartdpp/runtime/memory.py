@@ -14,8 +14,8 @@ LIBRARIES = 2**29  # torch, transformers, numba, scikit-learn: whatever of them 
 BLOCKS = 2**27  # of temporary rows, in several threads
 COPY = 2**28  # a normalised copy of the features is no larger
 PACKED = 2  # weights, and on processors a copy of them as products without weight gradients want it
-# what the allocator holds of a backward pass's buffers, over what is in use: measured at 200 to 1,500 tokens
-SPARE = 1.35
+# what the allocator holds of a backward pass's buffers, over what is in use: measured at 100 to 300 tokens
+SPARE = 1.1
 
 
 @dataclass(frozen=True)
