@@ -146,10 +146,8 @@ def write(records: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema | 
 
     InputError for what the format cannot hold.
     """
-    kind, names = (
-        WRITTEN[path.suffix.lower()],
-        list(dict.fromkeys(name for record in records for name in record)),
-    )
+    kind = WRITTEN[path.suffix.lower()]
+    names = list(dict.fromkeys(name for record in records for name in record))
     if kind == files.PARQUET:
         import pyarrow.parquet as pq
 

@@ -30,7 +30,7 @@ from smartdpp.run.stage import Stage
 from smartdpp.run.stages import artifacts, stages
 from smartdpp.runtime import using
 from smartdpp.store import remote
-from smartdpp.store.disk import disk_errors, read_json, write_json, write_text
+from smartdpp.store.disk import disk_errors, read_json, unreadable, write_json, write_text
 from smartdpp.store.locks import lock
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _concluded(run: Path) -> bool:
     try:
         said = of_run(run)
     except OSError as error:
-        said = f"{error.filename or run} cannot be read ({error.strerror})"
+        said = unreadable(error, run)
     if said:
         log.warning("%s: %s; it is written again", remote.shown(run), said)
     return said is None

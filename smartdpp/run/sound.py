@@ -30,7 +30,7 @@ def damage(run: Path) -> str | None:
     try:
         return of_run(run) or next((said for said in map(_of_artifact, *_lists(run)) if said), None)
     except OSError as error:
-        return f"{error.filename or run} cannot be read ({error.strerror})"
+        return disk.unreadable(error, run)
 
 
 def of_run(run: Path) -> str | None:

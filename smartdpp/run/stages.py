@@ -240,19 +240,15 @@ def _mixture(run: Run, this: Round) -> Stage:
         read = 3 * text if reads_text else 500 * n + text / n * (6 * count + corpus.ROW_GROUP)
         return read + (strategy.memory(n, d, count, pool.largest) or selection(n, d))
 
-    name, memory = (
-        "mixture" if last else f"mixture round {this.number}",
-        partial(need, run, above, on_device=False),
-    )
+    name = "mixture" if last else f"mixture round {this.number}"
+    memory = partial(need, run, above, on_device=False)
     return Stage(name, "mixture", this.mixture, build, mixture.describe, plan, memory)
 
 
 def _diversity(run: Run) -> Stage:
     def build(out: Path) -> Facts:
-        chosen, probe = (
-            np.load(run.mixture.here() / "rows.npy", allow_pickle=False),
-            embedding.load(run.probe.here()),
-        )
+        chosen = np.load(run.mixture.here() / "rows.npy", allow_pickle=False)
+        probe = embedding.load(run.probe.here())
         task = np.asarray(
             run_rows(run, columns=["task"])["task"].take(chosen).to_pylist(), dtype=np.dtypes.StringDType()
         )
@@ -340,10 +336,8 @@ def _scores(run: Run) -> Stage:
             | {"query": run.query and run.query.key, "adapter": run.adapter.meta()["facts"]["content"]}
         )
 
-    memory, same = (
-        partial(need, run, partial(_scores_need, run)),
-        Same(content, "an evaluation of the same weights"),
-    )
+    memory = partial(need, run, partial(_scores_need, run))
+    same = Same(content, "an evaluation of the same weights")
     return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, memory, same)
 
 
@@ -351,13 +345,8 @@ def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
     sizes = known(run.parts.model)
     # other documents: as long as the pool's
     rows, longest, response = heldout(run.corpus.path) or (pool.n, pool.longest, pool.longest)
-    return (
-        evaluation.memory(
-            sizes, min(rows, getattr(run.parts.evaluation, "batch_size", 32)), longest, response, wide
-        )
-        if sizes
-        else None
-    )
+    batch = min(rows, getattr(run.parts.evaluation, "batch_size", 32))
+    return evaluation.memory(sizes, batch, longest, response, wide) if sizes else None
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:

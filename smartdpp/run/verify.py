@@ -125,7 +125,7 @@ def _of_run(run: Path) -> str | None:
     try:
         return of_run(run)
     except OSError as error:
-        return f"{error.filename or run} cannot be read ({error.strerror})"
+        return disk.unreadable(error, run)
 
 
 def _folder(path: Path) -> Found:
@@ -134,9 +134,7 @@ def _folder(path: Path) -> Found:
         unmarked = not (path / META).exists() and not re.search(OURS, path.name)
         return Found(path, str(path), has_record(path), damage, None if unmarked else lambda: remove(path))
     except OSError as error:
-        return Found(
-            path, str(path), True, f"{error.filename or path} cannot be read ({error.strerror})", None
-        )
+        return Found(path, str(path), True, disk.unreadable(error, path), None)
 
 
 def _models(folder: Path) -> Iterator[Found]:

@@ -8,16 +8,14 @@ all share what there is.
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smartdpp.errors import InputError
+from smartdpp.store.place import machine_folder
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -36,8 +34,7 @@ def claim(count: int = 1) -> None:
     devices = visible()
     if len(devices) <= count or len(held) >= count:
         return
-    folder = Path(tempfile.gettempdir()) / f"smartdpp-gpus-{getpass.getuser()}"
-    folder.mkdir(exist_ok=True)
+    folder = machine_folder("gpus")
     for device in devices:
         if device in held or len(held) == count:
             continue

@@ -8,15 +8,15 @@ cores while others do too. Who has set OMP_NUM_THREADS has decided: that holds.
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from smartdpp.store.place import machine_folder
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -115,6 +115,4 @@ def _working() -> list[int]:
 
 
 def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"smartdpp-threads-{getpass.getuser()}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return machine_folder("threads")

@@ -22,7 +22,6 @@ from smartdpp.errors import InputError
 from smartdpp.logs.redact import redacted
 from smartdpp.store import disk, remote
 from smartdpp.store.disk import digest, disk_errors, read_json
-from smartdpp.store.disk import file_hash as file_hash
 from smartdpp.store.locks import Busy, lock
 from smartdpp.store.record import measured, provenance
 from smartdpp.store.remote import META
@@ -141,8 +140,7 @@ def finished(path: Path) -> bool:
         return (path / META).is_file() and disk.damage(path) is None
     except OSError as error:
         raise InputError(
-            f"{error.filename or path} cannot be read ({error.strerror}); nothing was removed: mend the "
-            "access and give the command again"
+            f"{disk.unreadable(error, path)}; nothing was removed: mend the access and give the command again"
         ) from error
 
 

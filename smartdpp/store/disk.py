@@ -139,6 +139,11 @@ def _gone(error: OSError) -> str:
     return f"cannot be read ({error.strerror})"
 
 
+def unreadable(error: OSError, path: Path) -> str:
+    """That a file at or below ``path`` is there and cannot be read, in words."""
+    return f"{error.filename or path} cannot be read ({error.strerror})"
+
+
 def read_object(path: Path) -> dict[str, Any] | str:
     """A JSON object, or why there is none, in words."""
     try:

@@ -59,6 +59,13 @@ def settle() -> None:
         os.environ["LOGNAME"] = f"uid{os.getuid()}"
 
 
+def machine_folder(what: str) -> Path:
+    """Where this user's processes on this machine meet, whatever their roots: for locks on GPUs and cores."""
+    folder = Path(tempfile.gettempdir()) / f"smartdpp-{what}-{getpass.getuser()}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def cache_dir() -> Path:
     """``$SMARTDPP_CACHE``, else the user's cache folder, else one in the temporary folder. InputError where
     there is none."""

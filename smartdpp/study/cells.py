@@ -18,7 +18,7 @@ from smartdpp.errors import Diverged, InputError
 from smartdpp.logs.redact import redact, redacted
 from smartdpp.run.pipeline import prepare
 from smartdpp.run.result import scored
-from smartdpp.store.disk import read_json
+from smartdpp.store.disk import read_json, unreadable
 from smartdpp.store.locks import busy
 from smartdpp.store.remote import runs
 
@@ -138,7 +138,7 @@ def state(run: Path) -> tuple[State, str]:
     try:
         return _state(runs(run))
     except OSError as error:
-        return "damaged", f"{error.filename or run} cannot be read ({error.strerror})"
+        return "damaged", unreadable(error, run)
 
 
 def _state(run: Path) -> tuple[State, str]:
