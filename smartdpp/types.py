@@ -48,6 +48,13 @@ class Pool:
     task_vectors: np.ndarray | None = None
     # float32[m, d], examples of the target in X's space, none of which is scored
     query: np.ndarray | None = None
+    # int64[m], which target each of them belongs to, an index into query_names; None: all to one
+    query_task: np.ndarray | None = None
+    query_names: list[str] | None = None  # T names of targets, in the order in which the query has them
+    # tables with the columns prompt and response, row i that of ids[i] and of query[i]; for strategies that
+    # say text = True alone, None for the others
+    text: pa.Table | None = None
+    query_text: pa.Table | None = None
     # int64[s], rows chosen in earlier rounds: they count as chosen, and are not chosen again
     start: np.ndarray | None = None
 
@@ -105,7 +112,8 @@ class Embedding(Protocol):
 
 
 class Quality(Protocol):
-    """A score of each example; one that reads ``passes`` is a `ModelQuality`."""
+    """A score of each example, whatever the target: what depends on a query is a strategy's. One that reads
+    ``passes`` is a `ModelQuality`."""
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -186,6 +194,11 @@ class Strategy(Protocol):
     @property
     def query(self) -> Query | None:
         """What is chosen towards; None where there is no target."""
+        ...
+
+    @property
+    def text(self) -> bool:
+        """True: it reads prompts and responses, the pool's and the query's, which are then in memory."""
         ...
 
     def check(self) -> list[str]: ...

@@ -63,7 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which
     **{group: {"columns": _unknown, "memory": _unknown} for group in ("embedding", "probe")},
     "strategy": {
         **dict.fromkeys(("check", "misfits"), _nothing_wrong),
-        **{"rounds": 1, "renew": False, "query": None, "memory": _unknown},
+        **{"rounds": 1, "renew": False, "query": None, "text": False, "memory": _unknown},
     },
     "recipe": {"parallel": "ddp", "processes": 1, "memory": _unknown},
     "diversity": {"check": _nothing_wrong},

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
+# a query's rows, each with the name of its target, and float32[m, d] where X is the user's own
+Asked = tuple[list[Row], np.ndarray | None]
 MODEL = "smollm2_135m"  # that of conf/config.yaml
 COUNTED = (ResponseTokens, PromptTokens, TotalTokens)  # qualities of a model's tokens
 BY_TASK = (Smart, mixing.Equal, mixing.Proportional, mixing.RandomTasks, mixing.Temperature)
@@ -71,9 +72,9 @@ def select(
         ``strategy="dpp", strategy_options={"theta": 0.1}``. Inside of a component another one is named by a
         text, and
         its options have a dot: ``strategy_options={"tasks": "logdet", "tasks.ridge": 1.0}``.
-    query: of strategy="targeted" alone: examples of what the model is to be good for, as texts or any kind of
-    data;
-        with X an array (m, d).
+    query: of strategies with a target alone: examples of what the model is to be good for, as texts or any
+    kind of data;
+        with X an array (m, d). Several targets have names: ``{"maths": ..., "code": ...}``.
     task: the field that says a row's task; None: ``task``, and where there is none all rows are one task. X:
     float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
     max_tokens: leaves out rows of more tokens of the model. The model (None: smollm2_135m) is needed for
@@ -127,7 +128,7 @@ def select(
     _warn_of_one_task(parts["strategy"], source)
     rows = [source.rows[i] for i in kept]
     table = _table(rows, None if tokens is None else tokens[kept])
-    asked = None if query is None else _asked(query, vectors)
+    asked = None if query is None else _asked(query, vectors, parts["strategy"].text)
     index, gain = _chosen(
         parts, settings, table, rows, size, seed, None if vectors is None else vectors[kept], asked
     )
@@ -158,7 +159,9 @@ def _check_strategy(name: str, strategy: Any, query: Any) -> None:
             f"strategy={name!r} needs query=: texts, rows or a file of what the model is to be good for."
         )
     if query is not None and strategy.query is None:
-        raise InputError(f"query= is of strategy='targeted' alone; strategy={name!r} would not look at it.")
+        raise InputError(
+            f"query= is of strategies with a target, as 'targeted'; strategy={name!r} would not look at it."
+        )
 
 
 def _warn_of_one_task(strategy: Any, source: given.Data) -> None:
@@ -208,12 +211,26 @@ def _table(rows: list[Row], tokens: np.ndarray | None) -> pa.Table:
     return table
 
 
-def _asked(query: Any, vectors: np.ndarray | None) -> Any:
-    """The query's rows, or with vectors of the user's own its float32[m, d]."""
-    if vectors is None:
-        if isinstance(query, np.ndarray):
-            raise InputError("query is an array, which goes with X=: without it give texts, rows or a file.")
-        return given.texts(query, name="query")
+def _asked(query: Any, vectors: np.ndarray | None, in_words: bool) -> Asked:
+    """The query, of one target or by the names of several. ``in_words``: the strategy reads its texts."""
+    rows: list[Row] = []
+    own: list[np.ndarray] = []
+    named = isinstance(query, Mapping)
+    if named and not query:
+        raise InputError("query names no target: give {'maths': ['...'], 'code': ['...']}, or texts.")
+    for name, part in query.items() if named else [("query", query)]:
+        if vectors is None or in_words:
+            if isinstance(part, np.ndarray):
+                why = "goes with X=: without it" if vectors is None else "has no texts, which are read:"
+                raise InputError(f"query is an array, which {why} give texts, rows or a file.")
+            rows += [row | ({"task": str(name)} if named else {}) for row in given.texts(part, name="query")]
+        else:
+            own.append(_own_query(part, vectors))
+            rows += [{"task": str(name)}] * len(own[-1])
+    return rows, np.concatenate(own) if own else None
+
+
+def _own_query(query: Any, vectors: np.ndarray) -> np.ndarray:
     found = np.asarray(query)
     if (
         found.ndim != 2
@@ -241,22 +258,20 @@ def _chosen(
     size: int,
     seed: int,
     X: np.ndarray | None,
-    query: Any,
+    asked: Asked | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64[k] of the table's rows and float64[k], by the work of a run's stages, each found in the cache or
     made."""
     content = _content(rows)
-    score = _quality(parts["quality"], settings["quality"], table, content)
+    strategy, score = parts["strategy"], _quality(parts["quality"], settings["quality"], table, content)
+    wanted, Q = asked or ([], None)
+    if wanted and X is None:
+        Q = _embedded_query(parts["embedding"], table, wanted)
     if X is None:
         X, place = embedded(parts["embedding"], settings["embedding"], table, content)
     else:
         place = _hash(X)
-    Q = (
-        query
-        if query is None or isinstance(query, np.ndarray)
-        else _embedded_query(parts["embedding"], table, query)
-    )
-    described = without_paths(with_content(settings["strategy"], parts["strategy"]))
+    described = without_paths(with_content(settings["strategy"], strategy))
     params = {
         "strategy": described,
         "budget": size,
@@ -264,11 +279,17 @@ def _chosen(
         "quality": _hash(score),
         "query": None if Q is None else _hash(Q),
     }
+    if len({row["task"] for row in wanted}) > 1:
+        params["targets"] = [row["task"] for row in wanted]
+    if strategy.text:
+        params["texts"] = _content(wanted)
     artifact = Artifact(cache(), "selection", VERSION["mixture"], params, {"rows": content, "X": place})
 
     def build(out: Path) -> dict[str, Any]:
-        pool = replace(mixture.pool(_with_costs(table), X, score), query=Q)
-        selection = parts["strategy"].select(pool, size, np.random.default_rng([seed, SELECT]))
+        pool = mixture.pool(_with_costs(table), X, score)
+        pool = mixture.towards(pool, Q, wanted) if wanted else pool
+        pool = mixture.with_text(pool, table, wanted) if strategy.text else pool
+        selection = strategy.select(pool, size, np.random.default_rng([seed, SELECT]))
         np.save(out / "index.npy", selection.index.astype(np.int64), allow_pickle=False)
         np.save(out / "gain.npy", np.asarray(selection.gain, dtype=np.float64), allow_pickle=False)
         return {"n": len(selection), "n_pool": len(pool)}

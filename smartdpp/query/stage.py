@@ -61,11 +61,16 @@ def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]
     ]
 
 
+def rows_of(directory: Path) -> list[Row]:
+    """The query that ``build`` left in ``directory``, in the order of its vectors."""
+    with (directory / ROWS).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def refuse_scored(directory: Path, scored: Iterable[str]) -> None:
     """InputError if a document that was scored (by id) is in the query that ``build`` left in
     ``directory``."""
-    with (directory / ROWS).open(encoding="utf-8") as file:
-        leaked = sorted({json.loads(line)["id"] for line in file} & set(scored))
+    leaked = sorted({row["id"] for row in rows_of(directory)} & set(scored))
     if leaked:
         raise InputError(
             f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit "

@@ -198,18 +198,21 @@ def _query(run: Run, target: Query, artifact: Artifact) -> Stage:
 
 
 def _mixture(run: Run, this: Round) -> Stage:
-    strategy, last, reads_text = run.parts.strategy, this is run.rounds[-1], run.parts.quality.text
+    strategy, last = run.parts.strategy, this is run.rounds[-1]
+    reads_text = run.parts.quality.text or strategy.text
 
     def build(out: Path) -> Facts:
         rows = run_rows(run, without=() if reads_text else TEXT[1:])
         read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
         vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
         before = mixture.selection(this.before.mixture.here()) if this.before else None
-        pool = replace(
-            mixture.pool(rows, embedding.load(this.embedding.here()), run.parts.quality.score(read), vectors),
-            query=embedding.load(run.query.here()) if run.query else None,
-            start=before.index if before else None,
-        )
+        X, score = embedding.load(this.embedding.here()), run.parts.quality.score(read)
+        pool = replace(mixture.pool(rows, X, score, vectors), start=before.index if before else None)
+        asked = query.rows_of(run.query.here()) if run.query else []
+        if run.query:
+            pool = mixture.towards(pool, embedding.load(run.query.here()), asked)
+        if strategy.text:
+            pool = mixture.with_text(pool, rows, asked)
         rng = np.random.default_rng([run.cfg.select_seed, SELECT])
         expected = strategy.size(len(pool), run.cfg.budget) * this.number // len(run.rounds)
         selection = strategy.select(pool, expected - (len(before) if before else 0), rng)

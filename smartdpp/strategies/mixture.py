@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from numpy.dtypes import StringDType
 from smartdpp.logs.visible import one_line
 from smartdpp.models.turns import alike
 from smartdpp.store.disk import write_text
-from smartdpp.types import Pool, Selection
+from smartdpp.types import Pool, Row, Selection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
 TURNS = ("messages", "tools")
+READ = ["prompt", "response"]  # by a strategy that reads texts
 
 
 def pool(
@@ -54,6 +56,22 @@ def pool(
         else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
         task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
     )
+
+
+def towards(pool: Pool, query: np.ndarray | None, rows: list[Row]) -> Pool:
+    """The pool with a target: ``query`` float32[m, d] in the pool's space, None where a strategy reads its
+    texts alone, and its m rows."""
+    names = list(dict.fromkeys(str(row["task"]) for row in rows))
+    task = np.array([names.index(str(row["task"])) for row in rows], dtype=np.int64)
+    return replace(pool, query=query, query_task=task, query_names=names)
+
+
+def with_text(pool: Pool, rows: pa.Table, query: list[Row]) -> Pool:
+    """The pool with its texts, and the query's: for a strategy that reads them. ``rows`` as for `pool`."""
+    import pyarrow as pa
+
+    asked = pa.Table.from_pylist([{name: row[name] for name in READ} for row in query]) if query else None
+    return replace(pool, text=rows.select(READ), query_text=asked)
 
 
 def write(

@@ -230,7 +230,7 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ),
         ({"X": np.full((120, 2), np.nan)}, "X is not finite in 120 of 120 rows"),
         ({"strategy": "targeted"}, "strategy='targeted' needs query="),
-        ({"query": ["a"]}, "query= is of strategy='targeted' alone"),
+        ({"query": ["a"]}, "query= is of strategies with a target, as 'targeted'"),
         ({"strategy": "targeted", "query": "wanted.jsonl"}, "query='wanted.jsonl': there is no such file"),
         ({"strategy": "targeted", "query": np.zeros((1, 2))}, "query is an array, which goes with X="),
         ({"strategy": "targeted", "query": ["zzzz"]}, "hold no word that embedding=tfidf knows"),

@@ -4,12 +4,14 @@ is refused."""
 import logging
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.functions import FLQMI, FLVMI, GCMI
 from smartdpp.greedy import maximize
 from smartdpp.query import Development
+from smartdpp.strategies import mixture
 from smartdpp.strategies.targeted import Targeted
 from smartdpp.types import Pool
 
@@ -68,3 +70,15 @@ def test_without_a_query_or_with_impossible_weights():
         select(Targeted(Development()), Pool(**{**vars(pool_of()), "query": None}), 3)
     with pytest.raises(InputError, match=r"strategy.eta is -1"):
         Targeted(Development(), eta=-1)
+
+
+def test_a_pool_knows_which_target_each_row_of_its_query_belongs_to_and_texts_where_they_are_read():
+    rows = [{"task": task, "prompt": task * 2, "response": ""} for task in "babc"]
+    pool = mixture.towards(pool_of(), np.zeros((4, 6), np.float32), rows)
+    assert pool.query_names == ["b", "a", "c"]
+    assert pool.query_task.tolist() == [0, 1, 0, 2]
+    assert pool.text is None
+    table = pa.table({"id": ["1"], "prompt": ["p"], "response": ["r"], "task": ["t"]})
+    read = mixture.with_text(pool, table, rows)
+    assert read.text.to_pylist() == [{"prompt": "p", "response": "r"}]
+    assert read.query_text["prompt"].to_pylist() == ["bb", "aa", "bb", "cc"]
