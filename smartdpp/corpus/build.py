@@ -23,11 +23,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from smartdpp.corpus import originals
-from smartdpp.corpus.notes import noted, said
+from smartdpp.corpus.notes import Notes, noted, said
 from smartdpp.corpus.overlap import HeldoutIndex, NearCopies
+from smartdpp.corpus.rows import BadRow, Tally
 from smartdpp.errors import InputError
 from smartdpp.logs.visible import one_line
-from smartdpp.models.turns import encode_row, flat, is_trained, last_only, messages_of, prompt_and_response
+from smartdpp.models.turns import (
+    Refused,
+    encode_row,
+    flat,
+    is_trained,
+    last_only,
+    messages_of,
+    prompt_and_response,
+)
 from smartdpp.store.disk import write_json
 from smartdpp.types import Corpus, Evaluation, Row
 
@@ -125,7 +134,7 @@ def build(
     losses = Losses()
 
     with noted() as notes:
-        seen, conversations = _filter(corpus, tokenizer, fmt, limits, eligible, losses)
+        seen, conversations = _filter(corpus, tokenizer, fmt, limits, eligible, losses, notes)
     turns = TURNS if conversations else {}
     if not seen:
         raise InputError("The corpus has no rows.")
@@ -258,19 +267,24 @@ def _filter(
     limits: Limits,
     eligible: Path,
     losses: Losses,
+    notes: Notes,
 ) -> tuple[Counter[str], int]:
     """First pass: eligible rows with their token counts into a file. Returns rows read per task, and how many
-    are conversations."""
+    are conversations.
+
+    A conversation that the model's template refuses is one that cannot be read, as the corpus has it.
+    """
     from tqdm import tqdm
 
     seen: Counter[str] = Counter()
     distinct: set[int] = set()
     conversations = 0
+    drops = getattr(corpus, "on_bad_row", None)
+    unread = Tally(drops == "drop", getattr(corpus, "max_bad_share", 0), False)
     # with the records they came from, where a corpus has any
     rows = getattr(corpus, "originals", corpus.rows)()
     with _writer(eligible, **TURNS, **originals.COLUMNS) as write:
         for row in tqdm(rows, desc="corpus", unit=" rows"):
-            seen[row["task"]] += 1
             row = originals.packed(of_turns(row, limits))
             reason = None
             if not row["prompt"].strip():
@@ -284,12 +298,20 @@ def _filter(
             ):
                 reason = DUPLICATE
             else:
-                example = encode_row(tokenizer, fmt, row)
+                try:
+                    example = encode_row(tokenizer, fmt, row)
+                except Refused as refused:
+                    if drops is None:
+                        raise
+                    place = notes.place or f"row {row['id']!r}"
+                    unread.problem(BadRow(place, refused.reason, f"{refused.said.rstrip('.')}."))
+                    continue
                 n_tokens, n_prompt = len(example.ids), len(example.ids) - example.n_trained
                 if limits.max_prompt_tokens is not None and n_prompt > limits.max_prompt_tokens:
                     reason = LONG_PROMPT
                 elif n_tokens > limits.max_tokens:
                     reason = LONG
+            seen[row["task"]] += 1
             if reason:
                 losses.add(row, reason)
                 continue
@@ -297,6 +319,9 @@ def _filter(
                 distinct.add(key)
             write({**row, "n_prompt_tokens": n_prompt, "n_tokens": n_tokens})
             conversations += messages is not None
+    if unread.bad:
+        unread.after(notes, seen.total())
+        unread.end("the corpus")
     return seen, conversations
 
 

@@ -28,6 +28,7 @@ class Notes:
     passed_over: dict[str, str] = field(default_factory=dict)  # files of a folder that were not read, and why
     counts: dict[str, dict[str, int]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     first: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    place: str = ""  # of the row that came last
 
     def record(self) -> dict[str, Any]:
         """For dropped.json."""
@@ -70,6 +71,11 @@ def note(kind: str, what: str, place: str) -> None:
     notes.counts[kind][what] = notes.counts[kind].get(what, 0) + 1
     if len(places := notes.first.setdefault((kind, what), [])) < PLACES[kind]:
         places.append(place)
+
+
+def note_place(place: str) -> None:
+    if (notes := _collecting.get()) is not None:
+        notes.place = place
 
 
 def note_file(kind: str, name: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from smartdpp.corpus import chat, shapes, trees
-from smartdpp.corpus.notes import LEFT_OUT, OTHERWISE, UNREAD, note
+from smartdpp.corpus.notes import LEFT_OUT, OTHERWISE, UNREAD, Notes, note, note_place
 from smartdpp.corpus.shapes import CONVERSATIONS
 from smartdpp.errors import InputError
 from smartdpp.store.content import file_hashes
@@ -165,6 +165,11 @@ class Tally:
             self.media += 1
         else:
             self.bad[row.reason] += 1
+
+    def after(self, notes: Notes, taken: int) -> None:
+        """Counts what another tally has left out before it, of rows of which ``taken`` were kept by both."""
+        self.taken, counts = taken, notes.counts[LEFT_OUT]
+        self.bad = Counter({reason: n for reason, n in counts.items() if reason != chat.HOLDS_MEDIA})
 
     def end(self, source: str) -> None:
         """To be called when everything has been read. InputError where nothing is left, or too much was left
@@ -480,6 +485,7 @@ def with_ids(read: Callable[[], Iterable[tuple[str, Row]]]) -> Iterator[Row]:
                 "out."
             )
         seen.add(key)
+        note_place(place)
         yield row
 
 

@@ -45,6 +45,16 @@ roles where that is more than one user turn (a single turn's prompt) | the whole
 Spans = list[tuple[int, int]]
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PRIVATE = range(0xE000, 0xF900)
+UNTOLD = "whose turns cannot be told apart in the model's chat template"
+
+
+class Refused(InputError):
+    """One conversation that cannot become tokens; others may. ``reason`` is the same for all that fail
+    alike."""
+
+    def __init__(self, reason: str, said: str, row: str | None = None) -> None:
+        super().__init__(said if row is None else f"row {row!r}: {said}")
+        self.reason, self.said = reason, said
 
 
 class Conversation(NamedTuple):
@@ -158,15 +168,15 @@ def written_out(messages: Sequence[Message]) -> str:
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[str, Any]) -> Example:
-    """A row's tokens: of its conversation, else of prompt and response. InputError names a row whose
+    """A row's tokens: of its conversation, else of prompt and response. Refused names a row whose
     conversation cannot be rendered."""
     messages = messages_of(row)
     if messages is None:
         return encode(tokenizer, fmt, row["prompt"], row["response"])
     try:
         return render(tokenizer, fmt, messages, tools_of(row))
-    except InputError as error:
-        raise InputError(f"row {row['id']!r}: {error}") from None
+    except Refused as error:
+        raise Refused(error.reason, error.said, row["id"]) from None
 
 
 def encode_row_alone(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[str, Any]) -> Example:
@@ -194,13 +204,13 @@ def encode_row_alone(tokenizer: PreTrainedTokenizerBase, fmt: str, row: Mapping[
 def render(
     tokenizer: PreTrainedTokenizerBase, fmt: str, messages: Sequence[Message], tools: Any = None
 ) -> Conversation:
-    """The tokens of a conversation. InputError where the template refuses it, or where its turns cannot be
+    """The tokens of a conversation. Refused where the template will not have it, or where its turns cannot be
     told apart."""
     if fmt == "plain":
         return _plain(tokenizer, messages, tools)
     shown = _Shown(tokenizer, messages, tools)
     text, blocks = shown.render(len(messages), tracked=True)
-    spans = _turns(shown, text) if blocks is None else _of_blocks(messages, blocks)
+    spans = _turns(shown, text) if blocks is None else _of_blocks(shown, blocks)
     ids, offsets = shown.tokens(text)
     return Conversation(ids, [found for a, b in spans if (found := _inside(offsets, a, b))])
 
@@ -245,13 +255,16 @@ class _Shown:
     def render(self, n: int, *, opened: bool = False, tracked: bool = False) -> tuple[str, Spans | None]:
         """The first n turns' text, ``opened`` for the assistant's next, and where the template's generation
         blocks stand, if it has any."""
+        return self.written(self.messages[:n], opened, tracked)
+
+    def written(self, messages: Sequence[Message], opened: bool, tracked: bool) -> tuple[str, Spans | None]:
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         tracked = tracked and GENERATION.search(self.template) is not None
         try:
             texts, blocks = render_jinja_template(
-                conversations=[self.messages[:n]],
+                conversations=[messages],
                 tools=self.tools or None,
                 chat_template=self.template,
                 add_generation_prompt=opened,
@@ -259,8 +272,45 @@ class _Shown:
                 **self.tokenizer.special_tokens_map,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
-            raise InputError(f"the model's chat template refuses the conversation: {error}") from None
+            raise Refused(
+                "refused by the model's chat template",
+                f"the model's chat template refuses the conversation: {error}",
+            ) from None
         return texts[0], [(a, b) for a, b in blocks[0]] if tracked else None
+
+    def owners(self, n: int) -> list[int]:
+        """Of each of the text's ``n`` generation blocks, the assistant turn that it belongs to; [] where that
+        cannot be told.
+
+        Every turn is written with a mark at its end. A block is the turn's whose mark it holds; without one
+        it is of the answer before it (Phi-3's end of text), or after what the user says of the one to come.
+        """
+        used = set(chain.from_iterable(_texts([self.messages, self.tools])))
+        free = (chr(code) for code in PRIVATE if chr(code) not in used)
+        marks = {mark: i for i, mark in zip(range(len(self.messages)), free, strict=False)}
+        text, blocks = self.written(
+            [
+                {**turn, "content": turn.get("content", "") + mark}
+                for turn, mark in zip(self.messages, marks, strict=False)
+            ],
+            False,
+            True,
+        )
+        answers = [turn["role"] == "assistant" for turn in self.given]
+        found: list[int] = []
+        for a, b in blocks or ():
+            inside = {marks[c] for c in text[a:b] if c in marks}
+            before = next((marks[c] for c in reversed(text[:a]) if c in marks), None)
+            if not inside and before is not None:
+                to_come = answers[before + 1 :]
+                if answers[before]:
+                    inside = set() if to_come[:1] == [True] else {before}
+                elif any(to_come):
+                    inside = {answers.index(True, before)}
+            if len(inside) != 1 or not answers[min(inside)]:
+                return []
+            found += inside
+        return found if len(marks) == len(self.given) and len(found) == n else []
 
     def tokens(self, text: str) -> tuple[list[int], Spans]:
         """Ids, and the characters of ``text`` that each stands for."""
@@ -340,18 +390,21 @@ def _broken(value: Any, beginnings: re.Pattern[str], private: dict[str, int]) ->
     return [_broken(inside, beginnings, private) for inside in value] if isinstance(value, list) else value
 
 
-def _of_blocks(messages: Sequence[Message], blocks: Spans) -> Spans:
-    """The generation blocks of the trained turns. InputError where it is not clear whose they are."""
-    turns = [message for message in messages if message["role"] == "assistant"]
-    if all(map(is_trained, turns)):
+def _of_blocks(shown: _Shown, blocks: Spans) -> Spans:
+    """The generation blocks of the trained turns. Refused where it is not clear whose they are."""
+    turns = [i for i, message in enumerate(shown.given) if message["role"] == "assistant"]
+    trained = {i for i in turns if is_trained(shown.given[i])}
+    if len(trained) == len(turns):
         return blocks
-    if len(blocks) != len(turns):
-        raise InputError(
+    owners = turns if len(blocks) == len(turns) else shown.owners(len(blocks))
+    if not owners:
+        raise Refused(
+            UNTOLD,
             f"the model's chat template marks {len(blocks)} generation blocks for {len(turns)} assistant "
-            "turns, so which of them are those "
-            "with weight 0 cannot be told: leave the weights out, or use pool.turns=all"
+            "turns, so which of them are those with weight 0 (or, with pool.turns=last, before the last) "
+            "cannot be told: leave the weights out, or use pool.turns=all",
         )
-    return [block for block, turn in zip(blocks, turns, strict=True) if is_trained(turn)]
+    return [block for block, i in zip(blocks, owners, strict=True) if i in trained]
 
 
 def _turns(shown: _Shown, text: str) -> Spans:
@@ -375,12 +428,13 @@ def _refuse_other(i: int, what: str, beginning: str, text: str) -> None:
         return
     n = next((i for i, (a, b) in enumerate(zip(beginning, text, strict=False)) if a != b), len(text))
     part = slice(max(0, n - 20), n + 20)
-    raise InputError(
+    raise Refused(
+        UNTOLD,
         f"the model's chat template writes the conversation {what} (assistant) otherwise than at the "
         "beginning of the whole: it ends "
         f"…{beginning[part]!r} where the whole has …{text[part]!r}, so which tokens this turn is cannot be "
         "told. Use pool.turns=last, a "
-        "chat template with {% generation %} blocks, or model.format=plain"
+        "chat template with {% generation %} blocks, or model.format=plain",
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smartdpp.corpus.build import Limits, build, describe, read
+from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
 from smartdpp.models.turns import encode_row
@@ -119,3 +120,61 @@ def test_long_empty_untrained_and_repeated_conversations_are_counted(tmp_path: P
 def test_a_choice_of_turns_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match=r"pool\.turns is 'first': choose all or last"):
         Limits(turns="first")  # type: ignore[arg-type]
+
+
+# as many templates have it: roles take turns
+TAKES_TURNS = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+AGAIN = [*TALK[1:3], {"role": "assistant", "content": "Again."}, *TALK[3:]]
+
+
+def of_file(tmp_path: Path, messages: list[Any], **reading: Any) -> tuple[dict[str, Any], Path]:
+    path, out, tokenizer = tmp_path / "talks.jsonl", tmp_path / "out", Tiny().tokenizer()
+    path.write_text("".join(json.dumps({"messages": turns} if turns else {}) + "\n" for turns in messages))
+    tokenizer.chat_template = TAKES_TURNS
+    limits = Limits(max_tokens=1000)
+    return build(Jsonl(str(path), **reading), Nothing(), tokenizer, "chat", limits, out), out  # type: ignore[arg-type]
+
+
+def test_what_a_template_refuses_ends_the_reading_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        of_file(tmp_path, [TALK[1:], TALK[1:], AGAIN])
+    assert str(refused.value) == (
+        f"{tmp_path}/talks.jsonl, line 3: the model's chat template refuses the conversation: "
+        "roles must alternate. corpus.on_bad_row=drop leaves such rows out and counts them."
+    )
+
+
+def test_what_a_template_refuses_can_be_left_out_and_is_counted_with_its_lines(tmp_path: Path) -> None:
+    given = [TALK[1:], AGAIN, TALK[1:], None, AGAIN]  # a row without messages cannot be read either
+    facts, out = of_file(tmp_path, given, on_bad_row="drop", max_bad_share=0.6)
+    assert len(read(out / "data.parquet")) == facts["total_read"] == facts["n_pool"] == 2
+    told = json.loads((out / "dropped.json").read_text())["reading"]["rows_left_out"]
+    assert told["refused by the model's chat template"] == {
+        "rows": 2,
+        "first": [f"{tmp_path}/talks.jsonl, line {n}" for n in (2, 5)],
+    }
+    assert "3 rows left out as unreadable (" in describe(facts)
+    assert "2 refused by the model's chat template" in describe(facts)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            [TALK[1:], TALK[1:], AGAIN, None],
+            r"the corpus: 2 of 4 rows \(50\.0%\) cannot be read \(.*1 refused by the model's chat template",
+        ),
+        ([AGAIN, AGAIN], r"the corpus: none of its rows can be read.*The first: .*talks\.jsonl, line 1: "),
+    ],
+    ids=["too many", "all"],
+)
+def test_too_many_that_cannot_be_read_or_shown_end_the_run(
+    given: list[Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        of_file(tmp_path, given, on_bad_row="drop", max_bad_share=0.4)

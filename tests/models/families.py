@@ -98,6 +98,13 @@ CHATML_BLOCKS = (
     "'<|im_end|>' }}{% endif %}"
     "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+PHI3_BLOCKS = (  # the end of the text is a block of its own
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' }}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] + '<|end|>\n' }}{% endgeneration %}"
+    "{% else %}{{ m['content'] + '<|end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% elif messages[-1]['role'] == 'assistant' %}"
+    "{% generation %}{{ eos_token }}{% endgeneration %}{% else %}{{ eos_token }}{% endif %}"
+)
 TEMPLATES = {
     "chatml": CHATML,
     "llama3": LLAMA3,
@@ -108,6 +115,7 @@ TEMPLATES = {
     "qwen": QWEN,
     "chatml_blocks": CHATML_BLOCKS,
     "qwen_think_blocks": QWEN_THINK_BLOCKS,
+    "phi3_blocks": PHI3_BLOCKS,
 }
 ENDS = {
     "llama3": "<|eot_id|>",
@@ -115,8 +123,9 @@ ENDS = {
     "gemma3": "<end_of_turn>",
     "mistral": "</s>",
     "phi3": "<|end|>",
+    "phi3_blocks": "<|end|>",
 }
-EOS = ENDS | {"phi3": "</s>"}
+EOS = ENDS | dict.fromkeys(("phi3", "phi3_blocks"), "</s>")
 SPECIAL = [
     *(
         "<pad>",

@@ -14,6 +14,7 @@ from smartdpp.models import Tiny
 from smartdpp.models.tokens import IGNORED, Encoded, encode
 from smartdpp.models.turns import (
     Conversation,
+    Refused,
     encode_row,
     encode_row_alone,
     flat,
@@ -58,7 +59,9 @@ def test_the_tokens_are_those_of_the_template(family: str, kind: str, messages: 
     tokenizer = tokenizer_for(family, kind)
     found = render(tokenizer, "chat", messages)
     assert found.ids == expected_ids(tokenizer, messages)
-    assert [a < b for a, b in found.trained] == [True] * sum(m["role"] == "assistant" for m in messages)
+    answers = sum(m["role"] == "assistant" for m in messages)
+    ended = family == "phi3_blocks" and messages[-1]["role"] == "assistant"  # a block of its own
+    assert [a < b for a, b in found.trained] == [True] * (answers + ended)
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
@@ -67,7 +70,12 @@ def test_what_is_trained_is_each_answer_with_its_end(family: str) -> None:
     end = ENDS.get(family, "<|im_end|>")
     texts = trained_texts(tokenizer, render(tokenizer, "chat", TALK))
     # of Qwen, of Phi-3
-    texts = [text.removeprefix("<think>\n\n</think>\n\n").removesuffix("\n</s>") for text in texts]
+    texts = [
+        text.removeprefix("<think>\n\n</think>\n\n").removesuffix("\n</s>")
+        for text in texts
+        if text != "</s>"
+    ]
+    texts = [text.removesuffix("\n") for text in texts]
     assert [text.lstrip(" ") for text in texts] == [
         f"I am well.\n\nAnd you?{end}",
         f"It is sunny, 21 degrees ☀️.{end}",
@@ -194,15 +202,41 @@ def test_a_template_that_rewrites_what_was_said_is_refused_and_its_last_turn_can
     assert trained_texts(tokenizer, found) == ["<think>\nwell\n</think>\n\nyes<|im_end|>"]
 
 
-def test_a_template_without_tracked_weights_says_so() -> None:
+BLOCK = "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        "{% generation %}{{ m['content'] }}{% endgeneration %}"
+        "{% generation %}{{ '<|im_end|>' }}{% endgeneration %}",
+        "{% generation %}{{ 'so: ' }}{% endgeneration %}" + BLOCK,
+        "{% generation %}{{ m['content'][:3] }}{% endgeneration %}{% generation %}{{ m['content'][3:] }}"
+        "{% endgeneration %}{{ '<|im_end|>' }}",
+    ],
+    ids=["its end apart", "something before", "in two"],
+)
+def test_several_blocks_of_a_turn_are_told_from_those_of_other_turns(blocks: str) -> None:
+    tokenizer = tokenizer_for("chatml_blocks")
+    assert BLOCK in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(BLOCK, blocks)
+    whole = render(tokenizer, "chat", TALK)
+    assert len(whole.trained) == 4
+    assert render(tokenizer, "chat", last_only(TALK)) == Conversation(whole.ids, whole.trained[2:])
+    first = [TALK[0], TALK[1], TALK[2], TALK[3] | {"weight": 0}]
+    assert render(tokenizer, "chat", first) == Conversation(whole.ids, whole.trained[:2])
+
+
+def test_a_template_whose_blocks_hang_on_what_is_said_refuses_weights() -> None:
     tokenizer = tokenizer_for("chatml_blocks")
     tokenizer.chat_template = tokenizer.chat_template.replace(
-        "{{ m['content'] + '<|im_end|>' }}{% endgeneration %}",
-        ("{{ m['content'] }}{% endgeneration %}{% generation %}{{ '<|im_end|>' }}{% endgeneration %}"),
+        BLOCK, "{% if m['content'] | length == 5 %}" + BLOCK + "{% endif %}" + BLOCK
     )
-    assert len(render(tokenizer, "chat", TALK).trained) == 4
-    with pytest.raises(InputError, match="marks 4 generation blocks for 2 assistant turns"):
-        render(tokenizer, "chat", last_only(TALK))
+    messages = turns("one", "two", "three", "hello")
+    assert len(render(tokenizer, "chat", messages).trained) == 3
+    with pytest.raises(Refused, match="marks 3 generation blocks for 2 assistant turns") as refused:
+        render(tokenizer, "chat", last_only(messages))
+    assert refused.value.reason == "whose turns cannot be told apart in the model's chat template"
 
 
 def test_chat_without_a_template_is_refused() -> None:
