@@ -78,6 +78,8 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
     }
     if str(node.get("_target_")).startswith("smartdpp.embedding.") and inside.get("text") == "user":
         del inside["text"]  # what every encoder of texts read before there was a choice
+    if str(node.get("_target_")).endswith(".Targeted") and inside.get("targets") == "pooled":
+        del inside["targets"]  # as every query was taken before there was a choice
     content = component.fingerprint() if hasattr(component, "fingerprint") else ""
     return inside | ({"content": content} if content else {})
 

@@ -57,7 +57,7 @@ class FLQMI:
 
     @cached_property
     def query(self) -> Features:
-        return _query(self.Q, self.features)
+        return query_of(self.Q, self.features)
 
     @cached_property
     def bonus(self) -> torch.Tensor:
@@ -107,7 +107,7 @@ class FLVMI:
 
     @cached_property
     def query(self) -> Features:
-        return _query(self.Q, self.features)
+        return query_of(self.Q, self.features)
 
     @cached_property
     def cap(self) -> torch.Tensor:
@@ -159,7 +159,7 @@ class GCMI:
     def cut(self) -> GraphCut:
         """Graph cut, told that the pool's sum is the query's."""
         cut = GraphCut(self.X, lam=self.redundancy, normalize=self.normalize)
-        cut.features.total = 2 * self.lam * _query(self.Q, cut.features).total
+        cut.features.total = 2 * self.lam * query_of(self.Q, cut.features).total
         return cut
 
     def __len__(self) -> int:
@@ -190,7 +190,8 @@ def nearest(features: Features, query: Features) -> torch.Tensor:
     return torch.cat([(features.rows(piece) @ Q).amax(1) for piece in features.blocks()]).clamp_(min=0)
 
 
-def _query(Q: Any, features: Features) -> Features:
+def query_of(Q: Any, features: Features) -> Features:
+    """Q (m, d), normalised as the features are. InputError where the two do not fit."""
     query = Features(Q, features.unit)
     if query.shape[1] != features.shape[1]:
         raise InputError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from smartdpp.errors import InputError
 from smartdpp.types import Pool
 
 
@@ -21,6 +22,19 @@ def by_id(pool: Pool) -> np.ndarray:
 def started(pool: Pool, rows: np.ndarray) -> np.ndarray:
     """bool[n]: which of ``rows`` earlier rounds have chosen."""
     return np.zeros(len(rows), dtype=bool) if pool.start is None else np.isin(rows, pool.start)
+
+
+def targets(pool: Pool, strategy: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The query, float32[m, d], and the rows of it (int64[m_t]) that are of each target, in its order; one
+    target where the pool does not say. InputError without a query, or with an empty one."""
+    if pool.query is None or not len(pool.query):
+        what = "without a query" if pool.query is None else "with an empty query"
+        raise InputError(
+            f"strategy={strategy} was given a pool {what}: Pool.query holds it, a row at least, in the space "
+            "of X."
+        )
+    task = np.zeros(len(pool.query), dtype=np.int64) if pool.query_task is None else pool.query_task
+    return pool.query, [np.flatnonzero(task == t) for t in np.unique(task)]
 
 
 def by_task(pool: Pool) -> tuple[np.ndarray, list[np.ndarray]]:

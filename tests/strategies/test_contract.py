@@ -14,6 +14,10 @@ from smartdpp.types import Pool
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 IGNORES_BUDGET = ["full", "none"]
+VARIANTS = [  # of one of them
+    *(f"targeted strategy.function={rule}" for rule in ("round_robin", "max", "mean", "less")),
+    *(f"targeted strategy.function={rule} strategy.targets=balanced" for rule in ("round_robin", "max")),
+]
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
 PREFIX_NESTED = ["dedup", "dpp", "random", "reselect", "submodular", "targeted", "top"]
@@ -22,7 +26,8 @@ NOT_NESTED = ["dpp_sample", "two_rounds"]  # a choice for one budget is no part 
 
 
 @cache
-def build(name, *overrides):
+def build(name):
+    name, *overrides = name.split()
     with initialize_config_dir(str(CONF), version_base=None):
         return instantiate(compose(overrides=[f"+strategy={name}", *overrides]).strategy)
 
@@ -39,7 +44,15 @@ def pool():
     ids = np.array([f"{i:02d}" for i in rng.permutation(60)])
     query = rng.normal(size=(5, 8)).astype(np.float32)
     return Pool(
-        ids, X, task, list("gcafbed"), rng.integers(5, 90, 60), quality=rng.uniform(1, 50, 60), query=query
+        ids,
+        X,
+        task,
+        list("gcafbed"),
+        rng.integers(5, 90, 60),
+        quality=rng.uniform(1, 50, 60),
+        query=query,
+        query_task=np.array([0, 1, 0, 2, 0]),
+        query_names=["y", "x", "z"],
     )
 
 
@@ -54,6 +67,8 @@ def permuted(pool, rng):
         pool.cost[rows],
         pool.quality[rows],
         query=pool.query,
+        query_task=pool.query_task,
+        query_names=pool.query_names,
     )
 
 
@@ -65,7 +80,7 @@ def test_every_strategy_is_here():
     assert sorted(PREFIX_NESTED + TASK_NESTED + NOT_NESTED + IGNORES_BUDGET) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + VARIANTS)
 @pytest.mark.parametrize("budget", [1, 13, 40, 60])
 def test_distinct_rows_as_many_as_promised_with_finite_gains(name, budget, pool):
     strategy = build(name)
@@ -77,7 +92,7 @@ def test_distinct_rows_as_many_as_promised_with_finite_gains(name, budget, pool)
     assert np.isfinite(selection.gain).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + VARIANTS)
 @pytest.mark.parametrize("budget", [7, 30])
 def test_the_pool_is_a_set_and_the_seed_the_only_chance(name, budget, pool):
     strategy = build(name)
@@ -98,7 +113,7 @@ def test_random_strategies_follow_the_seed(name, pool):
     assert len(set(draws)) == 4
 
 
-@pytest.mark.parametrize("name", PREFIX_NESTED)
+@pytest.mark.parametrize("name", PREFIX_NESTED + VARIANTS)
 def test_a_smaller_budget_is_a_prefix(name, pool):
     strategy = build(name)
     largest = select(strategy, pool, 60)
