@@ -19,7 +19,7 @@ from typing import Any
 
 from smartdpp.corpus import files, originals
 from smartdpp.errors import InputError
-from smartdpp.export.card import card, dataset_info
+from smartdpp.export.card import card, dataset_info, shape
 from smartdpp.export.rows import FORMS, shaped
 from smartdpp.logs.terminal import streams
 from smartdpp.run.folder import artifacts
@@ -79,9 +79,9 @@ def export(mixture: Path, form: str, out: Path, beside: Sequence[str] = ()) -> i
     except InputError:
         out.rmdir()
         raise
-    fields = list(dict.fromkeys(name for row in rows for name in row))
-    write_text(out / "dataset_info.json", json.dumps(dataset_info(data.name, fields), indent=2) + "\n")
-    write_text(out / "README.md", card(data.name, fields, len(rows), strategy))
+    of = shape(rows)
+    write_text(out / "dataset_info.json", json.dumps(dataset_info(data.name, of), indent=2) + "\n")
+    write_text(out / "README.md", card(data.name, of, len(rows), strategy))
     return len(rows)
 
 

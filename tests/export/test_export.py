@@ -1,9 +1,17 @@
-"""A mixture as a folder that trainers load as it is. What each asks of a row is taken from its documentation:
+"""A mixture as a folder that trainers load as it is. What each asks of a row is taken from its documentation
+as of August 2026 (revisions: smartdpp.export.card):
 
-LLaMA-Factory data/README.md (alpaca: instruction, input, output, history of pairs; sharegpt: human or
-observation at odd positions, gpt or function_call at even ones), TRL dataset_formats (messages of role and
-content; prompt and completion), axolotl dataset formats (type: alpaca, chat_template with field_messages and
-message_property_mappings), open-instruct (a messages column).
+LLaMA-Factory data/README.md: alpaca is instruction, input, output, a system text and a history of pairs;
+sharegpt is human or observation at odd positions, gpt or function_call at even ones, after a system turn, and
+tools as text; OpenAI's messages are sharegpt with other tags, and their tool_calls are not read. A row that
+does not alternate is left out with a warning.
+axolotl docs/dataset-formats: chat_template with field_messages, message_property_mappings and
+message_field_training, roles human, user, gpt, assistant, system and tool, tools as a list or text, arguments
+of calls as JSON text; alpaca of instruction, input and output alone; a format of one's own with format and
+no_input_format.
+TRL dataset_formats: messages with tool_calls whose arguments are objects, tools as a list or text; prompt and
+completion.
+open-instruct dataset_transformation: messages of role and content in a .jsonl or .parquet, split train.
 """
 
 from __future__ import annotations
@@ -19,9 +27,11 @@ from datasets import Dataset, load_dataset
 
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.errors import InputError
-from smartdpp.export.card import ANOTHER
+from smartdpp.export.card import ANOTHER, shape
 from smartdpp.export.command import export, main
 from smartdpp.export.rows import FORMS, shaped
+from smartdpp.models import Tiny
+from smartdpp.models.turns import render
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 
@@ -112,8 +122,9 @@ def test_without_the_records_the_mixtures_own_fields_are_written(
 
 
 def check_llama_factory(folder: Path, rows: list[dict]) -> dict[str, Any]:
-    """As its data/README.md has it."""
+    """As its data/README.md has it, of rows that it does not leave out."""
     entry = json.loads((folder / "dataset_info.json").read_text())["smartdpp"]
+    assert set(entry) <= {"file_name", "formatting", "columns", "tags"}
     assert (folder / entry["file_name"]).is_file()
     columns = entry["columns"]
     assert set(columns.values()) <= set(rows[0])
@@ -123,15 +134,53 @@ def check_llama_factory(folder: Path, rows: list[dict]) -> dict[str, Any]:
             assert isinstance(row[columns["response"]], str)
             assert all(len(pair) == 2 for pair in row.get(columns.get("history", ""), []))
         else:
-            tags = entry.get("tags", {"role_tag": "from", "content_tag": "value"})
-            turns = [turn for turn in row[columns["messages"]] if turn[tags["role_tag"]] != "system"]
-            assert len(turns) % 2 == 0
-            odd, even = ({"human", "observation", "user", "tool"}, {"gpt", "function_call", "assistant"})
-            assert all(
-                turn[tags["role_tag"]] in (odd if i % 2 == 0 else even) for i, turn in enumerate(turns)
+            tags = LLAMA_FACTORY_TAGS | entry.get("tags", {})
+            turns = row[columns["messages"]]
+            turns = turns[1:] if turns[0][tags["role_tag"]] == tags["system_tag"] else turns
+            odd, even = (
+                (tags["user_tag"], tags["observation_tag"]),
+                (tags["assistant_tag"], tags["function_tag"]),
             )
-            assert all(isinstance(turn[tags["content_tag"]], str) for turn in turns)
+            assert len(turns) % 2 == 0
+            assert all(turn[tags["role_tag"]] in (even if i % 2 else odd) for i, turn in enumerate(turns))
+            assert all(turn[tags["content_tag"]] for turn in turns), "nothing else of a turn is read"
+            assert isinstance(row.get(columns.get("tools", "")), str | None)
+            for turn in turns:
+                if turn[tags["role_tag"]] == tags["function_tag"]:
+                    calls = json.loads(turn[tags["content_tag"]])
+                    calls = calls if isinstance(calls, list) else [calls]
+                    assert all(isinstance(call["arguments"], dict) and call["name"] for call in calls)
     return entry
+
+
+LLAMA_FACTORY_TAGS = {  # its defaults
+    "role_tag": "from",
+    "content_tag": "value",
+    "user_tag": "human",
+    "assistant_tag": "gpt",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
+AXOLOTL_ROLES = {"human", "user", "assistant", "gpt", "system", "tool"}
+
+
+def check_axolotl(entry: dict[str, Any], rows: list[dict]) -> None:
+    assert Path(entry["path"]).is_file()
+    if entry["type"] == "chat_template":
+        names = entry["message_property_mappings"]
+        for row in rows:
+            for turn in row[entry["field_messages"]]:
+                assert turn[names["role"]] in AXOLOTL_ROLES
+                for call in turn.get("tool_calls") or []:
+                    assert isinstance(json.loads(call["function"]["arguments"]), dict)
+            assert all(isinstance(tool, dict) for tool in json.loads(row.get("tools") or "[]"))
+    elif entry["type"] == "alpaca":
+        assert all(isinstance(row[name], str) for row in rows for name in ("instruction", "input", "output"))
+        assert not any(row.get("history") or row.get("system") for row in rows), "it does not look at these"
+    else:
+        assert entry["type"]["format"] == entry["type"]["no_input_format"] == "{instruction}"
+        assert {entry["type"]["field_instruction"], entry["type"]["field_output"]} <= set(rows[0])
 
 
 def test_what_each_trainer_asks_of_a_folder_is_there(run: Run, tmp_path: Path) -> None:
@@ -142,16 +191,124 @@ def test_what_each_trainer_asks_of_a_folder_is_there(run: Run, tmp_path: Path) -
         assert check_llama_factory(out, rows)["formatting"] == (
             "sharegpt" if form in ("sharegpt", "messages") else "alpaca"
         )
-        axolotl = yaml.safe_load(snippet(out, "axolotl:").replace("FOLDER", str(out)))["datasets"][0]
-        assert Path(axolotl["path"]).is_file()
-        if axolotl["type"] == "chat_template":
-            turn = rows[0][axolotl["field_messages"]][0]
-            assert set(axolotl["message_property_mappings"].values()) <= set(turn)
-        elif axolotl["type"] == "alpaca":
-            assert {"instruction", "input", "output"} <= set(rows[0])
-        else:
-            assert {axolotl["type"]["field_instruction"], axolotl["type"]["field_output"]} <= set(rows[0])
+        check_axolotl(axolotl_of(out), rows)
         assert (snippet(out, "open-instruct:") == ANOTHER) == (form != "messages")
+
+
+def axolotl_of(out: Path) -> dict[str, Any]:
+    return yaml.safe_load(snippet(out, "axolotl:").replace("FOLDER", str(out)))["datasets"][0]
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Callable[..., Path]:
+    """A folder of these rows, which stand for a mixture's."""
+
+    def make(form: str, *rows: dict) -> Path:
+        folder, out = tmp_path / "mixture", tmp_path / form
+        folder.mkdir()
+        lines = ({"rank": i, "gain": 1.0, **row} for i, row in enumerate(rows))
+        (folder / "mixture.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "meta.json").write_text('{"params": {"strategy": {"_target_": "a.Dpp"}}}')
+        export(folder, form, out)
+        return out
+
+    return make
+
+
+def test_calls_of_tools_go_to_the_form_that_each_trainer_reads(
+    exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = exported("messages", TOOLS, CHAT)
+    assert json.loads((out / "dataset_info.json").read_text()) == {}
+    assert "export --as sharegpt" in snippet(out, "LLaMA-Factory (`dataset_info.json` is here):")
+    assert "no calls of tools" in snippet(out, "open-instruct:")
+    check_axolotl(axolotl_of(out), list(loaded(out, tmp_path)))
+
+
+def test_calls_of_tools_as_sharegpt_are_for_llama_factory(
+    exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = exported("sharegpt", TOOLS, CHAT)
+    assert check_llama_factory(out, list(loaded(out, tmp_path)))["columns"]["tools"] == "tools"
+    assert snippet(out, "axolotl:") == snippet(out, "TRL:") == snippet(out, "open-instruct:") == ANOTHER
+
+
+def test_what_a_trainer_would_pass_over_is_said(exported: Callable[..., Path], tmp_path: Path) -> None:
+    """Weights that it does not know, rows that do not alternate."""
+    muted = [turn | {"weight": 0} if turn["content"] == "Hello." else turn for turn in CHAT["messages"]]
+    twice = [*CHAT["messages"], {"role": "assistant", "content": "Really."}]
+    out = exported("messages", CHAT | {"messages": muted}, CHAT | {"messages": twice}, PLAIN)
+    assert "leaves out 1 of 3 rows" in snippet(out, "LLaMA-Factory (`dataset_info.json` is here):")
+    assert axolotl_of(out)["message_field_training"] == "weight"
+    for trainer in ("TRL:", "LLaMA-Factory (`dataset_info.json` is here):", "open-instruct:"):
+        assert "it trains turns of weight 0, too" in snippet(out, trainer)
+
+
+def test_a_history_is_alpacas_in_llama_factory_alone(exported: Callable[..., Path], tmp_path: Path) -> None:
+    out = exported("alpaca", CHAT, PLAIN)
+    assert check_llama_factory(out, list(loaded(out, tmp_path)))["columns"]["history"] == "history"
+    assert snippet(out, "axolotl:") == snippet(out, "TRL:") == ANOTHER
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [
+            {"role": "user", "content": [{"type": "text", "text": "A?"}]},
+            {"role": "assistant", "content": "B."},
+        ],
+        [{"role": "human", "content": "A?"}, {"role": "assistant", "content": "B."}],
+        "[]",
+    ],
+    ids=["typed parts", "another role", "text"],
+)
+def test_records_as_they_came_are_given_to_no_trainer_that_reads_them_otherwise(messages: Any) -> None:
+    assert shape([{"messages": messages}]).form == ""
+
+
+BLOCKS = (  # a template that says what is trained, with tools and their calls
+    "{% if tools %}{{ 'tools ' + tools | tojson + '\n' }}{% endif %}"
+    "{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name + ' ' + c.function.arguments | tojson }}{% endfor %}"
+    "{{ eos_token }}{% endgeneration %}{% else %}{{ m.content + '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("rows", [[TOOLS, CHAT], [CHAT, PLAIN]], ids=["tools", "talk"])
+def test_trl_trains_on_what_is_trained_here(
+    rows: list[dict], exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The card's snippet as it stands, with the tiny model: the same tokens, the same of them trained."""
+    from trl import SFTConfig, SFTTrainer
+
+    out, tokenizer, trainers = exported("messages", *rows), Tiny().tokenizer(), []
+    tokenizer.chat_template = BLOCKS
+
+    def trainer(model: str, **given: Any) -> SFTTrainer:
+        trainers.append(SFTTrainer(model=Tiny().load(), processing_class=tokenizer, **given))
+        return trainers[-1]
+
+    def config(output_dir: str, **given: Any) -> SFTConfig:
+        return SFTConfig(output_dir=str(tmp_path / "trl"), max_steps=1, report_to=[], use_cpu=True, **given)
+
+    names = {
+        "load_dataset": lambda path, split: loaded(Path(path), tmp_path),
+        "SFTTrainer": trainer,
+        "SFTConfig": config,
+    }
+    exec(snippet(out, "TRL:").replace("FOLDER", str(out)), names)
+    assert trainers[0].state.global_step == 1
+    for row, made in zip(rows, trainers[0].train_dataset, strict=True):
+        turns = row.get("messages") or turns_of(row)
+        found = render(tokenizer, "chat", turns, row.get("tools"))
+        assert made["input_ids"] == found.ids
+        assert made["labels"] == found.labels
+
+
+def turns_of(row: dict) -> list[dict]:
+    return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "alpaca", "messages"])
