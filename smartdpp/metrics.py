@@ -39,6 +39,9 @@ METRICS = Scores(
         Metric("exact_match", "exact match"),
         Metric("rouge_l", "ROUGE-L"),
         Metric("accuracy", "accuracy"),
+        Metric("own_over_other", "own over other", "nats/answer", digits=2),
+        Metric("own_first", "own answer likelier", digits=2),
+        Metric("blind_loss", "prompt-blind loss", "nats/token", lower=True),
     )
 )
 DIVERSITY = {

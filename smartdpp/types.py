@@ -44,6 +44,7 @@ class Pool:
     cost: np.ndarray  # int64[n], tokens of prompt and response
     quality: np.ndarray | None = None  # float64[n], > 0
     template: np.ndarray | None = None  # str[n], FLAN's template type ("zs_opt", "fs_noopt", ...)
+    score: np.ndarray | None = None  # float64[n], what came with each row; None where a row has none
     # float32[M, p], one a task in the order of names; None: the means of X
     task_vectors: np.ndarray | None = None
     # float32[m, d], examples of the target in X's space, none of which is scored

@@ -23,7 +23,7 @@ from smartdpp.store.disk import read_json
 SEED = 15  # another one draws other combinations
 # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
 ELSEWHERE = {
-    "corpus": {"flan2022", "hub", "reasoning_gym"},
+    "corpus": {"arena", "flan2022", "hub", "reasoning_gym"},
     "embedding": {"gte_large", "minilm", "sentence"},
     "model": {"falcon_7b", "hub", "llama2_7b", "llama_7b", "mistral_7b", "qwen3_0_6b", "smollm2_135m"},
     "recipe": {"qlora", "smart_fsdp"},
@@ -36,6 +36,7 @@ NEEDS = {
     "embedding=tfidf": ["embedding.dim=8"],
     "embedding=gradient": ["embedding.dim=64"],
     "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
+    "evaluation=ability": ["evaluation.tasks=[parity]", "evaluation.limit=3", "evaluation.max_new_tokens=2"],
     "evaluation=combined": [
         "evaluation.of.heldout.tasks=[parity]",
         *(f"evaluation.of.heldout.{one}" for one in ("limit=2", "max_new_tokens=2")),

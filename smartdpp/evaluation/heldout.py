@@ -119,6 +119,9 @@ class Heldout:
         smartdpp.evaluation.combined)."""
         tasks: dict[str, list[Row]] = {}
         for row in heldout.to_pylist():
-            if not row.get("aside") and (self.tasks is None or row["task"] in self.tasks):
+            if not row.get("aside") and self._is_own(row["task"]):
                 tasks.setdefault(row["task"], []).append(row)
         return tasks
+
+    def _is_own(self, task: str) -> bool:
+        return self.tasks is None or task in self.tasks

@@ -3,6 +3,7 @@ on with the next one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -40,8 +41,10 @@ def evaluate_rows(
     seed: int,
     max_tokens: int | None = None,
     num_fewshot: int = 0,
+    extended: Callable[[Model, list[Row]], list[Row]] | None = None,
 ) -> None:
-    """Writes ``samples.jsonl`` and, last, ``scores.json``.
+    """Writes ``samples.jsonl`` and, last, ``scores.json``. ``extended`` adds to a task's chosen documents
+    what else is scored of them.
 
     Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that
     is empty, or longer than ``max_tokens`` or the model's context, is passed over and counted under
@@ -56,6 +59,8 @@ def evaluate_rows(
         lm = load(model, adapter, batch_size)
         room = max_new_tokens if generate else 0
         chosen, excluded = fitting(model, tasks, lm.max_length, limit, max_tokens, room, num_fewshot, seed)
+        if extended:
+            chosen = {name: extended(model, rows) for name, rows in chosen.items()}
         finished = finished_samples(out)
         done: list[Sample] = []
         with tqdm(total=sum(map(len, chosen.values())), unit="document", desc="evaluating") as lm.progress:

@@ -7,6 +7,8 @@ ROUGE-L F1 of generation and response (Lin 2004; rouge_score, no stemming; it re
 only) accuracy share of documents whose right choice has the highest total log-likelihood; the first wins a
 tie
 
+blind_loss, own_over_other, own_first: see smartdpp.evaluation.ability
+
 word_perplexity, byte_perplexity exp of nats per word and per byte of a document that is scored from its first
 token on (lm-eval's
                loglikelihood_rolling); its loss and bits per byte are of the whole document too
@@ -32,13 +34,19 @@ from smartdpp.store.disk import write_text
 
 Sample = dict[str, Any]
 
-RATIOS = {"loss": ("tokens", 1.0), "bits_per_byte": ("bytes", 1 / math.log(2))}
+# a metric that is a ratio of sums: what is summed, by the sum of what, in which unit
+RATIOS = {
+    "loss": ("nll", "tokens", 1.0),
+    "bits_per_byte": ("nll", "bytes", 1 / math.log(2)),
+    "blind_loss": ("blind_nll", "tokens", 1.0),
+}
 # of rolling documents, which alone have words
 PERPLEXITIES = {"word_perplexity": "words", "byte_perplexity": "bytes"}
 FACTS = {
     "task",
     "id",
     "nll",
+    "blind_nll",
     "tokens",
     "bytes",
     "words",
@@ -54,8 +62,9 @@ def metrics(samples: Iterable[Sample]) -> list[str]:
     """Names of the metrics that at least one sample has: the ratios first, then in order of appearance."""
     seen: dict[str, None] = {}
     for sample in samples:
-        if sample.get("nll") is not None:
-            seen.update(dict.fromkeys(RATIOS))
+        seen.update(
+            dict.fromkeys(name for name, (part, _, _) in RATIOS.items() if sample.get(part) is not None)
+        )
         if sample.get("words") is not None:
             seen.update(dict.fromkeys(PERPLEXITIES))
         seen.update(
@@ -73,9 +82,9 @@ def terms(samples: list[Sample], metric: str) -> tuple[np.ndarray, np.ndarray]:
             for sample in samples
         ]
     elif metric in RATIOS:
-        size, scale = RATIOS[metric]
+        part, size, scale = RATIOS[metric]
         pairs = [
-            (sample["nll"] * scale, sample[size]) if sample.get("nll") is not None else (0, 0)
+            (sample[part] * scale, sample[size]) if sample.get(part) is not None else (0, 0)
             for sample in samples
         ]
     else:

@@ -126,9 +126,7 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
             ]
 
         def construct_requests(self, doc: Row, ctx: str, **kwargs: Any) -> Instance:
-            return Instance(
-                "answer", doc, (ctx, [doc["response"], *(doc.get("choices") or [])], generation), 0, **kwargs
-            )
+            return Instance("answer", doc, (ctx, continuations(doc), generation), 0, **kwargs)
 
         def process_results(self, doc: Row, results: list[Answer]) -> dict[str, Sample]:
             return {"sample": _sample(doc, results[0])}
@@ -142,8 +140,15 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
     return RowsTask()
 
 
+def continuations(row: Row) -> list[str]:
+    """What is scored after a row's prompt: its response, its choices, and the other document's response that
+    it may have been given (see smartdpp.evaluation.ability)."""
+    return [row["response"], *(row.get("choices") or []), *([row["other"]] if "other" in row else [])]
+
+
 def _sample(row: Row, answer: Answer) -> Sample:
     right = right_choice(row)
+    n = 1 + len(row.get("choices") or [])
     text, target = answer.generation, row["response"] if answer.target is None else answer.target
     return {
         "task": row["task"],
@@ -156,6 +161,12 @@ def _sample(row: Row, answer: Answer) -> Sample:
         "target": target,
         "exact_match": None if text is None else exact_match(text, target),
         "rouge_l": None if text is None else rouge_l(text, target),
-        "choice_logprobs": answer.logprobs[1:] if right is not None else None,
-        "accuracy": float(int(np.argmax(answer.logprobs[1:])) == right) if right is not None else None,
-    }
+        "choice_logprobs": answer.logprobs[1:n] if right is not None else None,
+        "accuracy": float(int(np.argmax(answer.logprobs[1:n])) == right) if right is not None else None,
+    } | (contrast(row, answer.logprobs) if "other" in row else {})
+
+
+def contrast(row: Row, logprobs: list[float]) -> Sample:
+    """How much likelier a document's own answer is than the other one it was given."""
+    over = logprobs[0] - logprobs[-1]
+    return {"blind_nll": row["blind_nll"], "own_over_other": over, "own_first": float(over > 0)}

@@ -205,7 +205,7 @@ def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
     import pyarrow as pa
     from pyarrow import json
 
-    numerator, denominator = ("nll", RATIOS[metric][0]) if metric in RATIOS else (metric, metric)
+    numerator, denominator, scale = RATIOS.get(metric, (metric, metric, 1.0))
     fields = {"task": pa.string(), "id": pa.string(), numerator: pa.float64(), denominator: pa.float64()}
     options = json.ParseOptions(
         explicit_schema=pa.schema(list(fields.items())), unexpected_field_behavior="ignore"
@@ -218,7 +218,6 @@ def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
     has = (table[numerator].is_valid().to_numpy()) & (table[denominator].is_valid().to_numpy())
     if metric not in RATIOS:
         size = np.ones(len(value))
-    scale = RATIOS[metric][1] if metric in RATIOS else 1.0
     keys = list(zip(table["task"].to_pylist(), table["id"].to_pylist(), strict=True))
     return influence(keys, scale * np.where(has, value, 0.0), np.where(has, size, 0.0))
 

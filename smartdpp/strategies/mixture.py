@@ -43,6 +43,7 @@ def pool(
 
     tasks = pc.dictionary_encode(rows["task"]).combine_chunks()
     template, names = rows["template"], tasks.dictionary.to_pylist()
+    score = rows["score"] if "score" in rows.column_names else None
     return Pool(
         # of no fixed width: memory does not follow the longest
         ids=np.asarray(rows["id"].to_pylist(), dtype=StringDType()),
@@ -54,6 +55,7 @@ def pool(
         template=None
         if template.null_count == len(rows)
         else np.asarray(template.fill_null("").to_pylist(), dtype=StringDType()),
+        score=None if score is None or score.null_count else score.to_numpy().astype(np.float64),
         task_vectors=None if task_vectors is None else np.stack([task_vectors[name] for name in names]),
     )
 

@@ -41,6 +41,8 @@ def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.Da
             continue
         option = "embedding@probe" if group == "probe" else group
         values = [config.get(key) for config in configs]
+        if key.endswith(".seed") and values == [row.get("seed") for row in rows]:
+            continue  # a seed is a world of its own, pool and documents too: runs are paired by it
         if _differ(values, [row.get(option) for row in rows]):
             columns[key] = values
     return pd.DataFrame(columns)

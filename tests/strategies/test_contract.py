@@ -21,7 +21,14 @@ VARIANTS = [  # of one of them
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
 PREFIX_NESTED = ["dedup", "dpp", "random", "reselect", "submodular", "targeted", "top"]
-TASK_NESTED = ["equal", "proportional", "random_tasks", "smart", "temperature"]  # the same inside each task
+TASK_NESTED = [
+    "equal",
+    "oracle",
+    "proportional",
+    "random_tasks",
+    "smart",
+    "temperature",
+]  # the same inside each task
 NOT_NESTED = ["dpp_sample", "two_rounds"]  # a choice for one budget is no part of one for another
 
 
@@ -50,6 +57,7 @@ def pool():
         list("gcafbed"),
         rng.integers(5, 90, 60),
         quality=rng.uniform(1, 50, 60),
+        score=rng.uniform(1, 2, 60),
         query=query,
         query_task=np.array([0, 1, 0, 2, 0]),
         query_names=["y", "x", "z"],
@@ -66,6 +74,7 @@ def permuted(pool, rng):
         [pool.names[j] for j in names],
         pool.cost[rows],
         pool.quality[rows],
+        score=pool.score[rows],
         query=pool.query,
         query_task=pool.query_task,
         query_names=pool.query_names,

@@ -1,0 +1,110 @@
+"""Whether a model has learned a task, rather than the form of its answers.
+
+A loss falls already where a model learns how a task's answers look. Three numbers beside it tell more:
+
+blind_loss: the loss of a predictor that never reads a prompt. It sees the task's other documents' answers and
+knows how often each token stood at each place. Below it, a model must have read the prompt.
+own_over_other: log p(own answer | prompt) - log p(another document's answer | prompt), in nats. The others
+are given in a ring, so each answer is once the own and once the other one, and what makes an answer likely
+under any prompt leaves the mean.
+own_first: the share of documents whose own answer is likelier.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.checks import some_left
+from smartdpp.evaluation.heldout import Heldout
+from smartdpp.evaluation.rows import evaluate_rows
+from smartdpp.models.tokens import encode
+from smartdpp.types import Model, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIX = "target/"
+"""Begins the tasks whose rows are documents; see smartdpp.corpus.arena."""
+
+
+@dataclass(frozen=True)
+class Ability(Heldout):
+    """Heldout, of the tasks that begin with ``target/`` where ``tasks`` is null, with the three numbers
+    above."""
+
+    def heldout(self, tasks: list[str]) -> list[str]:
+        if self.tasks is not None:
+            return super().heldout(tasks)
+        names = sorted(set(tasks))
+        if not (wanted := [name for name in names if name.startswith(PREFIX)]):
+            raise InputError(
+                f"evaluation=ability: no task of the corpus begins with {PREFIX!r}, as corpus=arena's "
+                "documents do; name tasks in evaluation.tasks"
+            )
+        some_left(wanted, names)
+        return wanted
+
+    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
+        evaluate_rows(
+            model,
+            adapter,
+            self._own(heldout),
+            out,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            generate=self.generate,
+            seed=self.seed,
+            extended=contrasted,
+        )
+
+    def _is_own(self, task: str) -> bool:
+        return task in self.tasks if self.tasks is not None else task.startswith(PREFIX)
+
+
+def contrasted(model: Model, rows: list[Row]) -> list[Row]:
+    """A task's documents, each with the answer of the next one that has another, as ``other``, and the
+    ``blind_nll`` of its own. A task whose documents all have one answer, or are conversations, is left as it
+    is."""
+    answers = [row["response"] for row in rows]
+    if len(set(answers)) < 2 or any(row.get("messages") is not None for row in rows):
+        return rows
+    tokenizer = model.tokenizer()
+    encoded = [encode(tokenizer, model.format, row["prompt"], row["response"]) for row in rows]
+    blind = blind_nll([one.ids[one.n_prompt : -1] for one in encoded], len(tokenizer))
+    return [
+        row | {"other": _next(answers, i), "blind_nll": nll}
+        for i, (row, nll) in enumerate(zip(rows, blind, strict=True))
+    ]
+
+
+def _next(answers: Sequence[str], i: int) -> str:
+    return next(other for other in [*answers[i + 1 :], *answers[:i]] if other != answers[i])
+
+
+def blind_nll(answers: Sequence[Sequence[int]], vocabulary: int) -> list[float]:
+    """nll in nats of each answer's tokens by the other answers alone.
+
+    p(token at place t) = (c_t + p(token)) / (n_t + 1), where c_t of the n_t other answers that are long
+    enough have it there, and p(token) = (c + 1 / V) / (n + 1), c of all n tokens of the others: Dirichlet
+    smoothing with one pseudo-count at each level, backing off from place to task to vocabulary.
+    """
+    tokens = Counter(token for answer in answers for token in answer)
+    n = sum(map(len, answers))
+    longest = max(map(len, answers), default=0)
+    places = [Counter(answer[t] for answer in answers if len(answer) > t) for t in range(longest)]
+    found = []
+    for answer in answers:
+        own, nll = Counter(answer), 0.0
+        for t, token in enumerate(answer):
+            anywhere = (tokens[token] - own[token] + 1 / vocabulary) / (n - len(answer) + 1)
+            nll -= log((places[t][token] - 1 + anywhere) / places[t].total())
+        found.append(nll)
+    return found
