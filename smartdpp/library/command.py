@@ -7,8 +7,8 @@
 FILE is what corpus=jsonl reads: a file, a folder, a glob in quotes. The chosen records come out as they went
 in, with smartdpp_rank and smartdpp_gain beside their fields, in the format that the ending of out= says:
 .json, .jsonl, .csv, .tsv, .parquet. Other settings are those of smartdpp.select: strategy, embedding,
-quality, model (and options of theirs, as strategy.theta=0.1), query=FILE, task=FIELD, columns.prompt=FIELD,
-max_tokens, seed.
+quality, task_vector, model (and options of theirs, as strategy.theta=0.1), query=FILE, task=FIELD (or
+task=cluster, clusters=8), columns.prompt=FIELD, max_tokens, seed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
 from smartdpp.store.disk import DISK_ERRORS
 
-WITH_OPTIONS = ("strategy", "embedding", "quality", "model")
-SETTINGS = ("budget", "out", "query", "task", "max_tokens", "seed", *WITH_OPTIONS)
+WITH_OPTIONS = ("strategy", "embedding", "quality", "task_vector", "model")
+SETTINGS = ("budget", "out", "query", "task", "clusters", "max_tokens", "seed", *WITH_OPTIONS)
 INSIDE = (*WITH_OPTIONS, "columns", "constants")
 
 
@@ -74,7 +74,8 @@ def _settings(words: Sequence[str]) -> tuple[str, Path, dict[str, Any]]:
         elif key in SETTINGS:
             found[key] = text if key in ("out", "query") else _value(text)
         else:
-            raise InputError(f"{word}: there is no setting {key!r}; {nearest(key, [*SETTINGS, *INSIDE[4:]])}")
+            known = [*SETTINGS, *INSIDE[len(WITH_OPTIONS) :]]
+            raise InputError(f"{word}: there is no setting {key!r}; {nearest(key, known)}")
     if len(sources) != 1:
         raise InputError(
             f"one file or folder is chosen from, and {len(sources)} are given: {', '.join(sources) or 'none'}"

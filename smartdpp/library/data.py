@@ -18,8 +18,9 @@ import numpy as np
 
 from smartdpp.comparison.sets import draw
 from smartdpp.config.overrides import nearest
-from smartdpp.corpus import classes, files
+from smartdpp.corpus import classes, clusters, files
 from smartdpp.corpus.build import Limits, of_turns
+from smartdpp.corpus.clusters import CLUSTER
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.originals import KIND, RECORD, TYPES
@@ -52,19 +53,23 @@ def read(
     columns: Mapped = None,
     constants: Mapping[str, str] | None = None,
     responses: bool = True,
+    n_clusters: int | None = None,
 ) -> Data:
     """``task`` is the field that says a row's task; None: ``task`` where there is one, else all are one task.
+    "cluster": tasks by the prompts' words, ``n_clusters`` of them (see `smartdpp.corpus.clusters`).
 
     ``columns`` and ``constants`` as in `smartdpp.corpus.jsonl`. ``responses``: whether rows need one.
     InputError for what cannot be read, and where nothing is left.
     """
-    columns = dict(columns or {}) | ({} if task is None else {"task": task})
+    columns = dict(columns or {}) | ({} if task in (None, CLUSTER) else {"task": task})
     with noted() as notes, _in_our_words():
         check_names(columns, constants)
         if isinstance(data, (str, Path)):
             rows, part, named = _of_path(str(data), columns, dict(constants or {}))
         else:
             rows, part, named = _in_memory(*_opened(data), columns, dict(constants or {}))
+        if task == CLUSTER:
+            rows, named = list(clusters.named(lambda: iter(rows), n_clusters, 0)), True
     for sentence in said(notes.facts()):
         log.info("%s", sentence)
     rows = [of_turns(row, Limits()) for row in rows]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.config.identity import with_content, without_paths
+from smartdpp.corpus.clusters import CLUSTER
 from smartdpp.corpus.originals import GAIN, RANK
 from smartdpp.embedding import shards
 from smartdpp.errors import InputError
@@ -29,6 +30,7 @@ from smartdpp.store.disk import digest
 from smartdpp.store.place import cache_dir
 from smartdpp.strategies import mixing, mixture
 from smartdpp.strategies.smart import Smart
+from smartdpp.task_vectors import task2vec
 from smartdpp.types import Row
 
 if TYPE_CHECKING:
@@ -52,34 +54,34 @@ def select(
     X: np.ndarray | None = None,
     *,
     quality: str = "constant",
+    task_vector: str = "mean",
     model: str | None = None,
     max_tokens: int | None = None,
+    clusters: int | None = None,
     seed: int = 0,
     columns: given.Mapped = None,
     constants: Mapping[str, str] | None = None,
     strategy_options: Options = None,
     embedding_options: Options = None,
     quality_options: Options = None,
+    task_vector_options: Options = None,
     model_options: Options = None,
 ) -> Any:
     """The ``budget`` rows of ``data`` that a strategy chooses, in its order, as the same kind of data.
 
     data: a datasets.Dataset, a pandas DataFrame, a list of dicts, or a path to what ``corpus=jsonl`` reads (a
-    list of
-        dicts comes back). Its records stay as they are and get ``smartdpp_rank``, from 0, and
+        list of dicts comes back). Its records stay as they are and get ``smartdpp_rank``, from 0, and
         ``smartdpp_gain``.
-    strategy, embedding, quality, model: names in conf/, with options as their YAMLs have them:
+    strategy, embedding, quality, task_vector, model: names in conf/, with options as their YAMLs have them:
         ``strategy="dpp", strategy_options={"theta": 0.1}``. Inside of a component another one is named by a
-        text, and
-        its options have a dot: ``strategy_options={"tasks": "logdet", "tasks.ridge": 1.0}``.
+        text, and its options have a dot: ``strategy_options={"tasks": "logdet", "tasks.ridge": 1.0}``.
     query: of strategies with a target alone: examples of what the model is to be good for, as texts or any
-    kind of data;
-        with X an array (m, d). Several targets have names: ``{"maths": ..., "code": ...}``.
-    task: the field that says a row's task; None: ``task``, and where there is none all rows are one task. X:
-    float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
+        kind of data; with X an array (m, d). Several targets have names: ``{"maths": ..., "code": ...}``.
+    task: the field that says a row's task; None: ``task``, and where there is none all rows are one task;
+        "cluster": tasks by the prompts' words, ``clusters`` of them (None: by silhouette).
+    X: float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
     max_tokens: leaves out rows of more tokens of the model. The model (None: smollm2_135m) is needed for
-    that, for
-        qualities and embeddings that read it, and for nothing else.
+        that, for qualities, embeddings and task vectors that read it, and for nothing else.
     columns, constants: our field: theirs, or its value in rows that lack it, where the names are not
     recognised.
 
@@ -98,22 +100,32 @@ def select(
         strategy,
         embedding,
         quality,
+        task_vector,
         model,
         strategy_options,
         embedding_options,
         quality_options,
+        task_vector_options,
         model_options,
     )
     parts = {
         group: made(group, settings[group])
-        for group in ("strategy", "quality", *(() if X is not None else ("embedding",)))
+        for group in ("strategy", "quality", "task_vector", *(() if X is not None else ("embedding",)))
     }
     _check_strategy(strategy, parts["strategy"], query)
-    source = given.read(data, task, columns, constants)
+    measured = not parts["task_vector"].from_embedding
+    if measured and not isinstance(parts["strategy"], Smart):
+        raise InputError(
+            f"task_vector= is of strategy='smart' alone; strategy={strategy!r} would not look at it."
+        )
+    if clusters is not None and (clusters < 2 or task != CLUSTER):
+        raise InputError(f"clusters={clusters!r}: it must be 2 or more, together with task='cluster'.")
+    source = given.read(data, task, columns, constants, n_clusters=clusters)
     vectors = None if X is None else own_vectors(X, source)
     tokens = None
     kept = np.arange(len(source.rows))
-    if max_tokens is not None or isinstance(parts["quality"], COUNTED) or parts["quality"].passes:
+    counted = isinstance(parts["quality"], COUNTED) or parts["quality"].passes
+    if max_tokens is not None or counted or measured:
         tokens = _tokens(source.rows, made("model", settings["model"]))
         kept = np.flatnonzero(tokens[:, 1] <= (max_tokens or np.inf))
     if long := len(source.rows) - len(kept):
@@ -136,14 +148,15 @@ def select(
 
 
 def _settings(
-    strategy: str, embedding: str, quality: str, model: str | None, *options: Options
+    strategy: str, embedding: str, quality: str, task_vector: str, model: str | None, *options: Options
 ) -> dict[str, dict[str, Any]]:
-    of_strategy, of_embedding, of_quality, of_model = options
+    of_strategy, of_embedding, of_quality, of_task_vector, of_model = options
     settings = {"model": node("model", model or MODEL, of_model)}
     for group, name, own in (
         ("strategy", strategy, of_strategy),
         ("embedding", embedding, of_embedding),
         ("quality", quality, of_quality),
+        ("task_vector", task_vector, of_task_vector),
     ):
         settings[group] = node(group, name, own, settings["model"])
     return settings
@@ -272,13 +285,16 @@ def _chosen(
     else:
         place = _hash(X)
     described = without_paths(with_content(settings["strategy"], strategy))
-    params = {
+    tasks = _task_vectors(parts["task_vector"], settings["task_vector"], table, content)
+    params: dict[str, Any] = {
         "strategy": described,
         "budget": size,
         "seed": seed,
         "quality": _hash(score),
         "query": None if Q is None else _hash(Q),
     }
+    if tasks is not None:
+        params["task_vectors"] = tasks.key
     if len({row["task"] for row in wanted}) > 1:
         params["targets"] = [row["task"] for row in wanted]
     if strategy.text:
@@ -286,7 +302,8 @@ def _chosen(
     artifact = Artifact(cache(), "selection", VERSION["mixture"], params, {"rows": content, "X": place})
 
     def build(out: Path) -> dict[str, Any]:
-        pool = mixture.pool(_with_costs(table), X, score)
+        vectors = None if tasks is None else task2vec.load(tasks.here())
+        pool = mixture.pool(_with_costs(table), X, score, vectors)
         pool = mixture.towards(pool, Q, wanted) if wanted else pool
         pool = mixture.with_text(pool, table, wanted) if strategy.text else pool
         selection = strategy.select(pool, size, np.random.default_rng([seed, SELECT]))
@@ -317,6 +334,19 @@ def _embedded_query(embedding: Any, table: pa.Table, rows: list[Row]) -> np.ndar
     if problems := unplaced(embedding, rows, table):
         raise InputError("\n".join(problems).replace("strategy.query", "query"))
     return np.asarray(embedding.prepare(table)(pa.Table.from_pylist(alike(rows))))
+
+
+def _task_vectors(
+    task_vector: Any, settings: dict[str, Any], table: pa.Table, content: str
+) -> Artifact | None:
+    """None where tasks are seen by the means of their vectors."""
+    if task_vector.from_embedding:
+        return None
+    settings = {name: value for name, value in settings.items() if name != "processes"}
+    params = without_paths(with_content(settings, task_vector))
+    artifact = Artifact(cache(), "task_vectors", VERSION["task_vectors"], params, {"rows": content})
+    artifact.produce(lambda out: task_vector.measure(table, out))
+    return artifact
 
 
 def _quality(quality: Any, settings: dict[str, Any], table: pa.Table, content: str) -> np.ndarray:

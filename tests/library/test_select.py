@@ -74,6 +74,15 @@ SAME = {
         ["strategy=dpp", "embedding=gradient", "embedding.dim=64"],
     ),
     "random": ({"strategy": "random", "seed": 3}, ["strategy=random", "seed=3"]),
+    "by clusters": ({"task": "cluster"}, ["corpus.task=cluster"]),
+    "by so many clusters": (
+        {"task": "cluster", "clusters": 3, "strategy": "equal"},
+        ["corpus.task=cluster", "corpus.clusters=3", "strategy=equal"],
+    ),
+    "tasks by what the model makes of them": (
+        {"task_vector": "task2vec", "task_vector_options": {"examples": 4}, **TINY},
+        ["task_vector=task2vec", "task_vector.examples=4"],
+    ),
     "of short rows": (
         {"strategy": "equal", "max_tokens": 60, **TINY},
         ["strategy=equal", "pool.max_tokens=60"],
@@ -235,6 +244,9 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ({"strategy": "targeted", "query": np.zeros((1, 2))}, "query is an array, which goes with X="),
         ({"strategy": "targeted", "query": ["zzzz"]}, "hold no word that embedding=tfidf knows"),
         ({"strategy": "reselect"}, "trains between its rounds"),
+        ({"strategy": "dpp", "task_vector": "task2vec"}, "task_vector= is of strategy='smart' alone"),
+        ({"clusters": 4}, "clusters=4: it must be 2 or more, together with task='cluster'"),
+        ({"task": "cluster", "data": [{"prompt": "one two", "response": "c"}] * 3}, "3 rows are too few for"),
         ({"max_tokens": 1}, "max_tokens=1"),
         ({"max_tokens": 2, "model": "tiny"}, "budget=8: there are 0 rows"),
         ({"data": []}, "what was given is empty"),
