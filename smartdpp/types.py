@@ -102,6 +102,11 @@ class Embedding(Protocol):
         """How many rows are longer than the encoder reads, and how many of their tokens it leaves out."""
         ...
 
+    def unknown(self, pool: pa.Table, rows: pa.Table) -> list[int]:
+        """Which of these rows, of a query, hold no word of the pool's that it is fitted on, and so have no
+        place in it; none by default."""
+        ...
+
     def columns(self, n: int) -> int | None:
         """d of n rows; None where it is not known before the work."""
         ...

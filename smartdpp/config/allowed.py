@@ -50,7 +50,7 @@ GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and
 }
 
 
-def _nothing_wrong(self: Any, *asked: Any, **also: Any) -> list[str]:
+def _nothing_wrong(self: Any, *asked: Any, **also: Any) -> list[Any]:
     return []
 
 
@@ -60,7 +60,10 @@ def _unknown(self: Any, *numbers: Any) -> None:
 
 DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which then is so
     "quality": {"text": True},
-    **{group: {"columns": _unknown, "memory": _unknown} for group in ("embedding", "probe")},
+    **{
+        group: {"columns": _unknown, "memory": _unknown, "unknown": _nothing_wrong}
+        for group in ("embedding", "probe")
+    },
     "strategy": {
         **dict.fromkeys(("check", "misfits"), _nothing_wrong),
         **{"rounds": 1, "renew": False, "query": None, "text": False, "memory": _unknown},

@@ -49,7 +49,16 @@ class Tfidf:
         from threadpoolctl import threadpool_limits
 
         words = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, min_df=self.min_df, dtype=np.float32)
-        counts = words.fit_transform(texts_of(rows, self.text))
+        try:
+            counts = words.fit_transform(texts_of(rows, self.text))
+        except ValueError:  # no word is left
+            counts = np.zeros((len(rows), 0), np.float32)
+        if counts.shape[1] < 2:
+            raise InputError(
+                f"embedding.min_df={self.min_df}: {counts.shape[1] or 'no'} word stands in so many of the "
+                f"{len(rows)} prompts, and at least 2 are needed; choose a lower one (1 takes all words) or "
+                "embedding=minilm"
+            )
         svd = TruncatedSVD(
             min(self.dim, *counts.shape),
             random_state=self.seed,
@@ -65,15 +74,15 @@ class Tfidf:
 
         return encode
 
-    def unknown(self, rows: pa.Table, prompts: list[str]) -> list[int]:
-        """Which of these prompts have no word that the rows' prompts make known, and so come out as zeros.
-        Ends as soon as none has."""
+    def unknown(self, pool: pa.Table, rows: pa.Table) -> list[int]:
+        """Which of these rows have no word that the pool's make known, and so come out as zeros. Ends as soon
+        as none has."""
         from sklearn.feature_extraction.text import CountVectorizer
 
         words_of = CountVectorizer(token_pattern=WORD).build_analyzer()
-        words = [set(words_of(prompt)) for prompt in prompts]
-        wanted, left, seen = set().union(*words), list(range(len(prompts))), Counter[str]()
-        parts = (texts_of(rows.slice(start, 1024), self.text) for start in range(0, len(rows), 1024))
+        words = [set(words_of(prompt)) for prompt in texts_of(rows, self.text)]
+        wanted, left, seen = set().union(*words), list(range(len(words))), Counter[str]()
+        parts = (texts_of(pool.slice(start, 1024), self.text) for start in range(0, len(pool), 1024))
         for prompt in chain.from_iterable(parts):
             if not left:
                 break

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.corpus.notes import noted, said
-from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
-from smartdpp.models.turns import alike, texts_of
+from smartdpp.models.turns import alike
 from smartdpp.store.disk import write_text
 from smartdpp.types import Embedding, Evaluation, Query, Row
 
@@ -43,21 +42,17 @@ def build(
 
 
 def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
-    """What is wrong with a query of these rows for an embedding that knows the words of the pool's prompts
-    alone."""
+    """What is wrong with a query of these rows for an embedding that is fitted on the pool."""
     import pyarrow as pa
 
-    if not isinstance(embedding, Tfidf):
-        return []
-    unknown = embedding.unknown(pool, texts_of(pa.Table.from_pylist(alike(rows)), embedding.text))
+    unknown = embedding.unknown(pool, pa.Table.from_pylist(alike(rows)))
     if not unknown:
         return []
     first = rows[unknown[0]]
     return [
         f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row "
-        f"{first['id']!r}, hold no word that "
-        "embedding=tfidf knows from the pool's prompts: leave them out, or choose an embedding that reads "
-        "any text (embedding=minilm)."
+        f"{first['id']!r}, hold no word that the embedding knows from the pool's prompts: leave them out, or "
+        "choose an embedding that reads any text (embedding=minilm)."
     ]
 
 

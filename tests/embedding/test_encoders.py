@@ -100,3 +100,18 @@ def test_tfidf_has_as_many_dimensions_as_the_words_allow() -> None:
     assert Tfidf(dim=999).prepare(ROWS)(ROWS).shape[1] <= len(PROMPTS)
     with pytest.raises(InputError, match=r"embedding\.dim=0"):
         Tfidf(dim=0)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "min_df", "said"),
+    [
+        (PROMPTS, 4, r"embedding\.min_df=4: no word stands in so many of the 5 prompts"),
+        (PROMPTS, 9, r"embedding\.min_df=9: no word stands in so many of the 5 prompts"),
+        (["one two", "two", "two three"], 3, r"min_df=3: 1 word stands in so many of the 3 prompts"),
+        (["", " "], 1, r"min_df=1: no word stands in so many of the 2 prompts"),
+    ],
+    ids=["none", "more than prompts", "one", "no words"],
+)
+def test_words_that_are_too_rare_are_one_sentence(prompts: list[str], min_df: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Tfidf(min_df=min_df).prepare(pa.table({"prompt": prompts}))

@@ -242,7 +242,7 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ({"query": ["a"]}, "query= is of strategies with a target, as 'targeted'"),
         ({"strategy": "targeted", "query": "wanted.jsonl"}, "query='wanted.jsonl': there is no such file"),
         ({"strategy": "targeted", "query": np.zeros((1, 2))}, "query is an array, which goes with X="),
-        ({"strategy": "targeted", "query": ["zzzz"]}, "hold no word that embedding=tfidf knows"),
+        ({"strategy": "targeted", "query": ["zzzz"]}, "hold no word that the embedding knows"),
         ({"strategy": "reselect"}, "trains between its rounds"),
         ({"strategy": "dpp", "task_vector": "task2vec"}, "task_vector= is of strategy='smart' alone"),
         ({"clusters": 4}, "clusters=4: it must be 2 or more, together with task='cluster'"),

@@ -141,7 +141,7 @@ def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(
     run = small_run(*wanted)
     with pytest.raises(
         InputError,
-        match=r"2 of 3 prompts, first 'Xylophon  qwertz' of row 'q', hold no word that embedding=tfidf knows",
+        match=r"2 of 3 prompts, first 'Xylophon  qwertz' of row 'q', hold no word that the embedding knows",
     ):
         execute(run)
     assert run.corpus.finished
@@ -158,7 +158,7 @@ def test_a_prompt_is_unknown_exactly_if_it_comes_out_as_zeros(min_df: int) -> No
     prompts = ["ONE", "two", "three two", "four", "four,", "7 ?", "unheard", "", "five Three"]
     embedding = Tfidf(dim=64, min_df=min_df)
     X = embedding.prepare(pool)(rows(prompts))
-    assert embedding.unknown(pool, prompts) == np.flatnonzero(~X.any(axis=1)).tolist()
+    assert embedding.unknown(pool, rows(prompts)) == np.flatnonzero(~X.any(axis=1)).tolist()
 
 
 def test_a_missing_file_is_named_before_any_work(small_run: Callable[..., Run]) -> None:
