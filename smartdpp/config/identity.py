@@ -27,6 +27,13 @@ READING = {  # of a corpus: no part of the identity at these defaults
     "cluster_seed": 0,
 }
 
+# parameters that came later, by component: no part of the identity at what was done before there was a choice
+LATER: dict[str, dict[str, Any]] = {
+    "smartdpp.strategies.top.Top": {"above": None, "below": None, "per_task": False},
+    "smartdpp.strategies.targeted.Targeted": {"targets": "pooled"},
+    "smartdpp.quality.Ifd": {"ratio": "losses"},
+}
+
 
 def container(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder,
@@ -78,8 +85,9 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
     }
     if str(node.get("_target_")).startswith("smartdpp.embedding.") and inside.get("text") == "user":
         del inside["text"]  # what every encoder of texts read before there was a choice
-    if str(node.get("_target_")).endswith(".Targeted") and inside.get("targets") == "pooled":
-        del inside["targets"]  # as every query was taken before there was a choice
+    for key, usual in LATER.get(str(node.get("_target_")), {}).items():
+        if key in inside and inside[key] == usual:
+            del inside[key]
     content = component.fingerprint() if hasattr(component, "fingerprint") else ""
     return inside | ({"content": content} if content else {})
 

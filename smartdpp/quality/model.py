@@ -73,16 +73,18 @@ class El2n:
 
 @dataclass(frozen=True)
 class Ifd:
-    """q = nll(y|x) / nll(y): instruction-following difficulty (Li et al. 2023, arXiv 2308.12032).
+    """q = nll(y|x) / nll(y): instruction-following difficulty (Li et al. 2023, arXiv 2308.12032); with
+    ``ratio=perplexities`` exp(nll(y|x) - nll(y)) (Superfiltering, arXiv 2402.00530), which is exp(-PMI).
 
     Near 1 the prompt does not help to predict the response; above 1 it misleads, which its authors discard as
-    misaligned.
+    misaligned: ``strategy=top strategy.below=1``. Without that cut the highest are the mismatched ones.
     """
 
     model: Model
     better: Literal["higher", "lower"] = "higher"
     batch_tokens: int = 4096
     processes: int = 1
+    ratio: Literal["losses", "perplexities"] = "losses"
     passes: ClassVar[tuple[str, ...]] = ("response", "alone")
     text: ClassVar[bool] = False
 
@@ -93,8 +95,9 @@ class Ifd:
         return self.model.check()
 
     def score(self, rows: pa.Table) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            q = rows["nll"].to_numpy() / rows["nll_alone"].to_numpy()
+        given, alone = rows["nll"].to_numpy(), rows["nll_alone"].to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            q = given / alone if self.ratio == "losses" else np.exp(given - alone)
         return positive(q, "ifd", rows, invert=self.better == "lower")
 
 

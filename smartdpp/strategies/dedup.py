@@ -82,9 +82,9 @@ class Dedup:
         )
 
 
-def leaders(X: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
+def leaders(X: np.ndarray, order: np.ndarray, threshold: float, most: int | None = None) -> np.ndarray:
     """bool[n]: which rows of X (n, d), read in ``order`` (int[n]), have a cosine below ``threshold`` with
-    every leader before them.
+    every leader before them; the first ``most`` of these, where that is given.
 
     A row of zeros has cosine 0 with everything. Time n · leaders · d in float32 products; memory the leaders
     and BLOCK x n cosines.
@@ -101,6 +101,8 @@ def leaders(X: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
         for i in range(len(block)):
             if not near[i]:
                 near[i + 1 :] |= inside[i, i + 1 :]
+        if most is not None:
+            near[np.flatnonzero(~near)[most - n_kept :]] = True
         is_leader[start : start + len(block)] = ~near
         new = block[~near]
         if n_kept + len(new) > len(kept):  # grow by doubling, as appending would copy every time
@@ -109,4 +111,6 @@ def leaders(X: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
             )
         kept[n_kept : n_kept + len(new)] = new
         n_kept += len(new)
+        if n_kept == most:
+            break
     return is_leader

@@ -101,12 +101,13 @@ def test_scores_are_their_equations(passes: tuple[Tiny, pa.Table, pa.Table]) -> 
         (Perplexity(model), np.exp(nll)),
         (El2n(model), joined["el2n"].to_numpy()),
         (Ifd(model), nll / alone),
+        (Ifd(model, ratio="perplexities"), np.exp(nll - alone)),
         (Pmi(model), np.exp(alone - nll)),
         (GradientNorm(model), joined["gradient_norm"].to_numpy()),
     ):
         np.testing.assert_array_equal(quality.score(joined), expected)
         assert (expected > 0).all()
-        inverse = type(quality)(model, better="lower")
+        inverse = dataclasses.replace(quality, better="lower")
         np.testing.assert_allclose(inverse.score(joined), 1 / expected)
 
 

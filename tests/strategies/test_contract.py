@@ -20,7 +20,7 @@ VARIANTS = [  # of one of them
 ]
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
-PREFIX_NESTED = ["dedup", "dpp", "random", "reselect", "submodular", "targeted", "top"]
+PREFIX_NESTED = ["dedup", "deita", "dpp", "random", "reselect", "submodular", "targeted", "top"]
 TASK_NESTED = [
     "equal",
     "oracle",
@@ -29,7 +29,7 @@ TASK_NESTED = [
     "smart",
     "temperature",
 ]  # the same inside each task
-NOT_NESTED = ["dpp_sample", "two_rounds"]  # a choice for one budget is no part of one for another
+NOT_NESTED = ["dpp_sample", "filtered", "two_rounds"]  # a choice for one budget is no part of one for another
 
 
 @cache

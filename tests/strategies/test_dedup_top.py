@@ -101,7 +101,7 @@ def test_top_takes_the_best_first_and_the_lowest_id_among_equals() -> None:
 
 
 def test_top_needs_a_quality_and_says_when_it_decides_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match="strategy=top ranks by quality"):
+    with pytest.raises(InputError, match="strategy=top needs a quality"):
         Top().select(pool_of(np.eye(3)), 1, np.random.default_rng(0))
     with caplog.at_level(logging.WARNING, logger="smartdpp"):
         Top().select(pool_of(np.eye(3), np.ones(3)), 2, np.random.default_rng(0))
