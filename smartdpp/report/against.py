@@ -31,6 +31,7 @@ from smartdpp.report.content import Picture, Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics
 from smartdpp.run.folder import artifacts
 from smartdpp.store.remote import file
+from smartdpp.study.power import would_show
 from smartdpp.study.results import SEEDS, Results
 from smartdpp.study.settings import labels, of_strategy, plain, short
 from smartdpp.study.swept import alike
@@ -120,7 +121,7 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
     if pairs.empty:
         return f"No finished run shares its seed with one of {baseline} yet."
     by = columns(results)
-    documents = _Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
+    documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     lines = [
         {
             "baseline": against,
@@ -176,7 +177,7 @@ def _spreads(lines: list[dict[str, Any]], metric: str) -> dict[Any, Spread | Non
     }
 
 
-class _Documents:
+class Documents:
     """Each run's documents under a metric, read once: what each adds to the run's macro-average. Empty where
     the samples are gone."""
 
@@ -223,7 +224,7 @@ def read_influence(file: Path, metric: str) -> dict[tuple[str, str], float]:
 
 
 def _difference(
-    group: pd.DataFrame, metric: str, documents: _Documents | None, spread: Spread | None = None
+    group: pd.DataFrame, metric: str, documents: Documents | None, spread: Spread | None = None
 ) -> Difference | None:
     both = group[group[metric].notna() & group[f"{metric}_of_baseline"].notna()]
     if both.empty:
@@ -378,5 +379,10 @@ def _reading(found: Difference, p_holm: float, metric: str) -> str:
     if found.seeds < CLAIM:
         return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}: it needs {CLAIM}"
     if not p_holm < 0.05 or found.mean == 0:
-        return "no difference shown"
+        seen = (
+            ""
+            if np.isnan(found.half)
+            else f"; {would_show(found.half):.2g} would show in 8 of 10 such studies"
+        )
+        return f"no difference shown{seen}"
     return "better" if (found.mean < 0) == METRICS[metric].lower else "worse"

@@ -19,6 +19,7 @@ from smartdpp.report import (
     cost,
     leaderboard,
     markdown,
+    oracle,
     page,
     predictors,
     setup,
@@ -140,8 +141,9 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
         trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
     )
     return [
-        board, *compared, *by_task.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
-        *chosen.section(trained), *cost.section(trained), *setup.section(results),
+        board, *compared, *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
+        *_beside(trained, wanted), *predicted, *mixtures, *chosen.section(trained),
+        *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
 
 

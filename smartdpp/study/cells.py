@@ -61,6 +61,8 @@ class Wanted:
     # columns of results.csv; correlations are also given controlling for each, besides response length
     given: tuple[str, ...] = ()
     question: str = ""  # one sentence
+    # standard deviation over seeds of a paired difference in the main metric, from a pilot: see study.power
+    noise: float | None = None
     paper: Paper | None = None
 
     @property

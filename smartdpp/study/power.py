@@ -1,0 +1,34 @@
+"""What a study can show, before it runs and after."""
+
+from __future__ import annotations
+
+from smartdpp.evaluation.intervals import LEVEL
+
+POWER = 0.8
+
+
+def smallest(noise: float, seeds: int, comparisons: int = 1) -> float:
+    """The smallest true difference that a paired t test over ``seeds`` finds with a probability of POWER.
+
+    noise: standard deviation over seeds of a pair's difference, as a pilot or an earlier study has it.
+    comparisons: ways compared with one baseline; the level is shared out evenly among them (Bonferroni, what
+    Holm's correction asks of the first). nan for fewer than two seeds.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import nctdtr, stdtrit
+
+    if seeds < 2:
+        return float("nan")
+    df = seeds - 1
+    edge = -stdtrit(df, (1 - LEVEL) / 2 / comparisons)
+
+    def lacking(delta: float) -> float:
+        return float(nctdtr(df, delta, edge)) - (1 - POWER)
+
+    return float(noise * brentq(lacking, 0.0, 10 * edge + 10) / seeds**0.5)
+
+
+def would_show(half: float) -> float:
+    """The same for a study that has run: from half the width of a 95 % interval. At most so much, as normal
+    quantiles stand in for t's."""
+    return half * (1 + 0.8416 / 1.9600)

@@ -1,0 +1,27 @@
+"""What a study can show."""
+
+import numpy as np
+import pytest
+
+from smartdpp.study.power import smallest, would_show
+
+
+@pytest.mark.parametrize(("seeds", "comparisons"), [(5, 1), (8, 1), (8, 5)])
+def test_the_smallest_difference_is_found_in_eight_of_ten_simulated_studies(seeds, comparisons):
+    from scipy.stats import ttest_1samp
+
+    delta, rng = smallest(0.24, seeds, comparisons), np.random.default_rng(0)
+    p = ttest_1samp(rng.normal(delta, 0.24, size=(4000, seeds)), 0, axis=1).pvalue
+    assert np.mean(p < 0.05 / comparisons) == pytest.approx(0.8, abs=0.025)
+
+
+def test_one_seed_shows_nothing():
+    assert np.isnan(smallest(0.24, 1))
+
+
+def test_what_an_interval_would_have_shown_is_no_less_than_what_the_t_test_finds():
+    from scipy.special import stdtrit
+
+    for seeds in (5, 8, 30):
+        half = 0.24 * -stdtrit(seeds - 1, 0.025) / np.sqrt(seeds)
+        assert smallest(0.24, seeds) <= would_show(half) <= 1.15 * smallest(0.24, seeds)
