@@ -25,19 +25,31 @@ def fuse(model: nn.Module) -> int:
     return len(layers)
 
 
-def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """PEFT's own where there is more than the formula: several adapters, dropout, DoRA, other types of
-    numbers."""
-    names = layer.active_adapters
-    if args or kwargs or layer.disable_adapters or layer.merged or len(names) != 1 or layer.lora_variant:
-        return usual(x, *args, **kwargs)
-    (name,) = names
+def formula(layer: Any) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float] | None:
+    """W, bias, A, B and s of a layer with an adapter or without (A and B None); None where there is more than
+    the formula: several adapters, dropout, DoRA, other types of numbers."""
+    from peft.tuners.lora import Linear
+    from torch import nn
+
+    if type(layer) is nn.Linear:
+        return None if layer.weight.requires_grad else (layer.weight, layer.bias, None, None, 0.0)
+    if type(layer) is not Linear or layer.disable_adapters or layer.merged or layer.lora_variant:
+        return None
+    if len(layer.active_adapters) != 1:
+        return None
+    (name,) = layer.active_adapters
     base, A, B = layer.base_layer, layer.lora_A[name], layer.lora_B[name]
     plain = A.bias is None and B.bias is None and not getattr(layer.lora_dropout[name], "p", 0.0)
-    same = x.dtype == base.weight.dtype == A.weight.dtype == B.weight.dtype and not base.weight.requires_grad
-    if not (plain and same and x.device.type == "cpu"):
-        return usual(x)
-    return _operation().apply(x, base.weight, base.bias, A.weight, B.weight, layer.scaling[name])
+    same = base.weight.dtype == A.weight.dtype == B.weight.dtype and not base.weight.requires_grad
+    return (base.weight, base.bias, A.weight, B.weight, layer.scaling[name]) if plain and same else None
+
+
+def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """PEFT's own where there is more than the formula."""
+    found = None if args or kwargs else formula(layer)
+    if found is None or x.dtype != found[0].dtype or x.device.type != "cpu":
+        return usual(x, *args, **kwargs)
+    return _operation().apply(x, *found)
 
 
 @cache

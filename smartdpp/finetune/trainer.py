@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import Diverged, NotFinite
 from smartdpp.finetune.lora import fuse
+from smartdpp.finetune.packed import pack
 from smartdpp.finetune.steps import loader, order
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import IGNORED
@@ -71,6 +72,7 @@ def train(
     )
     if recipe.method == "lora":
         fuse(trainer.model)
+        pack(trainer.model.get_base_model())
     if recipe.parallel == "fsdp":
         _in_float32(trainer)
     trainer.remove_callback(ProgressCallback)

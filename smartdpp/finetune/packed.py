@@ -1,0 +1,435 @@
+"""LoRA training of models like Llama on a processor, without padding and with a layer as one operation.
+
+transformers pads the rows of a micro-batch to one length, and autograd keeps and walks some forty tensors
+a layer. Here the N tokens of all rows stand one after another, attention is made row by row, and a layer has
+its gradient written out: products add into what is there already, and of the weights' gradients the adapters'
+alone are made. Of the last layer only the keys and values are made of every token, all else where a label
+follows; the head makes its logits once and keeps their gradient. The numbers are those of the usual way but
+for rounding.
+
+For architectures whose layer is exactly this one (`FAMILIES`), in float32, without dropout or gradient
+checkpointing; everything else goes the usual way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smartdpp.finetune.lora import formula
+from smartdpp.models.tokens import IGNORED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# RMSNorm, attention with rotary positions, RMSNorm, SwiGLU; of each a test holds it against transformers' own
+FAMILIES = ("llama", "mistral", "qwen2")
+LONGEST = 2048  # tokens of a row: longer ones are left to attention that makes no t x t products
+KEPT = 256  # tokens of a row whose attention is kept for the backward pass; of longer ones it is made again
+TILE = 256  # positions whose logits are made at a time
+
+
+def pack(model: Any) -> bool:
+    """Has ``model``, the causal language model that TRL has given its head, work so wherever it may; whether
+    it ever will."""
+    import torch
+
+    config = model.config
+    if config.model_type not in FAMILIES or config.hidden_act != "silu" or config.attention_dropout:
+        return False
+    if model.lm_head.bias is not None or any(w.dtype != torch.float32 for w in model.parameters()):
+        return False
+    model.forward = partial(_forward, model, model.forward)
+    return True
+
+
+class Linear(NamedTuple):
+    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ; A and B may be None."""
+
+    W: Tensor  # [o, d]
+    bias: Tensor | None
+    A: Tensor | None  # [r, d]
+    B: Tensor | None  # [o, r]
+    s: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """A layer's weights."""
+
+    norms: tuple[tuple[Tensor, float], tuple[Tensor, float]]  # weight [d], epsilon
+    q: Linear
+    k: Linear
+    v: Linear
+    o: Linear
+    gate: Linear
+    up: Linear
+    down: Linear
+
+    @property
+    def linear(self) -> tuple[Linear, ...]:
+        return self.q, self.k, self.v, self.o, self.gate, self.up, self.down
+
+
+class Row(NamedTuple):
+    """Where a row stands among the tokens, and the queries that are made of it."""
+
+    tokens: slice
+    queries: slice
+    turns: tuple[Tensor, Tensor]  # cosine and sine of every token, [t, h]
+    query_turns: tuple[Tensor, Tensor]  # the same of every query, times attention's scale
+    mask: Tensor  # [queries of all heads that share a key, t]: 0, and -inf on what comes later
+
+
+class Rows(NamedTuple):
+    """What a layer needs to know of a micro-batch."""
+
+    rows: list[Row]
+    heads: int
+    shared: int  # heads of queries to one of keys
+    at: Tensor | None  # positions of the queries among the tokens; None: all of them
+
+
+def _forward(
+    model: Any,
+    usual: Any,
+    *args: Any,
+    fused_lm_head: bool = False,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    labels: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """What TRL's forward gives for a batch that asks for log-probabilities at its labels."""
+    given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    batch = blocks = None
+    if fused_lm_head and not args and _fits(model, **given):
+        batch, blocks = given, _blocks(model)
+    if batch is None or blocks is None:
+        asked = {name: value for name, value in given.items() if value is not None}
+        return usual(*args, fused_lm_head=fused_lm_head, **asked, **kwargs)
+    from transformers.utils import ModelOutput
+
+    mask = attention_mask.bool()
+    lengths = mask.sum(1)
+    where = labels[:, 1:] != IGNORED
+    starts = lengths.cumsum(0) - lengths
+    row, place = where.nonzero(as_tuple=True)
+    at = starts[row] + place
+    x = model.model.embed_tokens(input_ids[mask])
+    every, last = _rows(model, x, lengths.tolist(), at, where.sum(1).tolist())
+    for i, block in enumerate(blocks):
+        final = i == len(blocks) - 1
+        adapters = [w for layer in block.linear for w in (layer.A, layer.B)]
+        x = _operations().layer.apply(x, block, last if final else every, *adapters)
+    head = _operations().head.apply(model.model.norm(x), model.lm_head.weight, labels[:, 1:][where])
+    log_probs, entropy, first = (one[None] for one in head)
+    return ModelOutput(
+        log_probs=log_probs, entropy=entropy, is_top1=first, label_mask=where[where][None], aux_loss=None
+    )
+
+
+def _fits(model: Any, input_ids: Any, attention_mask: Any, labels: Any) -> bool:
+    """Whether the batch is tokens on a processor, padded on the right, with a label, not too long; and the
+    model frozen but for adapters."""
+    import torch
+
+    if input_ids is None or attention_mask is None or labels is None or input_ids.device.type != "cpu":
+        return False
+    t = input_ids.shape[1]
+    window = getattr(model.config, "sliding_window", None) or LONGEST
+    right = bool((attention_mask[:, :-1] >= attention_mask[:, 1:]).all())
+    return (
+        t <= min(window, LONGEST)
+        and right
+        and bool((labels[:, 1:] != IGNORED).any())
+        and not (model.is_gradient_checkpointing and model.training)
+        and not torch.is_autocast_enabled("cpu")
+        and not any(w.requires_grad for w in (model.lm_head.weight, model.get_input_embeddings().weight))
+    )
+
+
+def _blocks(model: Any) -> list[Block] | None:
+    """Every layer's weights as they are now; None where one has more than the formula."""
+    found = []
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        norms = [layer.input_layernorm, layer.post_attention_layernorm]
+        modules = [
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.o_proj,
+            mlp.gate_proj,
+            mlp.up_proj,
+            mlp.down_proj,
+        ]
+        linear = [formula(module) for module in modules]
+        if any(one is None for one in linear) or any(norm.weight.requires_grad for norm in norms):
+            return None
+        first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
+        found.append(Block((first, second), *(Linear(*one) for one in linear if one is not None)))
+    return found
+
+
+def _rows(model: Any, x: Tensor, lengths: list[int], at: Tensor, labelled: list[int]) -> tuple[Rows, Rows]:
+    """For all layers but the last, and for the last: ``at`` are the tokens before a label, ``labelled`` how
+    many each row has."""
+    import torch
+
+    attention = model.model.layers[0].self_attn
+    shared = attention.num_key_value_groups
+    positions = torch.cat([torch.arange(t, device=x.device) for t in lengths])
+    turns = tuple(one[0] for one in model.model.rotary_emb(x, positions[None]))
+    scaled = tuple(one * attention.scaling for one in turns)
+    every, last = [], []
+    bounds = pairwise([0, *torch.tensor(labelled).cumsum(0).tolist()])
+    for t, end, (a, b) in zip(lengths, torch.tensor(lengths).cumsum(0).tolist(), bounds, strict=True):
+        tokens, queries = slice(end - t, end), slice(a, b)
+        own, place = (turns[0][tokens], turns[1][tokens]), at[queries]
+        mask = torch.full((t, t), -torch.inf, device=x.device).triu_(1)
+        every.append(Row(tokens, tokens, own, (scaled[0][tokens], scaled[1][tokens]), mask.repeat(shared, 1)))
+        last.append(
+            Row(
+                tokens,
+                queries,
+                own,
+                (scaled[0][place], scaled[1][place]),
+                mask[place - tokens.start].repeat(shared, 1),
+            )
+        )
+    heads = model.config.num_attention_heads
+    return Rows(every, heads, shared, None), Rows(last, heads, shared, at)
+
+
+def _normed(x: Tensor, norm: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
+    """RMSNorm of x [n, d], and what each row was multiplied by, [n, 1]."""
+    import torch
+
+    weight, epsilon = norm
+    r = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().div_(x.shape[1]).add_(epsilon).rsqrt_()
+    return (x * r).mul_(weight), r
+
+
+def _through_norm(gradient: Tensor, x: Tensor, r: Tensor, weight: Tensor, into: Tensor) -> None:
+    """Adds the gradient of RMSNorm's input to ``into``; ``gradient``, of its output, is used up."""
+    gradient.mul_(weight)
+    along = (gradient * x).sum(1, keepdim=True).mul_(r.pow(3)).div_(-x.shape[1])
+    into.addcmul_(gradient, r).addcmul_(x, along)
+
+
+def _project(
+    x: Tensor, layers: list[Linear], onto: Tensor | None = None
+) -> tuple[list[Tensor], Tensor | None]:
+    """Every layer's output, added to ``onto`` where that is given, and x Aᵀ of all their adapters."""
+    import torch
+
+    As = [layer.A for layer in layers if layer.A is not None]
+    u = x @ torch.cat(As).t() if As else None
+    outputs, column = [], 0
+    for W, bias, A, B, s in layers:
+        first = bias if onto is None else onto
+        y = x @ W.t() if first is None else torch.addmm(first, x, W.t())
+        if onto is not None and bias is not None:
+            y += bias
+        if A is not None and B is not None and u is not None:
+            y.addmm_(u[:, column : column + len(A)], B.t(), alpha=s)
+            column += len(A)
+        outputs.append(y)
+    return outputs, u
+
+
+def _pull(
+    x: Any, u: Tensor | None, layers: list[Linear], gradients: list[Tensor], wanted: bool = True
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradient of x, if it is wanted, and of every layer's A and B; x itself where it is a function is
+    made for the adapters alone."""
+    import torch
+
+    into = None
+    if wanted:
+        for layer, g in zip(layers, gradients, strict=True):
+            into = g @ layer.W if into is None else into.addmm_(g, layer.W)
+    if u is None:
+        return into, [None] * (2 * len(layers))
+    adapted = [(layer, g) for layer, g in zip(layers, gradients, strict=True) if layer.A is not None]
+    v = torch.cat([g @ layer.B for layer, g in adapted], 1)
+    column = 0
+    for layer, _ in adapted:
+        v[:, column : column + len(layer.A)] *= layer.s
+        column += len(layer.A)
+    if into is not None:
+        into.addmm_(v, torch.cat([layer.A for layer, _ in adapted]))
+    of_A = v.t() @ x
+    found: list[Tensor | None] = []
+    column = 0
+    for layer, g in zip(layers, gradients, strict=True):
+        if layer.A is None:
+            found += [None, None]
+            continue
+        part = slice(column, column + len(layer.A))
+        found += [of_A[part], (u[:, part].t() @ g).mul_(layer.s).t()]
+        column = part.stop
+    return into, found
+
+
+def _turn(x: Tensor, turns: tuple[Tensor, Tensor], out: Tensor, way: int = 1) -> Tensor:
+    """Rotary positions of x [heads, t, h] into ``out``; ``way`` -1 is the transposed rotation."""
+    import torch
+
+    cosine, sine = turns
+    half = x.shape[-1] // 2
+    torch.mul(x, cosine, out=out)
+    out[..., :half].addcmul_(x[..., half:], sine[:, :half], value=-way)
+    out[..., half:].addcmul_(x[..., :half], sine[:, half:], value=way)
+    return out
+
+
+def _attend(rows: Rows, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Any]]:
+    """Attention of the queries [n, heads h] to the tokens' keys and values [N, keys h]; what the backward
+    pass needs."""
+    import torch
+
+    keys = rows.heads // rows.shared
+    h = q.shape[1] // rows.heads
+    out = torch.empty_like(q)
+    kept: list[Any] = []
+    for row in rows.rows:
+        n, t = row.queries.stop - row.queries.start, row.tokens.stop - row.tokens.start
+        if not n:
+            kept.append(None)
+            continue
+        turned = _turn(_heads(q[row.queries], h), row.query_turns, q.new_empty(rows.heads, n, h))
+        Q = turned.view(keys, rows.shared * n, h)
+        K = _turn(_heads(k[row.tokens], h), row.turns, k.new_empty(keys, t, h))
+        P = _weights(Q, K, row.mask)
+        _heads(out[row.queries], h).copy_(torch.bmm(P, _heads(v[row.tokens], h)).view(rows.heads, n, h))
+        kept.append((Q, K, P if t <= KEPT else None))
+    return out, kept
+
+
+def _weights(Q: Tensor, K: Tensor, mask: Tensor) -> Tensor:
+    import torch
+
+    return torch.baddbmm(mask.expand(len(K), -1, -1), Q, K.transpose(1, 2)).softmax(-1)
+
+
+def _attended(rows: Rows, gradient: Tensor, kept: list[Any], v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v."""
+    import torch
+
+    of_q, of_k, of_v = torch.empty_like(gradient), torch.zeros_like(v), torch.zeros_like(v)
+    h = gradient.shape[1] // rows.heads
+    for row, one in zip(rows.rows, kept, strict=True):
+        if one is None:
+            continue
+        Q, K, P = one
+        P = _weights(Q, K, row.mask) if P is None else P
+        g = _heads(gradient[row.queries], h).reshape(Q.shape)
+        _heads(of_v[row.tokens], h).copy_(torch.bmm(P.transpose(1, 2), g))
+        S = torch.bmm(g, _heads(v[row.tokens], h).transpose(1, 2))
+        S = torch._softmax_backward_data(S, P, -1, S.dtype)
+        _turn(torch.bmm(S, K).view(rows.heads, -1, h), row.query_turns, _heads(of_q[row.queries], h), -1)
+        _turn(torch.bmm(S.transpose(1, 2), Q), row.turns, _heads(of_k[row.tokens], h), -1)
+    return of_q, of_k, of_v
+
+
+def _heads(x: Tensor, h: int) -> Tensor:
+    """[t, heads h] seen as [heads, t, h]."""
+    return x.view(len(x), -1, h).transpose(0, 1)
+
+
+class Operations(NamedTuple):
+    layer: Any
+    head: Any
+
+
+@cache
+def _operations() -> Operations:
+    import torch
+    from torch.nn.functional import silu
+
+    class Layer(torch.autograd.Function):
+        """x [N, d] -> [n, d], n queries: N, or those of the last layer. Gradients of x and of the adapters,
+        in the order of `Block.linear`."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, block: Block, rows: Rows, *adapters: Tensor | None) -> Tensor:
+            normed, r = _normed(x, block.norms[0])
+            own, residual = (normed, x) if rows.at is None else (normed[rows.at], x[rows.at])
+            (q,), of_q = _project(own, [block.q])
+            (k, v), of_kv = _project(normed, [block.k, block.v])
+            attended, kept = _attend(rows, q, k, v)
+            (middle,), of_o = _project(attended, [block.o], onto=residual)
+            normed, r2 = _normed(middle, block.norms[1])
+            (gate, up), of_mlp = _project(normed, [block.gate, block.up])
+            (y,), of_down = _project(silu(gate).mul_(up), [block.down], onto=middle)
+            ctx.given = block, rows
+            ctx.kept = x, r, v, kept, attended, middle, r2, gate, up, (of_q, of_kv, of_o, of_mlp, of_down)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Any:
+            block, rows = ctx.given
+            x, r, v, kept, attended, middle, r2, gate, up, projected = ctx.kept
+            del ctx.kept  # with this layer's memory
+            of_q, of_kv, of_o, of_mlp, of_down = projected
+            active = silu(gate)
+            inner, down = _pull(active * up, of_down, [block.down], [gradient])
+            assert inner is not None
+            of_up = active.mul_(inner)
+            of_gate = torch.ops.aten.silu_backward(inner.mul_(up), gate)
+            weight, _ = block.norms[1]
+            normed = (middle * r2).mul_(weight)
+            through, mlp = _pull(normed, of_mlp, [block.gate, block.up], [of_gate, of_up])
+            flow = gradient.clone()
+            assert through is not None
+            _through_norm(through, middle, r2, weight, into=flow)
+            through, o = _pull(attended, of_o, [block.o], [flow])
+            assert through is not None
+            gq, gk, gv = _attended(rows, through, kept, v)
+            weight, _ = block.norms[0]
+            normed = (x * r).mul_(weight)
+            wanted = ctx.needs_input_grad[0]
+            own = normed if rows.at is None else normed[rows.at]
+            through_q, q = _pull(own, of_q, [block.q], [gq], wanted)
+            through, kv = _pull(normed, of_kv, [block.k, block.v], [gk, gv], wanted)
+            adapters = (*q, *kv, *o, *mlp, *down)
+            if through is None or through_q is None:
+                return None, None, None, *adapters
+            if rows.at is None:
+                through += through_q
+            else:
+                through.index_add_(0, rows.at, through_q)
+                flow = torch.zeros_like(x).index_copy_(0, rows.at, flow)
+            _through_norm(through, x, r, weight, into=flow)
+            return flow, None, None, *adapters
+
+    class Head(torch.autograd.Function):
+        """Hidden states x [n, d], the head's weights [vocabulary, d] and labels [n] -> of each: its label's
+        log-probability, the entropy in nats, and whether the label is the likeliest. The gradient of x alone,
+        made at once: a label's upstream gradient is one number."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, W: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            log_probs, entropy, first, of_x = [], [], [], []
+            for hidden, label in zip(x.split(TILE), labels.split(TILE), strict=True):
+                logits = hidden @ W.t()
+                first.append(logits.argmax(1) == label)
+                total = logits.logsumexp(1)
+                log_probs.append(logits.gather(1, label[:, None])[:, 0] - total)
+                p = (logits - total[:, None]).exp_()
+                entropy.append(total - torch.linalg.vecdot(p, logits))
+                of_x.append(W[label].sub_(p @ W))
+            ctx.of_x = torch.cat(of_x)
+            found = torch.cat(log_probs), torch.cat(entropy), torch.cat(first)
+            ctx.mark_non_differentiable(*found[1:])
+            return found
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
+            return ctx.of_x * gradient[:, None], None, None
+
+    return Operations(Layer, Head)
