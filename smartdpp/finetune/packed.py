@@ -242,35 +242,30 @@ def _project(
 
 
 def _pull(
-    x: Any, u: Tensor | None, layers: list[Linear], gradients: list[Tensor], wanted: bool = True
+    x: Tensor, u: Tensor | None, layers: list[Linear], gradients: list[Tensor], wanted: bool = True
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradient of x, if it is wanted, and of every layer's A and B; x itself where it is a function is
-    made for the adapters alone."""
+    """The gradient of x, if it is wanted, and of every layer's A and B."""
     import torch
 
     into = None
     if wanted:
         for layer, g in zip(layers, gradients, strict=True):
             into = g @ layer.W if into is None else into.addmm_(g, layer.W)
+    found: list[Tensor | None] = []
     if u is None:
         return into, [None] * (2 * len(layers))
-    adapted = [(layer, g) for layer, g in zip(layers, gradients, strict=True) if layer.A is not None]
-    v = torch.cat([g @ layer.B for layer, g in adapted], 1)
-    column = 0
-    for layer, _ in adapted:
-        v[:, column : column + len(layer.A)] *= layer.s
-        column += len(layer.A)
+    vs, As = [], []
+    for (_, _, A, B, s), g in zip(layers, gradients, strict=True):
+        if A is not None and B is not None:
+            vs.append((g @ B).mul_(s))
+            As.append(A)
+    v = torch.cat(vs, 1)
     if into is not None:
-        into.addmm_(v, torch.cat([layer.A for layer, _ in adapted]))
-    of_A = v.t() @ x
-    found: list[Tensor | None] = []
-    column = 0
-    for layer, g in zip(layers, gradients, strict=True):
-        if layer.A is None:
-            found += [None, None]
-            continue
-        part = slice(column, column + len(layer.A))
-        found += [of_A[part], (u[:, part].t() @ g).mul_(layer.s).t()]
+        into.addmm_(v, torch.cat(As))
+    of_A, column = v.t() @ x, 0
+    for (_, _, A, _, s), g in zip(layers, gradients, strict=True):
+        part = slice(column, column + (0 if A is None else len(A)))
+        found += [None, None] if A is None else [of_A[part], (u[:, part].t() @ g).mul_(s).t()]
         column = part.stop
     return into, found
 
