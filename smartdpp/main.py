@@ -8,6 +8,7 @@ no end to come back to, and a sweeper wants a score.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -22,13 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from smartdpp.config.compose import conf_dir, register, save_no_secret
+from smartdpp.config.compose import conf_dir, plan_at_once, register, save_no_secret
 from smartdpp.config.overrides import arranged, given, nearest, no_such_key, options, refuse
 from smartdpp.config.schema import Config
 from smartdpp.errors import InputError
 from smartdpp.logs import terminal
-from smartdpp.logs.redact import redact
-from smartdpp.run import price
+from smartdpp.logs.redact import redact, redacted
+from smartdpp.run import plan
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute, prepare
 from smartdpp.runtime import gpus
@@ -46,7 +47,7 @@ BASIC = (
 COMMANDS = {"select": "smartdpp.library.command", "export": "smartdpp.export.command"}
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
-planned: list[Run] = []
+planned: list[tuple[list[str], Run]] = []  # with their overrides
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
 
 
@@ -71,10 +72,14 @@ def cell(cfg: DictConfig) -> float | None:
                 )
             )
         run = prepare(cfg, hydra_config.runtime.choices)
-        if cfg.until == "plan":
-            planned.append(run)
+        if sweeping and basic and cfg.until == "plan":
+            planned.append((redacted(list(hydra_config.overrides.task)), run))
+            return None
         try:
-            return execute(run, wait=not (sweeping and basic))
+            score = execute(run, wait=not (sweeping and basic))
+            if sweeping:
+                _leave_libraries_alone()
+            return score
         except Busy:
             log.info("%s: another process is working on it; coming back to it at the end", run.slug)
             left_for_later.append(run)
@@ -91,6 +96,13 @@ def cell(cfg: DictConfig) -> float | None:
         if sweeping:
             log.exception("failed: %s", " ".join(HydraConfig.get().overrides.task))
         raise
+
+
+def _leave_libraries_alone() -> None:
+    """Training looks through all objects for garbage once a cell, and by far most of them are the libraries':
+    what is left after a cell is not looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _come_back(failed: list[Exception]) -> None:
@@ -153,6 +165,7 @@ def main() -> None:
         sys.exit(import_module(module).main(sys.argv[2:]))
     register()
     save_no_secret()
+    plan_at_once()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with Hydra's own advice
     try:
         refuse_other_launchers()
@@ -163,9 +176,9 @@ def main() -> None:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(cell)()
         except Exception as error:
             failed.append(error)
-        if len(planned) > 1 and not failed:
+        if planned:
             terminal.start()
-            log.info(price.total(planned))
+            plan.plan(planned[0][1]) if len(planned) == 1 else plan.sweep(planned)
         _come_back(failed)
     except (Failure, *USER_ERRORS) as error:
         if WANTS_TRACEBACKS:

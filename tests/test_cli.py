@@ -157,6 +157,27 @@ def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 1
 
 
+def test_a_sweeps_plan_is_one_table_with_a_line_a_cell_and_totals_below(corpus: Path, tmp_path: Path) -> None:
+    wide = ("strategy=random,full", "budget=8,16", "train_seed=0,-1", "until=plan")
+    done = smartdpp("-m", *small(corpus, tmp_path), *wide)
+    assert done.returncode == 1
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("warning: failed: ")]
+    assert len(wrong) == 4
+    assert all("train_seed=-1: it must be at least 0" in line for line in wrong)
+    assert done.stdout.count("plan of") == 1
+    assert f"plan of 4 cells in {tmp_path}" in done.stdout
+    lines = [[part.strip() for part in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
+    table = {line[0]: line[1:] for line in lines if len(line) == 7}
+    random, full = ([line for name, line in table.items() if kind in name] for kind in ("random", "full"))
+    assert [line[0] for line in random] == ["corpus to result", "mixture to result"]
+    assert [line[1] for line in random] == ["8", "16"]
+    assert [line[0] for line in full] == ["mixture to result", "as line 2: the same run"]
+    assert "1 corpus, 1 base scores, 1 embedding, 3 mixture" in done.stdout
+    assert "4 cells, 0 of them done: 3 trainings to do" in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("runs/[!.]*"))
+
+
 def test_a_cell_left_for_later_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 

@@ -39,6 +39,7 @@ def check(cfg: DictConfig) -> Parts:
     problems = [
         problem
         for group in COMPONENTS
+        if _key(group, plain[group]) not in _made
         for problem in _signature_problems(group, plain[group], of_group(group))
     ]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
@@ -47,7 +48,7 @@ def check(cfg: DictConfig) -> Parts:
     if not problems:
         for group in COMPONENTS:
             try:
-                parts[group] = _instantiated(plain[group])
+                parts[group] = _once(group, plain[group])
             except InputError as error:
                 problems.append(str(error))
         try:
@@ -73,6 +74,21 @@ def check(cfg: DictConfig) -> Parts:
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))  # one model can stand in several places
     return Parts(**parts)
+
+
+# components hold nothing but their parameters: cells of a sweep share them
+_made: dict[tuple[str, str], Any] = {}
+
+
+def _key(group: str, node: Any) -> tuple[str, str]:
+    return group, repr(node)
+
+
+def _once(group: str, node: dict[str, Any]) -> Any:
+    """A group's component, made where no cell before this one has it."""
+    if (key := _key(group, node)) not in _made:
+        _made[key] = _instantiated(node)
+    return _made[key]
 
 
 def component(group: str, node: dict[str, Any]) -> Any:
@@ -190,7 +206,7 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator[str]:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     groups, classes = allowed.inside(component, key)
     if groups or classes:
@@ -205,15 +221,7 @@ def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator
     if wrong := next(unusable(value), None):
         yield f"{where}: {wrong}"
         return
-    holder = type(
-        "holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}}
-    )
-    said_by = (
-        kind for kind in getattr(component, "__mro__", ()) if key in vars(kind).get("__annotations__", {})
-    )
-    module = sys.modules[next(said_by, component).__module__]  # a parameter can be a base class's
-    hint = get_type_hints(holder, globalns=vars(module), include_extras=True)["value"]
-    kind: TypeAdapter[Any] = TypeAdapter(hint)
+    kind = _type(component, key)
     try:
         kind.validate_python(value)
         # no number for a truth, no text for a number: the value is used as it stands
@@ -230,6 +238,22 @@ def _type_problems(where: str, component: Any, key: str, value: Any) -> Iterator
             f"{where}={value!r}: a {type(value).__name__} is no value here; put it in quotes to "
             "have it as text"
         )
+
+
+@functools.cache
+def _type(component: Any, key: str) -> Any:
+    """The pydantic type of a parameter."""
+    from pydantic import TypeAdapter
+
+    holder = type(
+        "holder", (), {"__annotations__": {"value": inspect.signature(component).parameters[key].annotation}}
+    )
+    said_by = (
+        kind for kind in getattr(component, "__mro__", ()) if key in vars(kind).get("__annotations__", {})
+    )
+    module = sys.modules[next(said_by, component).__module__]  # a parameter can be a base class's
+    hint = get_type_hints(holder, globalns=vars(module), include_extras=True)["value"]
+    return TypeAdapter(hint)
 
 
 def _said(error: Any) -> str:

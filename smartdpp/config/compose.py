@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config.overrides import options, refuse
+from smartdpp.config.reuse import compose_once, copied
 from smartdpp.config.schema import Config
 from smartdpp.errors import InputError
 from smartdpp.logs.redact import redacted
@@ -34,6 +35,7 @@ OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root
 def register() -> None:
     """Makes the schema known to Hydra. Idempotent."""
     ConfigStore.instance().store(name="schema", node=Config)
+    compose_once()
     compose_without_code()
 
 
@@ -70,6 +72,52 @@ def compose_without_code() -> None:
     load_checked.checked = True  # type: ignore[attr-defined]
     setattr(ConfigLoaderImpl, "load_configuration", load_checked)  # noqa: B010
     setattr(ConfigRepository, "initialize_sources", look_checked)  # noqa: B010
+
+
+def plan_at_once() -> None:
+    """From here on the cells of a sweep that is only planned are composed once each, and handed over without
+    what Hydra does for cells that run: copies, folders, logging. Idempotent; after ``register``."""
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import env_override, setup_globals
+
+    launch, validate = BasicLauncher.launch, BasicSweeper.validate_batch_is_legal
+    if getattr(launch, "at_once", False):
+        return
+
+    def only_planned(cfg: Any) -> bool:
+        return bool(
+            cfg.get("until") == "plan" and cfg.hydra.sweeper["_target_"] == BASIC and not cfg.hydra.job.chdir
+        )
+
+    def validate_where_run(self: Any, batch: Any) -> None:
+        if not only_planned(self.config):
+            validate(self, batch)
+
+    def launch_or_plan(self: Any, job_overrides: Any, initial_job_idx: int) -> Any:
+        if not only_planned(self.config):
+            return launch(self, job_overrides, initial_job_idx)
+        setup_globals()
+        failed = []
+        for overrides in job_overrides:
+            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            HydraConfig.instance().cfg = cfg
+            task = copied(cfg)
+            with open_dict(task):
+                del task["hydra"]
+            with env_override(cfg.hydra.job.env_set):
+                try:
+                    self.task_function(task)
+                except Exception as error:  # the others are planned all the same
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+        return []
+
+    launch_or_plan.at_once = True  # type: ignore[attr-defined]
+    setattr(BasicLauncher, "launch", launch_or_plan)  # noqa: B010
+    setattr(BasicSweeper, "validate_batch_is_legal", validate_where_run)  # noqa: B010
 
 
 def refuse_code(cfg: Any) -> None:

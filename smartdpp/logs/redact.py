@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -127,8 +128,13 @@ def secret_name(name: str) -> bool:
 
 def environment() -> list[tuple[str, str]]:
     """Values of the environment that may stand nowhere, longest first, each with its variable's name."""
+    return _secrets(tuple(os.environ.items()))
+
+
+@lru_cache(maxsize=1)
+def _secrets(variables: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
-    for name, value in os.environ.items():
+    for name, value in variables:
         if name in _NOT_SECRET or _OF_COUNTS.search(name.upper()) or not value:
             continue
         values = [value] if _ENVIRONMENT.search(name.upper()) and not _is_path(value) else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +32,23 @@ def refuse_not_finite(model: PreTrainedModel, where: str) -> None:
 
 
 def tokenizer_of(pretrained_model_name_or_path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Read once a process, for as long as its files stay what they are: a cell of a sweep asks for it four
+    times. A copy, since what was padded with it last is saved with it."""
+    if kwargs.get("trust_remote_code"):
+        return _read(str(pretrained_model_name_or_path), (), tuple(kwargs.items()))
+    folder = Path(pretrained_model_name_or_path)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    stamps = tuple((path.name, (found := path.stat()).st_mtime_ns, found.st_size) for path in files)
+    return copy.deepcopy(_read_once(str(folder), stamps, tuple(kwargs.items())))
+
+
+def _read(name: str, stamps: tuple[Any, ...], options: tuple[Any, ...]) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(name, **dict(options))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so any token will do
     return tokenizer
+
+
+_read_once = lru_cache(maxsize=4)(_read)

@@ -6,14 +6,23 @@ them out escapes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from smartdpp.figures import Drawing
+
+NUMBER, ABSENT = re.compile(r"[-+]?\.?\d"), re.compile(r"(not available)?$")
+
+
+def _all_numbers(cells: Iterable[str]) -> bool:
+    found = {bool(NUMBER.match(cell)) for cell in cells if not ABSENT.match(cell)}
+    return found == {True}
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,12 @@ class Table:
     quiet: tuple[int, ...] = ()  # rows, by position, to compare with rather than results: the base model's
 
     def numeric(self, column: str) -> bool:
-        cells = self.frame[column].astype(str)
-        return bool(
-            cells.str.match(r"[-+]?\.?\d|(not available)?$").all() and cells.str.match(r"[-+]?\.?\d").any()
-        )
+        return column in self._numeric
+
+    @cached_property
+    def _numeric(self) -> frozenset[str]:
+        """The columns of numbers, found once: every cell is written by it."""
+        return frozenset(name for name in self.frame if _all_numbers(map(str, self.frame[name])))
 
 
 @dataclass(frozen=True)

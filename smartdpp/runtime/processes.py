@@ -93,11 +93,9 @@ def launch(module: str, out: Path, processes: int) -> None:
         launcher += ["--num_processes", str(processes)]
     else:  # accelerate's launcher for processors wants MPI; torchrun, which it wraps on GPUs, needs nothing
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    env = {
-        "OMP_NUM_THREADS": str(max(1, threads.share() // processes)),
-        **os.environ,
-        LAUNCHED_BY: str(os.getpid()),
-    }
+    env = {**os.environ, LAUNCHED_BY: str(os.getpid())}
+    if not threads.DECIDED:
+        env["OMP_NUM_THREADS"] = str(max(1, threads.share() // processes))
     refused = out / REFUSED
     refused.unlink(missing_ok=True)  # of processes whose launcher was killed before it had read it
     done = subprocess.run([sys.executable, "-m", *launcher, "-m", module, str(out)], env=env)

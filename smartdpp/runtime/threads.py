@@ -58,6 +58,7 @@ def working(work: Callable[..., T], *arguments: object) -> T:
         settle(now=True)
         return work(*arguments)
     finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
         Sharing.held.release()
         (_folder() / f"{os.getpid()}.lock").unlink(missing_ok=True)
         Sharing.held = None
@@ -83,12 +84,12 @@ def settle(*, now: bool = False) -> None:
 
 
 def _use(threads: int) -> None:
-    """In what is loaded by now. OpenMP's number is that of the calling thread, so the thread that works calls
-    this."""
+    """In what is loaded, now or later, for the thread that calls this: OpenMP's number is of each thread."""
     from threadpoolctl import threadpool_limits
 
     Sharing.threads = threads
     threadpool_limits(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by what this work is the first to import
     # before torch, whose number it would change where both use one OpenMP
     if (numba := sys.modules.get("numba")) is not None:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Artifact:
     params: dict[str, Any]
     inputs: dict[str, str]
 
-    @property
+    @cached_property
     def key(self) -> str:
         return digest(
             {"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs}

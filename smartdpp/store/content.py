@@ -1,9 +1,9 @@
 """What lies in files, by hash: what a component reads enters a run's identity by its content, wherever it
 lies.
 
-A hash of a large file is computed once and remembered by real path, size, times and inode, in this process
-and in ``hashes.json`` in the cache, so that 14 GB of weights cost their reading once. Models by a name on the
-hub have the commit in place of their files.
+A hash is computed once and remembered by real path, size, times and inode in this process, and of a large
+file in ``hashes.json`` in the cache, so that 14 GB of weights cost their reading once. Models by a name on
+the hub have the commit in place of their files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from smartdpp.store.place import LAUNCHED_BY, cache_dir
 
 log = logging.getLogger(__name__)
 
-LARGE = 2**20  # bytes: a smaller file is hashed sooner than remembered
+LARGE = 2**20  # bytes: a smaller file is hashed sooner than remembered in a file
 SETTLED = 2.0  # seconds: a file that changed less long ago could change again without its times showing it
 MOST = 10_000  # files remembered
 PATIENCE = 3.0  # seconds to wait for the hub
@@ -48,7 +48,6 @@ _known: dict[str, list[Any]] = {}  # real path -> [size, mtime, ctime, inode, sh
 
 def file_hashes(paths: Iterable[Path]) -> list[str]:
     """sha256 of each file's content; a symbolic link's is that of the file it leads to."""
-    _known.update(_read())
     new: dict[str, list[Any]] = {}
     try:
         return [_hash(path, new) for path in paths]
@@ -60,13 +59,16 @@ def file_hashes(paths: Iterable[Path]) -> list[str]:
 def _hash(path: Path, new: dict[str, list[Any]]) -> str:
     real = os.path.realpath(path)
     stamp, began = _stamp(real), time.time()
-    if stamp[0] < LARGE:
-        return file_hash(path)
     if (known := _known.get(real)) and known[:-1] == stamp:
+        return str(known[-1])
+    if stamp[0] >= LARGE and (known := _read().get(real)) and known[:-1] == stamp:
+        _known[real] = known
         return str(known[-1])
     found = file_hash(path)
     if _stamp(real) == stamp and began - max(stamp[1], stamp[2]) / 1e9 > SETTLED:
-        _known[real] = new[real] = [*stamp, found]
+        _known[real] = [*stamp, found]
+        if stamp[0] >= LARGE:
+            new[real] = _known[real]
     return found
 
 

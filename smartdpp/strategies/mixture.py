@@ -165,8 +165,12 @@ def read_tasks(path: Path) -> pd.DataFrame:
 
     # pandas takes names for numbers or missing values, and ends a line at \r
     with path.open(encoding="utf-8", newline="") as file:
-        tasks = pd.DataFrame(list(csv.DictReader(file)), columns=["task", "pool", "selected", "share"])
-    return tasks.astype({"pool": int, "selected": int, "share": float})
+        rows = list(csv.DictReader(file))
+    kinds: dict[str, type] = {"pool": int, "selected": int, "share": float}
+    numbers: dict[str, Any] = {
+        name: np.array([row[name] for row in rows], dtype=kind) for name, kind in kinds.items()
+    }
+    return pd.DataFrame({"task": [row["task"] for row in rows], **numbers})
 
 
 def _write_tasks(path: Path, in_pool: Counter[str], selected: Counter[str]) -> None:

@@ -27,6 +27,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch
 
     monkeypatch.setattr(threads, "DECIDED", False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "cores", lambda: 4)
     monkeypatch.setattr(threads, "_folder", lambda: tmp_path)
     monkeypatch.setattr(Sharing, "threads", None)
@@ -105,6 +106,18 @@ def test_a_look_costs_nothing_between_looks_and_outside_of_work(
     assert looks == []
     working(lambda: [settle() for _ in range(100)])
     assert looks == [1]
+
+
+def test_what_the_work_is_the_first_to_import_takes_its_share_too(
+    other: Callable[[], subprocess.Popen[str]],
+) -> None:
+    def read_at_import() -> str:
+        return os.environ["OMP_NUM_THREADS"]
+
+    assert working(read_at_import) == "4"
+    other()
+    assert working(read_at_import) == "2"
+    assert "OMP_NUM_THREADS" not in os.environ  # it would decide for what this process starts
 
 
 def test_who_has_set_the_threads_has_decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
