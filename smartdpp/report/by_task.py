@@ -6,6 +6,7 @@ import numpy as np
 
 from smartdpp.metrics import METRICS
 from smartdpp.report.content import Section, Table, Text
+from smartdpp.report.leaderboard import in_pool
 from smartdpp.report.numbers import best_first, metrics, number
 from smartdpp.study.results import Results, main_metric
 
@@ -32,7 +33,8 @@ def section(results: Results) -> list[Section]:
     if len(means) > max(len(tasks), 6):  # too many columns: tasks go across
         frame = frame.set_index("task").T.reset_index(names="mean over seeds of")
     at = f" at budget {table['budget'].max():.0f}" if table["budget"].nunique() > 1 else ""
-    return [Section("Held-out tasks", (Text(f"Mean {METRICS[metric]} over seeds{at}."), Table(frame)))]
+    title = "Held-out documents of the pool's tasks" if in_pool(results) else "Held-out tasks"
+    return [Section(title, (Text(f"Mean {METRICS[metric]} over seeds{at}."), Table(frame)))]
 
 
 def change(results: Results) -> list[Section]:

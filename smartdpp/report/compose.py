@@ -218,7 +218,6 @@ def _cards(results: Results, wanted: Wanted) -> list[Card]:
         cards.append(Card("Base model", f"{base.iloc[0]:.3f}", f"not finetuned, {METRICS[metric]}"))
     if results.documents:
         tasks = sum(name.startswith(f"{metric}/") for name in table)
-        cards.append(
-            Card("Held out", str(results.documents), f"documents in {tasks} tasks, never trained on")
-        )
+        what = "tasks of the pool" if leaderboard.in_pool(results) else "tasks, never trained on"
+        cards.append(Card("Held out", str(results.documents), f"documents in {tasks} {what}"))
     return cards

@@ -80,6 +80,8 @@ def test_a_report_tells_them_apart(small_run: Callable[..., Run], tmp_path: Path
     one = (tmp_path / "one" / "report.md").read_text()
     assert "## Results (indomain)" in one
     assert "## Finetuned against base (indomain)" in one
+    assert "## Held-out tasks\n" in one
+    assert "## Held-out documents of the pool's tasks (indomain)\n" in one
     assert (tmp_path / "one" / "heldout_indomain.png").is_file()
     assert report([*(str(run.path) for run in runs), "--out", str(tmp_path / "all")]) == 0
     text = (tmp_path / "all" / "report.md").read_text()
@@ -100,6 +102,39 @@ def test_runs_with_and_without_a_second_evaluation_share_a_report(
         execute(run)
     assert report([str(both.path), str(alone.path), "--out", str(tmp_path / "out")]) == 0
     assert "## Results (indomain)" in (tmp_path / "out" / "report.md").read_text()
+
+
+def talk(task: str, i: int) -> dict:
+    said = [f"{task} {i * 37 % 101} of {['one', 'two', 'three'][i % 3]}?", f"{i}.", "Sure?", "Yes."]
+    return {
+        "task": task,
+        "messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)],
+    }
+
+
+def test_conversations_are_scored_both_ways_at_an_address_and_reported_elsewhere(
+    small_run: Callable[..., Run],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, root = tmp_path / "talks.jsonl", f"memory://{tmp_path.name}/study"
+    rows = [talk(task, i) for task in ("add", "copy", "parity") for i in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = (*BOTH, f"corpus.path={path}", f"root={root}", "model.format=chat", "budget=8")
+    monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "a"))
+    run = small_run(*given)
+    execute(run)
+    row = read_json(run.path / "result.json")
+    assert {name for name in row if name.startswith("indomain/loss/")} == {
+        "indomain/loss/add",
+        "indomain/loss/copy",
+    }
+    monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "b"))
+    assert report([f"{root}/runs", "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    section = text[text.index("## Held-out documents of the pool's tasks (indomain)") :]
+    assert f"{row['indomain/loss/add']:.3f}" in section[: section.index("\n## ")]
+    assert f"{row['loss/parity']:.3f}" in text[text.index("## Held-out tasks\n") :]
 
 
 def test_a_query_is_of_the_first_and_none_of_it_is_scored_by_any(small_run: Callable[..., Run]) -> None:  # noqa: F811

@@ -121,7 +121,10 @@ def test_a_run_scores_its_pools_own_tasks_and_trains_on_none_of_the_documents(
     assert {name for name in result if name.startswith("loss/")} == {f"loss/{one['task']}" for one in held}
     assert "held-out documents of the pool's tasks: base → tuned" in capsys.readouterr().out
     assert report([str(run.path)]) == 0
-    assert "means over 5 tasks (10 documents)" in (run.path / "report" / "report.md").read_text()
+    text = (run.path / "report" / "report.md").read_text()
+    assert "means over 5 tasks (10 documents)" in text
+    assert "## Held-out documents of the pool's tasks\n" in text
+    assert "documents in 5 tasks of the pool" in (run.path / "report" / "report.html").read_text()
 
 
 def test_small_tasks_are_said_and_stay_in_the_pool(small_run: Callable[..., Run], tmp_path: Path) -> None:
