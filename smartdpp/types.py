@@ -34,6 +34,18 @@ JSON. Its prompt is then what the user says, its response what is trained.
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked of a mixture beside its number of rows: see smartdpp.strategies.terms. M tasks in the
+    pool's order."""
+
+    tokens: int | None = None  # its rows cost at most so many together
+    per_token: bool = False  # greedy ranks by gain per token
+    weight: np.ndarray | None = None  # float64[M], what the share of a task is multiplied by
+    most: np.ndarray | None = None  # int64[M], rows of a task, or tokens where ``tokens`` is given
+    repeat: np.ndarray | None = None  # int64[M], how often the rows of a task may be seen
+
+
+@dataclass(frozen=True)
 class Pool:
     """What a strategy may look at. Row i of every array is the same example."""
 
@@ -56,8 +68,9 @@ class Pool:
     # say text = True alone, None for the others
     text: pa.Table | None = None
     query_text: pa.Table | None = None
-    # int64[s], rows chosen in earlier rounds: they count as chosen, and are not chosen again
+    # int64[s], rows of earlier rounds, or of a mixture to add to: they count as chosen, none is chosen again
     start: np.ndarray | None = None
+    asked: Asked | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +80,7 @@ class Pool:
 class Selection:
     """Chosen rows in greedy order: a prefix is the smaller budget's selection, where the method is nested."""
 
-    index: np.ndarray  # int64[k], distinct
+    index: np.ndarray  # int64[k], distinct unless Asked.repeat lets a task's rows be seen several times
     gain: np.ndarray  # float64[k]
 
     def __len__(self) -> int:
@@ -187,6 +200,19 @@ class Query(Protocol):
 
 
 class Strategy(Protocol):
+    nested: ClassVar[bool]  # a smaller budget's selection is a prefix of a larger one's; False by default
+
+    @property
+    def honours(self) -> tuple[str, ...]:
+        """What select sees to itself, of ``tokens``, ``per_token``, ``weights``, ``max_share``, ``repeat``
+        and ``start``; () by default. Of a nested strategy's order tokens and max_share are seen to for it."""
+        ...
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Tasks that it names, which the pool must have; () by default."""
+        ...
+
     @property
     def rounds(self) -> int:
         """In how many it chooses, between which the model trains; 1, unless it says more."""

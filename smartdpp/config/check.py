@@ -25,6 +25,8 @@ from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
 from smartdpp.runtime.processes import too_many
 from smartdpp.store import place, remote
+from smartdpp.strategies import start
+from smartdpp.strategies.terms import Terms
 
 # keys that hydra.utils.instantiate reads
 RUN_BY_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -43,6 +45,7 @@ def check(cfg: DictConfig) -> Parts:
         for problem in _signature_problems(group, plain[group], of_group(group))
     ]
     problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
+    terms = {key: plain[key] for key in Terms.__dataclass_fields__}
     problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
     if not problems:
@@ -53,12 +56,13 @@ def check(cfg: DictConfig) -> Parts:
                 problems.append(str(error))
         try:
             parts["limits"] = Limits(**plain["pool"])
+            parts["terms"] = asked(terms)
             Price(**plain["price"])
         except InputError as error:
             problems.append(str(error))
     shards_here = "runtime" not in parts or parts["runtime"].rows_per_task is None
     for group, part in parts.items():
-        if group != "limits":
+        if group not in ("limits", "terms"):
             problems += part.check()
         if (group in ("embedding", "probe", "quality", "task_vector") and shards_here) or (
             group == "recipe" and part.parallel != "fsdp"
@@ -68,7 +72,10 @@ def check(cfg: DictConfig) -> Parts:
     problems += misfits(parts, plain)
     if "strategy" in parts and "embedding" in parts:
         same = plain["embedding"].get("model") == plain["model"]
-        problems += parts["strategy"].misfits(parts["embedding"], plain["budget"], trained=same)
+        budget = plain["budget"] or plain["budget_tokens"]  # of so many tokens there are no more examples
+        problems += parts["strategy"].misfits(parts["embedding"], budget, trained=same)
+    if "strategy" in parts and "terms" in parts:
+        problems += [*parts["terms"].misfits(parts["strategy"]), *start.check(parts["terms"].start)]
     problems += remote.problems(plain["root"]) or _root_problems(plain["root"])
     problems += place.problems()
     if problems:
@@ -97,6 +104,13 @@ def component(group: str, node: dict[str, Any]) -> Any:
     if problems := list(_signature_problems(group, node, of_group(group))):
         raise InputError("\n".join(problems))
     return _instantiated(node)
+
+
+def asked(given: dict[str, Any]) -> Terms:
+    """What is asked of a mixture beside its budget. Raises InputError that lists what is wrong with it."""
+    if problems := [one for key in given for one in _type_problems(key, Terms, key, given[key])]:
+        raise InputError("\n".join(problems))
+    return Terms(**given)
 
 
 def of_group(group: str) -> Callable[[str], type]:
@@ -273,6 +287,13 @@ def _value_problems(plain: dict[str, Any]) -> Iterator[str]:
         ),
     ):
         value = plain[name]
+        if name == "budget" and plain["budget_tokens"] is not None:
+            if value is not None:
+                yield (
+                    f"budget={value} and budget_tokens={plain['budget_tokens']}: a mixture has one budget; "
+                    "leave one of them out, or set it to null"
+                )
+            continue
         if isinstance(value, bool) or not isinstance(value, int):
             yield (
                 f"{name}={'null' if value is None else value}: it must be a whole number; give one with "

@@ -30,6 +30,7 @@ BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 # here, for workers that only import this
 OmegaConf.register_new_resolver("folder_of", lambda root: str(remote.folder(root)), replace=True)
+OmegaConf.register_new_resolver("unless", lambda other, value: value if other is None else None, replace=True)
 
 
 def register() -> None:

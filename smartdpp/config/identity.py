@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from smartdpp.config.schema import GROUPS, HOW, PATHS, Parts
 from smartdpp.store.disk import digest
-from smartdpp.types import Strategy
+from smartdpp.strategies import start
+from smartdpp.strategies.terms import Terms, uses_budget
 
 READING = {  # of a corpus: no part of the identity at these defaults
     "on_bad_row": "refuse",
@@ -65,6 +66,10 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     if plain["pool"].get("turns") == "all":
         del plain["pool"]["turns"]  # single turns know no other
     plain["budget"] = plain["budget"] if uses_budget(parts.strategy) else None
+    for key in Terms.__dataclass_fields__:  # nothing where nothing is asked, as before there were such keys
+        del plain[key]
+    terms = parts.terms.of_strategy(parts.strategy)
+    plain |= terms.identity(start.fingerprint(terms.start))
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
     for group in GROUPS:
         if group not in ("corpus", "evaluation", "tracker"):
@@ -117,14 +122,10 @@ def without_paths(node: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def uses_budget(strategy: Strategy) -> bool:
-    """False for `full` and `none`, whose size is the same under every budget."""
-    return strategy.size(1000, 1) != strategy.size(1000, 2)
-
-
 def slug(plain: dict[str, Any], names: dict[str, str]) -> str:
     """A run directory's name: readable choices, then eight digits of the identity's hash."""
     budget = "" if plain["budget"] is None else f"-b{plain['budget']}"
+    budget += f"-t{plain['budget_tokens']}" if "budget_tokens" in plain else ""
     strategy, embedding = (
         re.sub(r"[^\w.+-]+|^[.-]", "_", names[group]) for group in ("strategy", "embedding")
     )  # below runs/, whatever they are

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from smartdpp.corpus.build import Limits
 from smartdpp.errors import InputError
+from smartdpp.strategies.terms import Terms
 from smartdpp.types import (
     Corpus,
     Embedding,
@@ -71,7 +72,14 @@ class Config:
     diversity: dict[str, Any] = MISSING
     tracker: dict[str, Any] = MISSING
     runtime: dict[str, Any] = MISSING
-    budget: int = MISSING
+    budget: int | None = MISSING
+    budget_tokens: int | None = None
+    tokens_by: str = "gain"
+    weights: Any = None
+    max_share: float | None = None
+    repeat: Any = 1
+    start: Any = None
+    start_include: bool = False
     seed: int = MISSING
     select_seed: int = MISSING
     train_seed: int = MISSING
@@ -101,6 +109,7 @@ class Parts:
     runtime: Runtime
     probe: Embedding  # what diversity is measured in: the same whatever the strategy looks at
     limits: Limits
+    terms: Terms
 
 
 @dataclass(frozen=True)

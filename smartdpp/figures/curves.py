@@ -16,6 +16,7 @@ from smartdpp.study.settings import plain, short
 if TYPE_CHECKING:
     import pandas as pd
 
+BUDGETS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}
 LOG_FROM = 8  # times the smallest value: from this span on the axis is logarithmic
 
 
@@ -30,7 +31,7 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
     rows, columns = grid(len(groups))
     figure, axes = panels(12 if columns == 1 else 3 + 6 * columns, 7 * rows, rows, columns, sharey=True)
     level = [label for label, runs in results.groupby("label", sort=False) if runs[swept].isna().all()]
-    name = "budget (examples)" if swept == "budget" else short(swept)
+    name = BUDGETS.get(swept, short(swept))
     for ax, (title, of_panel) in zip(axes, groups, strict=False):
         values = np.sort(of_panel[swept].dropna().unique())
         logarithmic = len(values) > 1 and values[0] > 0 and values[-1] / values[0] >= LOG_FROM

@@ -8,7 +8,8 @@ FILE is what corpus=jsonl reads: a file, a folder, a glob in quotes. The chosen 
 in, with smartdpp_rank and smartdpp_gain beside their fields, in the format that the ending of out= says:
 .json, .jsonl, .csv, .tsv, .parquet. Other settings are those of smartdpp.select: strategy, embedding,
 quality, task_vector, model (and options of theirs, as strategy.theta=0.1), query=FILE, task=FIELD (or
-task=cluster, clusters=8), columns.prompt=FIELD, max_tokens, seed.
+task=cluster, clusters=8), columns.prompt=FIELD, max_tokens, seed; budget_tokens in place of budget;
+tokens_by, weights.TASK=2, max_share, repeat, start=FILE.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from smartdpp.logs.redact import redact
 from smartdpp.store.disk import DISK_ERRORS
 
 WITH_OPTIONS = ("strategy", "embedding", "quality", "task_vector", "model")
-SETTINGS = ("budget", "out", "query", "task", "clusters", "max_tokens", "seed", *WITH_OPTIONS)
-INSIDE = (*WITH_OPTIONS, "columns", "constants")
+ASKED = ("budget_tokens", "tokens_by", "weights", "max_share", "repeat", "start")
+SETTINGS = ("budget", "out", "query", "task", "clusters", "max_tokens", "seed", *WITH_OPTIONS, *ASKED)
+INSIDE = (*WITH_OPTIONS, "columns", "constants", "weights")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,7 +74,7 @@ def _settings(words: Sequence[str]) -> tuple[str, Path, dict[str, Any]]:
         elif inside and top in INSIDE:
             found.setdefault(f"{top}_options" if top in WITH_OPTIONS else top, {})[inside] = _value(text)
         elif key in SETTINGS:
-            found[key] = text if key in ("out", "query") else _value(text)
+            found[key] = text if key in ("out", "query", "start") else _value(text)
         else:
             known = [*SETTINGS, *INSIDE[len(WITH_OPTIONS) :]]
             raise InputError(f"{word}: there is no setting {key!r}; {nearest(key, known)}")

@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from smartdpp.config.check import asked as asked_for
 from smartdpp.config.identity import with_content, without_paths
 from smartdpp.corpus.clusters import CLUSTER
 from smartdpp.corpus.originals import GAIN, RANK
@@ -29,7 +31,12 @@ from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest
 from smartdpp.store.place import cache_dir
 from smartdpp.strategies import mixing, mixture
+from smartdpp.strategies import start as starts
 from smartdpp.strategies.smart import Smart
+from smartdpp.strategies.start import Found
+from smartdpp.strategies.terms import Terms
+from smartdpp.strategies.terms import select as under_terms
+from smartdpp.strategies.weights import Weights
 from smartdpp.task_vectors import task2vec
 from smartdpp.types import Row
 
@@ -41,18 +48,24 @@ log = logging.getLogger(__name__)
 Asked = tuple[list[Row], np.ndarray | None]
 MODEL = "smollm2_135m"  # that of conf/config.yaml
 COUNTED = (ResponseTokens, PromptTokens, TotalTokens)  # qualities of a model's tokens
-BY_TASK = (Smart, mixing.Equal, mixing.Proportional, mixing.RandomTasks, mixing.Temperature)
+BY_TASK = (Smart, mixing.Equal, mixing.Proportional, mixing.RandomTasks, mixing.Temperature, Weights)
 
 
 def select(
     data: Any,
-    budget: int = 1000,
+    budget: int | None = None,
     strategy: str = "smart",
     embedding: str = "minilm",
     query: Any = None,
     task: str | None = None,
     X: np.ndarray | None = None,
     *,
+    budget_tokens: int | None = None,
+    tokens_by: Literal["gain", "gain_per_token", "best"] = "gain",
+    weights: dict[str, float] | None = None,
+    max_share: float | None = None,
+    repeat: int | dict[str, int] = 1,
+    start: str | Path | list[str] | None = None,
     quality: str = "constant",
     task_vector: str = "mean",
     model: str | None = None,
@@ -67,7 +80,8 @@ def select(
     task_vector_options: Options = None,
     model_options: Options = None,
 ) -> Any:
-    """The ``budget`` rows of ``data`` that a strategy chooses, in its order, as the same kind of data.
+    """The ``budget`` rows of ``data`` (1000 where nothing is said) that a strategy chooses, in its order, as
+    the same kind of data.
 
     data: a datasets.Dataset, a pandas DataFrame, a list of dicts, or a path to what ``corpus=jsonl`` reads (a
         list of dicts comes back). Its records stay as they are and get ``smartdpp_rank``, from 0, and
@@ -80,14 +94,21 @@ def select(
     task: the field that says a row's task; None: ``task``, and where there is none all rows are one task;
         "cluster": tasks by the prompts' words, ``clusters`` of them (None: by silhouette).
     X: float[N, d], vectors of your own in place of an embedding, one for each of the N records given.
+    budget_tokens: in place of ``budget``, at most so many tokens of the model. With tokens_by, weights,
+        max_share, repeat and start (what is added to: a file of rows, a run, a mixture, or ids) as at the top
+        of conf/config.yaml.
     max_tokens: leaves out rows of more tokens of the model. The model (None: smollm2_135m) is needed for
-        that, for qualities, embeddings and task vectors that read it, and for nothing else.
+        that, for a budget in tokens, for qualities, embeddings and task vectors that read it, and for nothing
+        else.
     columns, constants: our field: theirs, or its value in rows that lack it, where the names are not
     recognised.
 
     Vectors and picks are kept in the user's cache by content, so the same call returns at once. InputError
     says what is wrong before any work.
     """
+    if budget is not None and budget_tokens is not None:
+        raise InputError(f"budget={budget} and budget_tokens={budget_tokens}: leave one of them out.")
+    budget = 1000 if budget is None else budget
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < 1:
         raise InputError(f"budget={budget!r}: it must be a whole number, 1 or more.")
     if max_tokens is not None and (
@@ -113,6 +134,18 @@ def select(
         for group in ("strategy", "quality", "task_vector", *(() if X is not None else ("embedding",)))
     }
     _check_strategy(strategy, parts["strategy"], query)
+    terms = asked_for(
+        {
+            "budget_tokens": budget_tokens,
+            "tokens_by": tokens_by,
+            "weights": weights,
+            "max_share": max_share,
+            "repeat": repeat,
+            "start": str(start) if isinstance(start, Path) else start,
+        }
+    ).of_strategy(parts["strategy"])
+    if wrong := [*terms.misfits(parts["strategy"]), *starts.check(terms.start)]:
+        raise InputError("\n".join(wrong))
     measured = not parts["task_vector"].from_embedding
     if measured and not isinstance(parts["strategy"], Smart):
         raise InputError(
@@ -125,15 +158,16 @@ def select(
     tokens = None
     kept = np.arange(len(source.rows))
     counted = isinstance(parts["quality"], COUNTED) or parts["quality"].passes
-    if max_tokens is not None or counted or measured:
+    if max_tokens is not None or counted or measured or terms.budget_tokens is not None:
         tokens = _tokens(source.rows, made("model", settings["model"]))
         kept = np.flatnonzero(tokens[:, 1] <= (max_tokens or np.inf))
     if long := len(source.rows) - len(kept):
         log.warning(
             "%d of %d rows are longer than max_tokens=%d and cannot be chosen", long, source.total, max_tokens
         )
-    size = parts["strategy"].size(len(kept), int(budget))
-    if size > len(kept) or not len(kept):
+    costs = np.ones(len(kept), dtype=np.int64) if tokens is None else tokens[kept, 1].astype(np.int64)
+    size = parts["strategy"].size(len(kept), terms.rows(int(budget), costs))
+    if (terms == Terms() and size > len(kept)) or not len(kept):
         raise InputError(
             f"budget={budget}: there are {len(kept)} rows to choose from; choose at most {len(kept)}."
         )
@@ -141,9 +175,12 @@ def select(
     rows = [source.rows[i] for i in kept]
     table = _table(rows, None if tokens is None else tokens[kept])
     asked = None if query is None else _asked(query, vectors, parts["strategy"].text)
-    index, gain = _chosen(
-        parts, settings, table, rows, size, seed, None if vectors is None else vectors[kept], asked
-    )
+    begun = starts.find(terms.start, table)
+    named, tasks = parts["strategy"].named, table["task"].to_pylist()
+    if terms != Terms() and (problems := terms.refused(named, tasks, costs, begun, size)):
+        raise InputError("\n".join(problems))
+    own = None if vectors is None else vectors[kept]
+    index, gain = _chosen(parts, settings, table, rows, size, seed, own, asked, terms, begun)
     return source.part(source.at[kept[index]], {RANK: list(range(len(index))), GAIN: gain.tolist()})
 
 
@@ -272,6 +309,8 @@ def _chosen(
     seed: int,
     X: np.ndarray | None,
     asked: Asked | None,
+    terms: Terms,
+    begun: Found | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64[k] of the table's rows and float64[k], by the work of a run's stages, each found in the cache or
     made."""
@@ -292,7 +331,7 @@ def _chosen(
         "seed": seed,
         "quality": _hash(score),
         "query": None if Q is None else _hash(Q),
-    }
+    } | terms.identity(starts.fingerprint(terms.start))
     if tasks is not None:
         params["task_vectors"] = tasks.key
     if len({row["task"] for row in wanted}) > 1:
@@ -304,9 +343,10 @@ def _chosen(
     def build(out: Path) -> dict[str, Any]:
         vectors = None if tasks is None else task2vec.load(tasks.here())
         pool = mixture.pool(_with_costs(table), X, score, vectors)
+        pool = replace(pool, start=begun.index if begun else None)
         pool = mixture.towards(pool, Q, wanted) if wanted else pool
         pool = mixture.with_text(pool, table, wanted) if strategy.text else pool
-        selection = strategy.select(pool, size, np.random.default_rng([seed, SELECT]))
+        selection = under_terms(strategy, pool, terms, size, np.random.default_rng([seed, SELECT]))
         np.save(out / "index.npy", selection.index.astype(np.int64), allow_pickle=False)
         np.save(out / "gain.npy", np.asarray(selection.gain, dtype=np.float64), allow_pickle=False)
         return {"n": len(selection), "n_pool": len(pool)}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from smartdpp.study.results import Results
 
-UNITS = {"budget": "budget (examples)"}
+UNITS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}
 
 
 def mean(values: pd.Series, digits: int) -> str:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from smartdpp.config.identity import identity, slug
@@ -15,6 +16,7 @@ from smartdpp.config.schema import Parts
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.store import remote
 from smartdpp.store.artifact import Artifact
+from smartdpp.strategies.terms import Terms
 
 # raised by hand when a stage's code changes what it writes
 VERSION = {
@@ -129,6 +131,7 @@ class Run:
     def rounds(self) -> list[Round]:
         count, renew = self.parts.strategy.rounds, self.parts.strategy.renew
         chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
+        chosen |= {name: self.what[name] for name in Terms.__dataclass_fields__ if name in self.what}
         training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
         shared = {"corpus": self.corpus, **self.signals}
         shared |= {
@@ -181,6 +184,25 @@ class Run:
             corpus=self.corpus,
             **adapter,
         )
+
+    @cached_property
+    def terms(self) -> Terms:
+        """What is asked of the mixture, of which some strategies look at nothing."""
+        return self.parts.terms.of_strategy(self.parts.strategy)
+
+    @property
+    def budget(self) -> int:
+        """In examples; under a budget in tokens the most there can be, and of a corpus that is not there, the
+        tokens."""
+        tokens = self.terms.budget_tokens
+        if tokens is None or not self.corpus.finished:
+            return tokens or self.cfg.budget or 0  # 0 where the strategy looks at none
+        return self.terms.rows(tokens, self.costs)
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """int64[n], the tokens of each row of a pool that is there."""
+        return run_rows(self, columns=["n_tokens"])["n_tokens"].to_numpy().astype(np.int64)
 
     @property
     def trains(self) -> bool:

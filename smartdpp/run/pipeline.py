@@ -32,6 +32,8 @@ from smartdpp.runtime import using
 from smartdpp.store import remote
 from smartdpp.store.disk import disk_errors, read_json, unreadable, write_json, write_text
 from smartdpp.store.locks import lock
+from smartdpp.strategies import start
+from smartdpp.strategies.terms import Terms
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
     else:
         _refuse(
             [
-                *_measure_problems(run, run.parts.strategy.size(sys.maxsize, run.cfg.budget)),
+                *_measure_problems(run, run.parts.strategy.size(sys.maxsize, run.budget)),
                 *_document_problems(run),
             ]
         )
@@ -178,12 +180,8 @@ def _check_pool(run: Run) -> None:
     """What only the corpus tells, before anything that takes long: whether the budget is there, the documents
     of the evaluation, and the query of a targeted selection. InputError lists all that is wrong."""
     n = run.corpus.meta()["facts"]["n_pool"]
-    size = run.parts.strategy.size(n, run.cfg.budget)
-    problems = (
-        [f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"]
-        if size > n
-        else []
-    )
+    size = run.parts.strategy.size(n, run.budget)
+    problems = _budget_problems(run, size)
     problems += [*_measure_problems(run, size), *_document_problems(run)]
     if query := run.parts.strategy.query:
         try:
@@ -194,6 +192,20 @@ def _check_pool(run: Run) -> None:
         except InputError as error:
             problems.append(str(error))
     _refuse(problems)
+
+
+def _budget_problems(run: Run, size: int) -> list[str]:
+    n = run.corpus.meta()["facts"]["n_pool"]
+    if run.terms == Terms() and not run.parts.strategy.named:
+        said = f"budget={run.cfg.budget}: the pool holds {n} examples; choose at most {n}, or a larger corpus"
+        return [said] if size > n else []
+    rows = run_rows(run, columns=["id", "task", *(("prompt", "response") if run.terms.start else ())])
+    try:
+        begun = start.find(run.terms.start, rows)
+    except InputError as error:
+        return [str(error)]
+    named, tasks = run.parts.strategy.named, rows["task"].to_pylist()
+    return run.terms.refused(named, tasks, run.costs, begun, run.cfg.budget)
 
 
 def _read_by(embedding: object) -> list[str] | None:

@@ -24,16 +24,15 @@ class Training:
     hours: float | None  # of one device
 
     def __str__(self) -> str:
-        if self.examples is None:
+        if self.examples is None and self.tokens is None:
             return "size known after the corpus stage"
         tokens = (
             "tokens known after the corpus stage"
             if self.tokens is None
             else f"about {self.tokens:,.0f} tokens"
         )
-        return f"{self.examples:,} examples, {tokens}" + (
-            "" if self.hours is None else f", {self.hours:,.2f} device hours"
-        )
+        examples = "" if self.examples is None else f"{self.examples:,} examples, "
+        return f"{examples}{tokens}" + ("" if self.hours is None else f", {self.hours:,.2f} device hours")
 
 
 def training(run: Run) -> Training:
@@ -45,12 +44,20 @@ def training(run: Run) -> Training:
         Price(**run.cfg.price),
         run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else None,
     )
-    rows = run.parts.strategy.size(pool or 0, run.cfg.budget)
-    if not rows:  # the whole pool, which nobody has counted
-        return Training(None, None, None)
-    examples = round(rows * run.cfg.recipe.get("epochs", 1))
-    per_example = _tokens_per_example(run) or price.tokens_per_example
-    tokens = per_example and per_example * examples
+    epochs, per_example = (
+        run.cfg.recipe.get("epochs", 1),
+        _tokens_per_example(run) or price.tokens_per_example,
+    )
+    if run.terms.budget_tokens is not None and not run.mixture.finished:
+        tokens: float | None = run.terms.budget_tokens * epochs
+        examples = round(run.terms.budget_tokens * epochs / per_example) if per_example else None
+    else:
+        chosen = run.mixture.meta()["facts"]["n"] if run.mixture.finished else None
+        rows = run.parts.strategy.size(pool or 0, run.budget) if chosen is None else chosen
+        if not rows:  # the whole pool, which nobody has counted
+            return Training(None, None, None)
+        examples = round(rows * epochs)
+        tokens = per_example and per_example * examples
     return Training(
         examples, tokens, tokens and price.tokens_per_second and tokens / price.tokens_per_second / 3600
     )
@@ -62,7 +69,7 @@ def total(runs: Sequence[Run]) -> str:
     priced = list(needed.values())
     tokens = [cost.tokens for cost in priced if cost.tokens is not None]
     hours = [cost.hours for cost in priced if cost.hours is not None]
-    unknown = sum(cost.examples is None for cost in priced)
+    unknown = sum(cost.examples is None and cost.tokens is None for cost in priced)
     done = sum(run.done for run in runs)
     text = (
         f"{len(runs)} cells, {done} of them done: {len(priced)} trainings to do, "

@@ -13,6 +13,17 @@ from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
 from smartdpp.store.disk import read_json, write_json
 
+# of the mixture, where it was asked for
+ASKED = (
+    "budget_tokens",
+    "tokens_spent",
+    "repeats",
+    "start",
+    "start_given",
+    "start_missing",
+    "start_included",
+)
+
 
 def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     """Collects the row from the finished artifacts and writes it into the run's folder.
@@ -26,6 +37,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
+    row |= {name: mixture[name] for name in ASKED if name in mixture}
     # the same in runs that trained on the same rows in the same order
     row["mixture_content"] = content(read(run.mixture.here()))
     scored, score = _scored(run) if run.evaluates else ({}, {"score": None, "score_metric": None})

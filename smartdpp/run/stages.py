@@ -45,10 +45,12 @@ from smartdpp.runtime.memory import Need, selection
 from smartdpp.signals import stage as signals
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import digest, read_json, write_json
-from smartdpp.strategies import mixture
+from smartdpp.strategies import mixture, start
+from smartdpp.strategies.terms import select
 from smartdpp.task_vectors import task2vec
-from smartdpp.types import Query
+from smartdpp.types import Query, Selection
 
+START = ["id", "prompt", "response"]  # what start is looked for by
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
 
 
@@ -206,38 +208,54 @@ def _mixture(run: Run, this: Round) -> Stage:
         read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
         vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
         before = mixture.selection(this.before.mixture.here()) if this.before else None
+        begun = start.find(run.terms.start, rows if reads_text else run_rows(run, columns=START))
         X, score = embedding.load(this.embedding.here()), run.parts.quality.score(read)
-        pool = replace(mixture.pool(rows, X, score, vectors), start=before.index if before else None)
+        pool = replace(
+            mixture.pool(rows, X, score, vectors),
+            start=before.index if before else begun.index if begun else None,
+        )
         asked = query.rows_of(run.query.here()) if run.query else []
         if run.query:
             pool = mixture.towards(pool, embedding.load(run.query.here()), asked)
         if strategy.text:
             pool = mixture.with_text(pool, rows, asked)
         rng = np.random.default_rng([run.cfg.select_seed, SELECT])
-        expected = strategy.size(len(pool), run.cfg.budget) * this.number // len(run.rounds)
-        selection = strategy.select(pool, expected - (len(before) if before else 0), rng)
+        expected = strategy.size(len(pool), run.budget) * this.number // len(run.rounds)
+        terms, spent = run.terms, int(pool.cost[before.index].sum()) if before else 0
+        if terms.budget_tokens is not None:
+            tokens = terms.budget_tokens * this.number // len(run.rounds)
+            terms = replace(terms, budget_tokens=max(tokens - spent, 1))
+        selection = select(strategy, pool, terms, max(0, expected - (len(before) if before else 0)), rng)
         if before:
             selection = mixture.followed(before, selection)
-        distinct = len(np.unique(selection.index))
-        if len(selection) != expected or distinct != expected:
+        spent, distinct = int(pool.cost[selection.index].sum()), len(np.unique(selection.index))
+        if (
+            len(selection) != expected if run.terms.budget_tokens is None else spent > run.terms.budget_tokens
+        ) or (run.terms.repeat == 1 and distinct != len(selection)):
             raise AssertionError(
-                f"the strategy returned {len(selection)} rows, {distinct} distinct, for a budget of "
-                f"{expected}"
+                f"the strategy returned {len(selection)} rows, {distinct} distinct, of {spent} tokens, for a "
+                f"budget of {run.terms.budget_tokens or expected}"
             )
+        facts = run.terms.facts(begun, spent, len(selection) - distinct)
+        if begun and run.terms.start_include:
+            selection = mixture.followed(Selection(begun.index, np.zeros(len(begun.index))), selection)
         chosen = corpus.take(run.corpus.file("data.parquet"), selection.index)
         # of files and datasets, read since they are kept
         if originals.FILE in (run.corpus.meta().get("files") or {}):
             originals.put(corpus.take(run.corpus.file(originals.FILE), selection.index), out)
-        return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg)))
+        return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg))) | facts
 
     def plan() -> str:
         n = run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else 0
-        size = (strategy.size(n, run.cfg.budget) or "all") if last else "a part"
-        return f"select {size} of {_pool(run)} by {run.names['strategy']}"
+        size = (strategy.size(n, run.budget) or "all") if last else "a part"
+        if run.terms.budget_tokens is not None and last:
+            size = f"at most {run.terms.budget_tokens:,} tokens"
+            size += f" ({run.budget} examples or fewer)" if run.corpus.finished else ""
+        return f"select {size} of {_pool(run)} by {run.names['strategy']}{run.terms}"
 
     def above(pool: Rows, wide: int) -> float | None:
         n, text = pool.n, pool.text
-        d, count = columns(run.embedding, run.parts.embedding, n), strategy.size(n, run.cfg.budget)
+        d, count = columns(run.embedding, run.parts.embedding, n), strategy.size(n, run.budget)
         if not d:
             return None
         read = 3 * text if reads_text else 500 * n + text / n * (6 * count + corpus.ROW_GROUP)
@@ -268,7 +286,7 @@ def _diversity(run: Run) -> Stage:
 
     def above(pool: Rows, wide: int) -> float | None:
         d = columns(run.probe, run.parts.probe, pool.n)
-        return diversity.memory(run.parts.strategy.size(pool.n, run.cfg.budget), d, pool.n) if d else None
+        return diversity.memory(run.parts.strategy.size(pool.n, run.budget), d, pool.n) if d else None
 
     memory = partial(need, run, above, on_device=False)
     return Stage("diversity", "mixture", run.diversity, build, diversity.describe, plan, memory)

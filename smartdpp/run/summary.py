@@ -15,7 +15,7 @@ from smartdpp.metrics import METRICS
 from smartdpp.run.folder import artifacts as places
 from smartdpp.store.disk import read_json
 from smartdpp.store.remote import META, file, shown
-from smartdpp.strategies.mixture import read_tasks
+from smartdpp.strategies.mixture import asked, read_tasks
 
 SHOWN_SCORES = 60  # held-out tasks
 SHOWN_TASKS = 12  # of the mixture; the rest are counted and stand in tasks.csv
@@ -104,7 +104,7 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
     tasks_said = f"{row['tasks']} of {row['tasks_in_pool']} tasks"
     title = (
         f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, "
-        f"{row['tokens']} tokens"
+        f"{row['tokens']} tokens{asked(row)}"
     )
     table = Table(title=title, title_justify="left")
     for column in ("task", "examples", "share", "of the task's pool"):

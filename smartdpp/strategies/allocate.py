@@ -8,9 +8,12 @@ SMART, largest share first for the mixing baselines.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.types import Asked, Pool
 
 
 def check_budget(budget: int, n: int) -> None:
@@ -37,7 +40,53 @@ def check_num_tasks(num_tasks: int | None, available: int) -> int:
     return num_tasks
 
 
-def allocate(weights: np.ndarray, sizes: np.ndarray, budget: int) -> np.ndarray:
+def weighted(pool: Pool, tasks: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64[M]: the weights of ``tasks`` (int64[M], into the pool's), times those that are asked for."""
+    return weights if pool.asked is None or pool.asked.weight is None else weights * pool.asked.weight[tasks]
+
+
+def share_out(
+    pool: Pool, tasks: np.ndarray, blocks: Sequence[np.ndarray], weights: np.ndarray, budget: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """int64[M], how many rows of each task, or tokens where the budget is in tokens, and int64[M], how many
+    there can be at most. ``blocks`` are the rows of ``tasks`` that may be chosen. A task of weight 0 gets
+    none."""
+    asked = pool.asked or Asked()
+    sizes = np.array([len(rows) if asked.tokens is None else pool.cost[rows].sum() for rows in blocks])
+    most = sizes if asked.repeat is None else sizes * asked.repeat[tasks]
+    if asked.most is not None:
+        most = np.minimum(most, asked.most[tasks])
+    most = np.where(weights > 0, most, 0)
+    if asked.tokens is None:
+        return allocate(weights, most, budget), most
+    return allocate(weights, most, asked.tokens, "tokens"), most
+
+
+def paid(costs: Sequence[np.ndarray], share: np.ndarray, most: np.ndarray, tokens: int) -> np.ndarray:
+    """int64[M]: how many rows of each task, whose ``costs`` stand in the order in which they are taken, its
+    ``share`` of the ``tokens`` pays for. What is left over buys further rows while one fits, always of the
+    task that is furthest below its share; no task gets above ``most`` tokens."""
+    ends = [np.concatenate([[0], np.cumsum(cost, dtype=np.int64)]) for cost in costs]
+    count = np.array(
+        [np.searchsorted(end, part, side="right") - 1 for end, part in zip(ends, share, strict=True)]
+    )
+    spent = np.array([end[k] for end, k in zip(ends, count, strict=True)])
+    more = [np.append(cost, np.iinfo(np.int64).max) for cost in costs]  # behind the last row nothing fits
+    price = np.array([cost[k] for cost, k in zip(more, count, strict=True)])
+    while (fits := np.flatnonzero(price <= np.minimum(tokens - spent.sum(), most - spent))).size:
+        t = int(fits[np.argmax((share - spent)[fits])])
+        spent[t] += price[t]
+        count[t] += 1
+        price[t] = more[t][count[t]]
+    return count
+
+
+def affordable(cost: np.ndarray, tokens: int) -> int:
+    """The most rows that so many tokens can pay for."""
+    return int(np.searchsorted(np.cumsum(np.sort(cost)), tokens, side="right"))
+
+
+def allocate(weights: np.ndarray, sizes: np.ndarray, budget: int, unit: str = "examples") -> np.ndarray:
     """int64[M]: how many examples each task gives, summing to ``budget`` and nowhere above ``sizes``.
 
     ``weights`` float[M] >= 0, in any scale, and ``sizes`` int[M], both in the order in which remainder and
@@ -46,7 +95,7 @@ def allocate(weights: np.ndarray, sizes: np.ndarray, budget: int) -> np.ndarray:
     weights, sizes = np.asarray(weights), np.asarray(sizes, dtype=np.int64)
     if sizes.sum() < budget:
         raise InputError(
-            f"The {len(sizes)} chosen tasks hold {sizes.sum()} examples in total, but the budget is "
+            f"The {len(sizes)} chosen tasks hold {sizes.sum()} {unit} in total, but the budget is "
             f"{budget}: "
             "choose more tasks or a smaller budget."
         )

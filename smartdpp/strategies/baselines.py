@@ -6,6 +6,7 @@ They have no objective, so every gain is 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from smartdpp.types import Pool, Selection
 class Random:
     """Uniform without replacement: the first ``budget`` of one random order, so a smaller budget is a prefix
     of a larger one."""
+
+    nested: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = ("start",)
 
     def check(self) -> list[str]:
         return []

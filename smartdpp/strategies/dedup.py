@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.pool_order import by_id
+from smartdpp.strategies.pool_order import by_id, started
 from smartdpp.types import Pool, Selection
 
 logger = logging.getLogger(__name__)
@@ -32,10 +32,12 @@ class Dedup:
     group stays: the one with the lowest id, or the one of highest quality (ties by id).
 
     The kept examples come in random order; where they are fewer than the budget, the removed ones fill it, in
-    random order too, and their number is logged. A smaller budget is a prefix of a larger one. There is no
-    objective, so every gain is 0.
+    random order too, and their number is logged. What is near a row that is chosen already counts as removed.
+    A smaller budget is a prefix of a larger one. There is no objective, so every gain is 0.
     """
 
+    nested: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = ("start",)
     threshold: float = 0.95
     first: Literal["id", "quality"] = "id"
 
@@ -61,7 +63,10 @@ class Dedup:
                     "strategy.first=quality, but there is no quality: choose one (quality=response_tokens)."
                 )
             rows = rows[np.argsort(-pool.quality[rows], kind="stable")]
+        before = started(pool, rows)
+        rows = np.concatenate([rows[before], rows[~before]])
         is_leader = leaders(pool.X, rows, self.threshold)
+        is_leader, rows = is_leader[before.sum() :], rows[before.sum() :]
         kept, removed = rows[is_leader], rows[~is_leader]
         logger.info(
             "%d of %d examples are near-duplicates (cosine of %g or more) of a kept one",

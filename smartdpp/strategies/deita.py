@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Deita:
     number is logged. The gain is the score; a smaller budget is a prefix of a larger one.
     """
 
+    nested: ClassVar[bool] = True
     threshold: float = 0.9
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class Dpp:
     selection is in greedy order and a smaller budget is a prefix of a larger one.
     """
 
+    nested: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = ("start",)
     kernel: Literal["vmf", "rbf", "linear"] = "vmf"
     gamma: float = 1.0
     effective_items: float | None = None

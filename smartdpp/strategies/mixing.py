@@ -9,18 +9,30 @@ every gain is 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
-from smartdpp.strategies.pool_order import by_task
+from smartdpp.strategies.allocate import (
+    check_budget,
+    check_num_tasks,
+    interleave,
+    paid,
+    share_out,
+    weighted,
+)
+from smartdpp.strategies.pool_order import by_task, started
 from smartdpp.types import Pool, Selection
+
+HONOURS = ("tokens", "weights", "max_share", "repeat", "start")
 
 
 @dataclass(frozen=True)
 class Proportional:
     """Examples-proportional mixing: p_i ∝ min(n_i, cap)."""
+
+    honours: ClassVar[tuple[str, ...]] = HONOURS
 
     cap: int | None = None
 
@@ -37,15 +49,16 @@ class Proportional:
         return budget
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
-        check_budget(budget, len(pool))
-        blocks = _shuffled_tasks(pool, rng)
+        tasks, blocks = shuffled_tasks(pool, rng, budget)
         sizes = _sizes(blocks)
-        return _mix(blocks, sizes if self.cap is None else np.minimum(sizes, self.cap), budget)
+        return mix(pool, tasks, blocks, sizes if self.cap is None else np.minimum(sizes, self.cap), budget)
 
 
 @dataclass(frozen=True)
 class Equal:
     """Equal mixing: p_i = 1/M."""
+
+    honours: ClassVar[tuple[str, ...]] = HONOURS
 
     def check(self) -> list[str]:
         return []
@@ -54,9 +67,8 @@ class Equal:
         return budget
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
-        check_budget(budget, len(pool))
-        blocks = _shuffled_tasks(pool, rng)
-        return _mix(blocks, np.ones(len(blocks)), budget)
+        tasks, blocks = shuffled_tasks(pool, rng, budget)
+        return mix(pool, tasks, blocks, np.ones(len(blocks)), budget)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,7 @@ class Temperature:
     """Temperature mixing: p_i ∝ n_i^(1/T). T = 1 is proportional mixing; a large T approaches equal
     mixing."""
 
+    honours: ClassVar[tuple[str, ...]] = HONOURS
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
@@ -80,9 +93,8 @@ class Temperature:
         return budget
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
-        check_budget(budget, len(pool))
-        blocks = _shuffled_tasks(pool, rng)
-        return _mix(blocks, _sizes(blocks) ** (1 / self.temperature), budget)
+        tasks, blocks = shuffled_tasks(pool, rng, budget)
+        return mix(pool, tasks, blocks, _sizes(blocks) ** (1 / self.temperature), budget)
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,7 @@ class RandomTasks:
     """A random subset of the tasks, equal shares: the official SMART code's ``random``. None keeps every
     task."""
 
+    honours: ClassVar[tuple[str, ...]] = HONOURS
     num_tasks: int | None = None
 
     def __post_init__(self) -> None:
@@ -105,31 +118,47 @@ class RandomTasks:
         return budget
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
-        check_budget(budget, len(pool))
-        blocks = _shuffled_tasks(pool, rng)
+        tasks, blocks = shuffled_tasks(pool, rng, budget)
         chosen = rng.permutation(len(blocks))[: check_num_tasks(self.num_tasks, len(blocks))]
-        return _mix([blocks[j] for j in chosen], np.ones(len(chosen)), budget, largest_first=False)
+        of_chosen = [blocks[j] for j in chosen]
+        return mix(pool, tasks[chosen], of_chosen, np.ones(len(chosen)), budget, largest_first=False)
 
 
-def _shuffled_tasks(pool: Pool, rng: np.random.Generator) -> list[np.ndarray]:
-    """Each task's rows in random order; tasks by name."""
-    return [rng.permutation(rows) for rows in by_task(pool)[1]]
+def shuffled_tasks(pool: Pool, rng: np.random.Generator, budget: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The tasks by name (int64[M], into the pool's) and each one's rows in random order, without those that
+    are chosen already. InputError for a budget of more rows than there are."""
+    if pool.asked is None or pool.asked.repeat is None:
+        check_budget(budget, len(pool))
+    tasks, blocks = by_task(pool)
+    drawn = [rng.permutation(rows) for rows in blocks]
+    return tasks, [rows[~started(pool, rows)] for rows in drawn]
 
 
 def _sizes(blocks: list[np.ndarray]) -> np.ndarray:
     return np.array([len(block) for block in blocks])
 
 
-def _mix(
-    blocks: list[np.ndarray], weights: np.ndarray, budget: int, *, largest_first: bool = True
+def mix(
+    pool: Pool,
+    tasks: np.ndarray,
+    blocks: list[np.ndarray],
+    weights: np.ndarray,
+    budget: int,
+    *,
+    largest_first: bool = True,
 ) -> Selection:
-    """The first rows of each block, as many as its weight earns; blocks with equal weights keep their
-    order."""
+    """The first rows of each block, as many as its weight earns, from the beginning again where rows may be
+    repeated; blocks with equal weights keep their order. Under a budget in tokens weights earn tokens."""
+    weights = weighted(pool, tasks, weights)
     if largest_first:
         order = np.argsort(-weights, kind="stable")
-        blocks, weights = [blocks[j] for j in order], weights[order]
-    counts = allocate(weights, _sizes(blocks), budget)
-    index = np.concatenate([block[:count] for block, count in zip(blocks, counts, strict=True)])[
+        tasks, blocks, weights = tasks[order], [blocks[j] for j in order], weights[order]
+    counts, most = share_out(pool, tasks, blocks, weights, budget)
+    if pool.asked and pool.asked.tokens is not None:
+        times = np.ones(len(tasks), dtype=int) if pool.asked.repeat is None else pool.asked.repeat[tasks]
+        costs = [np.tile(pool.cost[rows], k) for rows, k in zip(blocks, times, strict=True)]
+        counts = paid(costs, counts, most, pool.asked.tokens)
+    index = np.concatenate([np.resize(rows, count) for rows, count in zip(blocks, counts, strict=True)])[
         interleave(counts)
     ]
-    return Selection(index=index, gain=np.zeros(budget))
+    return Selection(index=index, gain=np.zeros(len(index)))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
 TURNS = ("messages", "tools")
 READ = ["prompt", "response"]  # by a strategy that reads texts
+CHOICE = ("corpus", "pool", "embedding", "quality", "strategy", "budget", "select_seed")
+TERMS = ("budget_tokens", "tokens_by", "weights", "max_share", "repeat", "start", "start_include")
+UNASKED: tuple[Any, ...] = (None, 1, False, "gain")  # as smartdpp.strategies.terms has them by default
 
 
 def pool(
@@ -119,7 +122,23 @@ def describe(facts: dict[str, Any]) -> str:
         f"{facts['n']} of {facts['n_pool']} examples",
         f"{facts['tasks']} of {facts['tasks_in_pool']} tasks",
     )
-    return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}"
+    return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}{asked(facts)}"
+
+
+def asked(facts: dict[str, Any]) -> str:
+    """What came of a budget in tokens, of rows that may be repeated and of a start, where they were asked
+    for."""
+    said = ""
+    if facts.get("budget_tokens") is not None:
+        left = facts["budget_tokens"] - facts["tokens_spent"]
+        said += f"; of {facts['budget_tokens']} tokens {left} stay unspent"
+    if facts.get("repeats") is not None:
+        said += f"; {facts['repeats']} of the examples are there again"
+    if facts.get("start") is not None:
+        said += f"; {'with' if facts['start_included'] else 'added to'} {facts['start']} examples of start"
+        if facts["start_missing"]:
+            said += f" ({facts['start_missing']} of {facts['start_given']} given are not in the pool)"
+    return said
 
 
 def with_turns(row: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +216,10 @@ def _cell(name: str) -> str:
     return one_line(name).replace("|", "\\|")
 
 
+def _budget(config: dict[str, Any]) -> str:
+    return f"{config['budget_tokens']} tokens" if config.get("budget_tokens") else str(config["budget"])
+
+
 def _card(
     chosen: list[dict[str, Any]],
     in_pool: Counter[str],
@@ -218,7 +241,7 @@ configs:
 # An instruction-tuning mixture chosen by smartdpp
 
 {len(chosen)} of {sum(in_pool.values())} examples from {len(selected)} of {len(in_pool)} tasks, {tokens} tokens;
-strategy `{config["strategy"]["_target_"]}`, budget {config["budget"]}, select seed {config["select_seed"]}.
+strategy `{config["strategy"]["_target_"]}`, budget {_budget(config)}, select seed {config["select_seed"]}.
 `mixture.jsonl` is in the order of selection.
 
 | licence | examples |
@@ -236,6 +259,6 @@ strategy `{config["strategy"]["_target_"]}`, budget {config["budget"]}, select s
 The choice, in full:
 
 ```json
-{json.dumps({key: config[key] for key in ("corpus", "pool", "embedding", "quality", "strategy", "budget", "select_seed")}, indent=1)}
+{json.dumps({key: config[key] for key in (*CHOICE, *(key for key in TERMS if config.get(key) not in UNASKED))}, indent=1)}
 ```
 """  # noqa: E501

@@ -4,6 +4,7 @@ scale that `random` begins."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Oracle:
     is not a prefix of a larger one's where a task ends.
     """
 
+    honours: ClassVar[tuple[str, ...]] = ("start",)
     at_least: float = 0.5
 
     def check(self) -> list[str]:

@@ -12,6 +12,7 @@ the same schedule, and only the looking again is missing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from smartdpp.types import Embedding, Pool, Selection
 class Reselect:
     """``strategy`` chooses in every round; it must be one that continues a start set, `Dpp` or `Random`."""
 
+    nested: ClassVar[bool] = True  # as both are that may choose in it
     strategy: Dpp | Random
     rounds: int = 3
     renew: bool = True

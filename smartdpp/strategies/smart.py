@@ -24,10 +24,19 @@ from smartdpp.functions.lazy import LazyRows
 from smartdpp.functions.state import Function
 from smartdpp.greedy import maximize
 from smartdpp.runtime import current
-from smartdpp.strategies.allocate import allocate, check_budget, check_num_tasks, interleave
+from smartdpp.strategies.allocate import (
+    affordable,
+    allocate,
+    check_budget,
+    check_num_tasks,
+    interleave,
+    paid,
+    share_out,
+    weighted,
+)
 from smartdpp.strategies.automatic import Auto, decide
 from smartdpp.strategies.complete import complete
-from smartdpp.strategies.pool_order import by_task
+from smartdpp.strategies.pool_order import by_task, started
 from smartdpp.strategies.spread import memory, recorded, unread
 from smartdpp.types import Pool, Selection
 
@@ -41,7 +50,7 @@ class TaskBudgets:
     order: np.ndarray  # int64[M'], an index into pool.names
     gain: np.ndarray  # float64[M'], of f1, as it was maximised
     share: np.ndarray  # float64[M'], sums to 1
-    budget: np.ndarray  # int64[M'], examples, after rounding and caps
+    budget: np.ndarray  # int64[M'], examples, after rounding and caps; tokens under a budget in tokens
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,9 @@ class Smart:
     the budget. How many they are is rounded anew, so a larger budget may give a single task one example less.
     ``normalize_gains`` divides the gains of f1 by the largest before the softmax, which bounds the ratio of
     any two shares by 5 : 2 where the gains are not negative.
+
+    Of rows that are chosen already, f2 knows; shares are of what is added. Under a budget in tokens they are
+    of tokens, and each task's order is taken as far as they reach.
     """
 
     tasks: Callable[[np.ndarray], Function] | Auto = GraphCut
@@ -78,6 +90,12 @@ class Smart:
                 f"strategy.temperature is {self.temperature}: it divides the gains and must be a positive "
                 "number."
             )
+
+    @property
+    def honours(self) -> tuple[str, ...]:
+        """What is left open is decided for a number of examples, none of which is chosen yet."""
+        open_ = self.num_tasks == "auto" or isinstance(self.tasks, Auto) or isinstance(self.instances, Auto)
+        return ("weights", "max_share") if open_ else ("weights", "max_share", "tokens", "start")
 
     def check(self) -> list[str]:
         return []
@@ -111,18 +129,17 @@ class Smart:
         gains = chosen.gain
         if self.normalize_gains and gains.any():
             gains = gains / np.abs(gains).max()
-        weights = taylor_exp(gains / self.temperature)
-        counts = allocate(weights, np.array([len(blocks[j]) for j in chosen.index]), budget)
-        stage1 = TaskBudgets(
-            order=tasks[chosen.index], gain=chosen.gain, share=weights / weights.sum(), budget=counts
-        )
+        order = tasks[chosen.index]
+        weights = weighted(pool, order, taylor_exp(gains / self.temperature))
+        counts, _ = share_out(pool, order, [_free(pool, blocks[j]) for j in chosen.index], weights, budget)
+        stage1 = TaskBudgets(order=order, gain=chosen.gain, share=weights / weights.sum(), budget=counts)
         if warn:
-            _warn(stage1, pool.names, budget, gains.min() / self.temperature)
+            _warn(stage1, pool.names, int(counts.sum()), gains.min() / self.temperature)
         return stage1
 
     def plan(self, pool: Pool, stage1: TaskBudgets) -> list[tuple[int, np.ndarray, int]]:
-        """Task, rows and how many of these: for every chosen task, or each of its template pools, that gives
-        examples."""
+        """Task, rows and how many of these (or of their tokens): for every chosen task, or each of its
+        template pools, that gives examples."""
         rows_of = dict(zip(*by_task(pool), strict=True))
         return [
             (int(task), rows, k)
@@ -138,12 +155,39 @@ class Smart:
             or isinstance(self.instances, Auto)
         ):
             return decide(self, pool, budget).select(pool, budget, rng)
-        picks = self.orders(pool, self.plan(pool, self.task_budgets(pool, budget)))
+        pieces = self.plan(pool, stage1 := self.task_budgets(pool, budget))
+        picks = self.orders(pool, pieces) if _in_rows(pool) else self._bought(pool, pieces, stage1)
         spread = interleave(np.array([len(pick) for pick in picks]))
         return Selection(
             index=np.concatenate([pick.index for pick in picks])[spread],
             gain=np.concatenate([pick.gain for pick in picks])[spread],
         )
+
+    def _bought(
+        self, pool: Pool, pieces: Sequence[tuple[int, np.ndarray, int]], stage1: TaskBudgets
+    ) -> list[Selection]:
+        """As many of each order as its tokens pay for, with what others leave over."""
+        asked = pool.asked
+        assert asked is not None
+        assert asked.tokens is not None
+        share = np.array([tokens for *_, tokens in pieces])
+        task = np.array([task for task, *_ in pieces])
+        most = np.full(len(pieces), asked.tokens)
+        if asked.most is not None:  # what shares a task's limit does not grow
+            most = np.where(np.bincount(task)[task] == 1, asked.most[task], share)
+        costs = [pool.cost[_free(pool, rows)] for _, rows, _ in pieces]
+        orders = self.orders(
+            pool,
+            [
+                (task, rows, max(1, affordable(cost, tokens + int(cost.max()))))
+                for (task, rows, tokens), cost in zip(pieces, costs, strict=True)
+            ],
+        )
+        counts = paid([pool.cost[order.index] for order in orders], share, most, asked.tokens)
+        return [
+            Selection(index=order.index[:k], gain=order.gain[:k])
+            for order, k in zip(orders, counts, strict=True)
+        ]
 
     def orders(self, pool: Pool, pieces: Sequence[tuple[int, np.ndarray, int]]) -> list[Selection]:
         """Stage 2, by the runtime in use: for every task, or template pool of one, k of its rows, as rows of
@@ -151,7 +195,8 @@ class Smart:
 
         def arguments(i: int) -> tuple[Any, ...]:
             task, rows, k = pieces[i]
-            return self.instances, LazyRows(pool.X, rows), k, pool.names[task]
+            start = np.flatnonzero(started(pool, rows))
+            return self.instances, LazyRows(pool.X, rows), k, pool.names[task], start
 
         found = current().map(
             _greedy_order, arguments, [len(rows) for _, rows, _ in pieces], "examples of each task"
@@ -163,7 +208,9 @@ class Smart:
 
     def _whole(self, pool: Pool, rows: np.ndarray, k: int, task: int, chosen: Selection) -> Selection:
         """``chosen`` within a task, as rows of the whole pool; copies fill it up to k."""
-        chosen = recorded(unread(self.instances, pool.X, rows), chosen)  # type: ignore[arg-type]  # nothing is left open by now
+        start = np.flatnonzero(started(pool, rows))
+        if not len(start):  # without which gains of a log determinant would be others
+            chosen = recorded(unread(self.instances, pool.X, rows), chosen)  # type: ignore[arg-type]  # nothing is left open by now
         if len(chosen) < k:
             logger.warning(
                 "task %r: %d of %d examples are copies of others, taken to fill its budget",
@@ -171,14 +218,31 @@ class Smart:
                 k - len(chosen),
                 k,
             )
-            chosen = complete(chosen, k, bonus=np.zeros(len(rows)))
+            chosen = complete(chosen, k, bonus=np.zeros(len(rows)), taken=start)
         return Selection(index=rows[chosen.index], gain=chosen.gain)
 
 
-def _greedy_order(function: Callable[[np.ndarray], Function], rows: LazyRows, k: int, name: str) -> Selection:
+def _in_rows(pool: Pool) -> bool:
+    return pool.asked is None or pool.asked.tokens is None
+
+
+def _free(pool: Pool, rows: np.ndarray) -> np.ndarray:
+    """Those of ``rows`` that are not chosen already."""
+    return rows if pool.start is None else rows[~started(pool, rows)]
+
+
+def _size(pool: Pool, rows: np.ndarray) -> int:
+    """How many of them may be chosen, or tokens of these under a budget in tokens."""
+    free = _free(pool, rows)
+    return len(free) if _in_rows(pool) else int(pool.cost[free].sum())
+
+
+def _greedy_order(
+    function: Callable[[np.ndarray], Function], rows: LazyRows, k: int, name: str, start: np.ndarray
+) -> Selection:
     """The first k of these rows, those of one task, in greedy order; fewer where the others are copies."""
     try:
-        return maximize(function(rows.read()), k)
+        return maximize(function(rows.read()), k, start=start)
     except InputError as error:  # it counts rows within the task
         raise InputError(f"Choosing examples of task {name!r}: {error}") from error
 
@@ -207,9 +271,9 @@ def template_pools(pool: Pool, rows: np.ndarray, count: int) -> list[tuple[np.nd
     return [
         (rows, int(k))
         for pools, shot_count in zip(
-            shots, _split([sum(map(len, pools)) for pools in shots], count), strict=True
+            shots, _split([sum(_size(pool, rows) for rows in pools) for pools in shots], count), strict=True
         )
-        for rows, k in zip(pools, _split([len(rows) for rows in pools], shot_count), strict=True)
+        for rows, k in zip(pools, _split([_size(pool, rows) for rows in pools], shot_count), strict=True)
         if k
     ]
 

@@ -38,13 +38,20 @@ KNOWN = (FacilityLocation, GraphCut, LogDet)
 
 
 def choose(
-    make: Callable[[Any], Function], X: np.ndarray, rows: np.ndarray, budget: int, *, start: Any = ()
+    make: Callable[[Any], Function],
+    X: np.ndarray,
+    rows: np.ndarray,
+    budget: int,
+    *,
+    start: Any = (),
+    costs: Any = None,
 ) -> Selection:
     """``budget`` of ``rows`` (int64[m], of X (n, d)) in greedy order, by the function that ``make`` makes of
     them.
 
     They are numbered from 0 in the order of ``rows``; so is ``start`` (int[s]), those that are chosen
-    already. Raises what smartdpp.greedy.maximize raises.
+    already. With ``costs`` (int[m]) the budget is of these, and gains are ranked per cost. Raises what
+    smartdpp.greedy.maximize raises.
     """
     parts = current().parts(len(rows))
     if parts > 1:
@@ -55,12 +62,14 @@ def choose(
                 reason += ": it needs every pair of rows (strategy=two_rounds gets near without)"
         elif len(start):
             reason = "this selection continues what was chosen before"
+        elif costs is not None:
+            reason = "gains are ranked per token"
         if function is not None and not reason:
             log.info("chosen from %d shares of the pool", parts)
             return recorded(function, _over_shares(function, parts, budget))
         log.info("chosen by the process that was started, not by the cluster: %s", reason)
     here = make(LazyRows(X, rows).read())  # a map, where the rows lie in this order
-    chosen = maximize(here, budget, start=start, progress=True)
+    chosen = maximize(here, budget, start=start, costs=costs, progress=True)
     return recorded(here, chosen) if isinstance(here, KNOWN) and here.divisible else chosen
 
 

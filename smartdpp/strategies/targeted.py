@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class Targeted:
     budget is a prefix of a larger one.
     """
 
+    nested: ClassVar[bool] = True
     query: Query
     function: Literal["flqmi", "flvmi", "gcmi", "round_robin", "max", "mean", "less"] = "flqmi"
     eta: float = 1.0

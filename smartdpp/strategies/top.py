@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.strategies.allocate import check_budget, interleave
-from smartdpp.strategies.pool_order import by_id, by_task
+from smartdpp.strategies.pool_order import by_id, by_task, started
 from smartdpp.strategies.scored import quality
 from smartdpp.types import Pool, Selection
 
@@ -32,6 +32,8 @@ class Top:
     task's part of it.
     """
 
+    nested: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = ("start",)
     direction: Literal["highest", "lowest"] = "highest"
     above: float | None = None
     below: float | None = None
@@ -52,10 +54,10 @@ class Top:
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
         score = quality(pool, "top", "the first ids are taken")
-        blocks = [
-            self._within(block, score) for block in (by_task(pool)[1] if self.per_task else [by_id(pool)])
-        ]
-        self._refuse_too_few(sum(map(len, blocks)), len(pool), budget)
+        blocks = by_task(pool)[1] if self.per_task else [by_id(pool)]
+        free = [block[~started(pool, block)] for block in blocks]
+        blocks = [self._within(block, score) for block in free]
+        self._refuse_too_few(sum(map(len, blocks)), sum(map(len, free)), budget)
         gain = score if self.direction == "highest" else -score
         blocks = [block[np.argsort(-gain[block], kind="stable")] for block in blocks if len(block)]
         order = interleave(np.array([len(block) for block in blocks]))

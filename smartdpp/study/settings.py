@@ -11,6 +11,16 @@ from smartdpp.config.schema import GROUPS
 if TYPE_CHECKING:
     import pandas as pd
 
+# keys at the top that say how a mixture is chosen, beside its budget, and what a run has that does not ask
+ASKED = {
+    "tokens_by": "gain",
+    "weights": 1,
+    "max_share": "none",
+    "repeat": 1,
+    "start": "none",
+    "start_include": False,
+}
+
 
 def labels(table: pd.DataFrame, names: list[str]) -> list[str]:
     """What tells the runs apart in words: the strategy, then those of the settings ``names`` that apply to
@@ -35,8 +45,17 @@ def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.Da
             columns[key] = values
     if len({row["budget"] for row in rows} - {None}) > 1:
         columns["budget"] = [row["budget"] for row in rows]
+    tokens = {row.get("budget_tokens") for row in rows}  # beside budgets in examples one of them is told too
+    if len(tokens - {None}) > 1 or (tokens - {None} and any(row["budget"] for row in rows)):
+        columns["budget_tokens"] = [row.get("budget_tokens") for row in rows]
     for key in dict.fromkeys(key for config in configs for key in config):
         group = key.split(".")[0]
+        if group in ASKED:
+            found = [config.get(key, ASKED[group]) for config in configs]
+            asked = [ASKED[group] if value is None else value for value in found]
+            if len(set(map(str, asked))) > 1:
+                columns[key] = asked
+            continue
         if group not in (*GROUPS, "pool") or group == "tracker" or key.endswith("_target_"):
             continue
         option = "embedding@probe" if group == "probe" else group
@@ -84,9 +103,8 @@ def plain(value: Any) -> str:
 def of_strategy(name: str) -> bool:
     """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared
     under."""
-    return name.startswith(
-        ("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")
-    ) and not of_measure(name)
+    groups = ("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")
+    return name.split(".")[0] in ASKED or (name.startswith(groups) and not of_measure(name))
 
 
 def of_measure(name: str) -> bool:

@@ -24,6 +24,7 @@ NEEDS = {  # options that cannot work without a value of the user's
     "corpus/jsonl": ["corpus.path={data}"],
     "corpus/hub": ["corpus.path=owner/name"],
     "query/file": ["strategy.query.path={data}"],
+    "strategy/weights": ["strategy.weights={{add: 1}}"],
     "strategy/reselect": ["embedding=gradient"],
     "embedding/sentence": ["embedding.model=org/model"],
     "model/hub": ["model.path=org/model"],

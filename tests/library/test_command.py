@@ -152,3 +152,13 @@ def test_the_command_line_knows_it_before_any_run(rows: list[dict], tmp_path: Pa
     options = {"embedding": "tfidf", "embedding_options": {"dim": 16}, "strategy_options": {"gamma": 2}}
     assert chosen == smartdpp.select(rows, 5, "dpp", **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_budget_in_tokens_weights_and_a_start_are_settings_too(corpus: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "out.jsonl", tmp_path / "more.jsonl"
+    asked = ["strategy=equal", "model=tiny", "weights.copy=3", "budget_tokens=300", *TFIDF]
+    assert main([str(corpus), f"out={out}", *asked]) == 0
+    assert main([str(corpus), f"out={more}", f"start={out}", *asked]) == 0
+    chosen, added = ([json.loads(line) for line in path.open()] for path in (out, more))
+    assert sum(row["task"] == "copy" for row in chosen) > len(chosen) / 4
+    assert not {row["prompt"] for row in chosen} & {row["prompt"] for row in added}

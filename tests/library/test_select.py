@@ -307,3 +307,52 @@ def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     assert min(took) < 0.2
     with pytest.raises(AttributeError, match="has no attribute 'selekt'"):
         smartdpp.selekt  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides"),
+    [
+        (
+            {"strategy": "smart", "budget_tokens": 500, "max_share": 0.4},
+            ["strategy=smart", "budget=null", "budget_tokens=500", "max_share=0.4"],
+        ),
+        (
+            {"strategy": "equal", "budget": 90, "weights": {"copy": 3}, "repeat": 2},
+            ["strategy=equal", "budget=90", "weights={copy: 3}", "repeat=2"],
+        ),
+    ],
+    ids=["tokens", "shares"],
+)
+def test_budgets_in_tokens_and_shares_are_those_of_a_run(
+    settings: dict[str, Any], overrides: list[str], corpus: Path, tmp_path: Path
+) -> None:
+    run = run_of(corpus, tmp_path, "embedding.dim=16", "probe.dim=16", *overrides)
+    execute(run)
+    mixture = lines(run.mixture.here() / "mixture.jsonl")
+    chosen = smartdpp.select(str(corpus), **settings, **TFIDF, **TINY)
+    assert [row["prompt"] for row in chosen] == [row["prompt"] for row in mixture]
+
+
+def test_what_is_chosen_is_added_to_what_is_there(corpus: Path, tmp_path: Path) -> None:
+    dpp = {"strategy": "dpp", **TFIDF}
+    first, both = (smartdpp.select(str(corpus), budget=n, **dpp) for n in (8, 16))
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in first))
+    added = smartdpp.select(str(corpus), budget=8, start=tmp_path / "mine.jsonl", **dpp)
+    assert [row["prompt"] for row in added] == [row["prompt"] for row in both[8:]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"budget": 5, "budget_tokens": 50}, "budget=5 and budget_tokens=50: leave one of them out"),
+        ({"budget_tokens": 0}, "it must be at least 1 token"),
+        ({"budget_tokens": "many"}, "budget_tokens='many'"),
+        ({"budget": 5, "weights": {"nope": 2}}, "weights: the pool has no task 'nope'"),
+        ({"budget": 5, "max_share": 0.5, "strategy": "dpp_sample"}, "DppSample cannot follow it"),
+        ({"budget": 5, "start": "nowhere.jsonl"}, "there is no such file or folder"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_be_asked_is_one_sentence(settings: dict[str, Any], said: str, corpus: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        smartdpp.select(str(corpus), **settings, **TFIDF, **TINY)

@@ -28,13 +28,18 @@ TASK_NESTED = [
     "random_tasks",
     "smart",
     "temperature",
+    "weights",
 ]  # the same inside each task
 NOT_NESTED = ["dpp_sample", "filtered", "two_rounds"]  # a choice for one budget is no part of one for another
+
+
+NEEDS = {"weights": ["strategy.weights={b: 1, c: 2, d: 1, e: 1, f: 0.5, g: 1}"]}
 
 
 @cache
 def build(name):
     name, *overrides = name.split()
+    overrides += NEEDS.get(name, [])
     with initialize_config_dir(str(CONF), version_base=None):
         return instantiate(compose(overrides=[f"+strategy={name}", *overrides]).strategy)
 

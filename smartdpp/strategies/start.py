@@ -1,0 +1,119 @@
+"""What a mixture starts from (``start=``): rows that count as chosen before anything is.
+
+A run, a mixture or any file that ``corpus=jsonl`` reads: its rows are those of the pool with the same prompt
+and response, every copy of them; or ids of the pool, as a list or in a .txt of one a line. What is not in the
+pool cannot count, as it has no place in the embedding: it is counted and told.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.corpus.build import Limits, of_turns
+from smartdpp.corpus.jsonl import Jsonl
+from smartdpp.corpus.rows import content_hash
+from smartdpp.errors import InputError
+from smartdpp.store.disk import digest, read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Start = str | list[str] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """``index`` int64[s], rows of the pool, ascending; of the ``given`` rows or ids ``missing`` are not in
+    it."""
+
+    index: np.ndarray
+    given: int
+    missing: int
+
+
+def check(start: Start) -> list[str]:
+    """What is wrong with it, before any pool is there."""
+    if start is None or isinstance(start, list):
+        return [] if start is None or start else ["start=[]: give ids, or leave it out"]
+    path = _file(start)
+    if not path.exists():
+        return [
+            f"start={start}: there is no such file or folder; give a run, a mixture, a file of rows, or ids "
+            "as [a,b]"
+        ]
+    return (
+        []
+        if path.suffix == ".txt"
+        else [one.replace("corpus.path", "start") for one in Jsonl(str(path)).check()]
+    )
+
+
+def fingerprint(start: Start) -> str:
+    """Its content, wherever it lies; empty where there is none, or it cannot be read, which ``check``
+    says."""
+    if not start or check(start):
+        return ""
+    if isinstance(start, list):
+        return digest(sorted(start))
+    path = _file(start)
+    return content_hash(path.parent, [path]) if path.suffix == ".txt" else Jsonl(str(path)).fingerprint()
+
+
+def find(start: Start, rows: pa.Table) -> Found | None:
+    """Where it is in a pool's table, of which id, prompt and response are read; None without a start.
+    InputError where nothing of it is there."""
+    if start is None:
+        return None
+    ids = start if isinstance(start, list) else _ids(_file(start))
+    given = _rows(str(_file(str(start)))) if ids is None else ids
+    if ids is None:
+        pairs = zip(rows["prompt"].to_pylist(), rows["response"].to_pylist(), strict=True)
+        own = [_content(prompt, response) for prompt, response in pairs]
+    else:
+        own = rows["id"].to_pylist()
+    wanted = set(given)
+    index = np.array([i for i, name in enumerate(own) if name in wanted], dtype=np.int64)
+    there = wanted.intersection(own)
+    if not there:
+        what = "rows has the prompt and response of one" if ids is None else "ids is one"
+        raise InputError(
+            f"start={start}: none of its {len(given)} {what} in the pool, so there is nothing to add to"
+        )
+    return Found(index, len(given), sum(name not in there for name in given))
+
+
+def _file(start: str) -> Path:
+    """The file to read: a run's or a mixture's own, or as given."""
+    path = Path(start).expanduser()
+    if (path / "artifacts.json").is_file():
+        mixture = Path(read_json(path / "artifacts.json").get("mixture", path))
+        path = path.absolute().parent.parent / "store" / mixture.parent.name / mixture.name
+    return path / "mixture.jsonl" if (path / "mixture.jsonl").is_file() else path
+
+
+def _ids(path: Path) -> list[str] | None:
+    if path.suffix != ".txt":
+        return None
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+@cache
+def _read(path: str, changed: int) -> list[bytes]:
+    rows = (of_turns(row, Limits()) for row in Jsonl(path).rows())
+    return [_content(row["prompt"], row["response"]) for row in rows]
+
+
+def _rows(path: str) -> list[bytes]:
+    return _read(path, Path(path).stat().st_mtime_ns)
+
+
+def _content(prompt: str, response: str) -> bytes:
+    from hashlib import blake2b
+
+    return blake2b(json.dumps([prompt, response]).encode(), digest_size=16).digest()
