@@ -36,6 +36,8 @@ METRICS = Scores(
     for metric in (
         Metric("loss", "loss", "nats/token", lower=True),
         Metric("bits_per_byte", "bits per byte", lower=True),
+        Metric("win_rate", "win rate"),
+        Metric("lc_win_rate", "win rate at equal length", long="length-controlled win rate"),
         Metric("exact_match", "exact match"),
         Metric("rouge_l", "ROUGE-L"),
         Metric("accuracy", "accuracy"),

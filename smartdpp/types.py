@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
@@ -85,6 +85,46 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+class Question(NamedTuple):
+    instruction: str
+    answer: str  # the model's
+    reference: str
+
+
+class Verdict(NamedTuple):
+    """How much the model's answer is preferred to the reference, in [0, 1], by the place it was shown at.
+
+    A judge without an order gives the same twice. None: its reply named neither answer, or the question is
+    longer than it reads.
+    """
+
+    first: float | None
+    second: float | None
+    replies: tuple[str, ...] = ()  # in words, where the judge writes any
+
+    @property
+    def preference(self) -> float | None:
+        """The mean of both orders; where they disagree a half, since it is the place that was preferred."""
+        if self.first is None or self.second is None:
+            return None
+        return 0.5 if self.disagrees else (self.first + self.second) / 2
+
+    @property
+    def disagrees(self) -> bool:
+        if self.first is None or self.second is None:
+            return False
+        return (self.first - 0.5) * (self.second - 0.5) < 0
+
+
+@dataclass
+class Spent:
+    """What asking has cost so far."""
+
+    calls: int = 0  # requests to a server, those among them that failed
+    kept: int = 0  # replies that were there already
+    tokens: int = 0  # read and written
 
 
 class Corpus(Protocol):
@@ -313,8 +353,38 @@ class Recipe(Protocol):
         ...
 
 
+class Asking(Protocol):
+    """A judge with its model loaded or its server at hand, and what it has cost since then."""
+
+    @property
+    def spent(self) -> Spent: ...
+    def __call__(self, questions: Sequence[Question]) -> list[Verdict]: ...
+
+
+class Judge(Protocol):
+    """Says which of two answers to an instruction is better: see smartdpp.judge. Its messages call it
+    evaluation.judge."""
+
+    def check(self) -> list[str]: ...
+    def fingerprint(self) -> str:
+        """The content of the files that it reads itself, its template's among them."""
+        ...
+
+    def refusals(self, questions: int) -> list[str]:
+        """Why it would not be done with so many questions, each as one sentence."""
+        ...
+
+    def stated(self, questions: int, characters: int) -> str:
+        """What so many questions, of so many characters of instructions and answers, will cost at most."""
+        ...
+
+    def prepare(self) -> Asking: ...
+
+
 class Evaluation(Protocol):
     from_corpus: ClassVar[bool]  # whether its documents are the corpus's held-out rows
+    # whether evaluate takes ``base`` too: the folder that it left for the base model; None for that model
+    reads_base: ClassVar[bool]
 
     def check(self) -> list[str]: ...
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
@@ -353,6 +423,10 @@ class Evaluation(Protocol):
     def documents(self) -> Iterator[Row]:
         """Evaluation rows that do not come from the corpus (a file's), for the overlap list; none by
         default."""
+        ...
+
+    def stated(self, heldout: pa.Table | None) -> str:
+        """What evaluating one model costs beside its own work, in words for the plan; "" by default."""
         ...
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:

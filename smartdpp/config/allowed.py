@@ -21,6 +21,7 @@ from smartdpp.types import (
     Corpus,
     Embedding,
     Evaluation,
+    Judge,
     Measure,
     Model,
     Quality,
@@ -44,6 +45,7 @@ GROUPS: dict[str, tuple[str, Any]] = {  # group -> where its components lie, and
     "model": ("smartdpp.models", Model),
     "recipe": ("smartdpp.finetune", Recipe),
     "evaluation": ("smartdpp.evaluation", Evaluation),
+    "judge": ("smartdpp.judge", Judge),
     "diversity": ("smartdpp.diversity", Measure),
     "tracker": ("smartdpp.track", Tracker),
     "runtime": ("smartdpp.runtime", Runtime),
@@ -58,6 +60,10 @@ def _unknown(self: Any, *numbers: Any) -> None:
     return None
 
 
+def _free(self: Any, heldout: Any) -> str:
+    return ""
+
+
 DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which then is so
     "quality": {"text": True},
     **{
@@ -70,6 +76,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which
         **{"nested": False, "honours": (), "named": ()},
     },
     "recipe": {"parallel": "ddp", "processes": 1, "memory": _unknown},
+    "evaluation": {"reads_base": False, "stated": _free},
     "diversity": {"check": _nothing_wrong},
 }
 

@@ -36,6 +36,13 @@ LATER: dict[str, dict[str, Any]] = {
 }
 
 
+# of a judge: where and how it is asked, and files that count by their content
+ASKING = (
+    "base_url", "key_env", "template", "batch_size", "concurrency", "timeout", "retries", "max_calls",
+    "max_tokens",
+)  # fmt: skip
+
+
 def container(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain, resolved dictionaries; ``~`` at the beginning of a path is the home folder,
     as in a shell."""
@@ -76,7 +83,21 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
             plain[group] = with_content(plain[group], getattr(parts, group))
     if parts.strategy.query:
         plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
+    plain["evaluation"] = _with_judge(plain["evaluation"], parts.evaluation)
     return without_paths(plain)
+
+
+def _with_judge(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
+    """Where a judge compares: the judge and the reference with what their files hold, without how the judge
+    is asked."""
+    if "judge" in node:
+        asked = {key: value for key, value in node["judge"].items() if key not in ASKING}
+        return node | {
+            "judge": with_content(asked, evaluation.judge), "reference": evaluation.reference_content()
+        }  # fmt: skip
+    if isinstance(parts := node.get("of"), dict):
+        return node | {"of": {name: _with_judge(part, evaluation.of[name]) for name, part in parts.items()}}
+    return node
 
 
 def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from smartdpp.evaluation.checks import some_left
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.indomain import Indomain, IndomainFile
 from smartdpp.evaluation.jsonl import Jsonl
+from smartdpp.evaluation.judged import Judged
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.metrics import METRICS
 from smartdpp.store.disk import read_json, write_json
@@ -35,6 +36,7 @@ class Combined:
     """
 
     from_corpus: ClassVar[bool] = True
+    reads_base: ClassVar[bool] = True  # for those parts that do
 
     of: dict[str, Evaluation]
 
@@ -56,14 +58,15 @@ class Combined:
                     f"evaluation.of.{name}: it scores nothing of its own; take it out with "
                     f"~evaluation@evaluation.of.{name}"
                 )
-        if sum(isinstance(part, Indomain) for part in self.of.values()) > 1:
+        rows = {name: _rows(part) for name, part in self._distinct().items()}
+        if sum(isinstance(part, Indomain) for part in rows.values()) > 1:
             raise InputError(
                 "evaluation.of: two evaluations set rows of the pool's tasks aside; leave one, with the "
                 "tasks of both"
             )
         whole = {
             name: part
-            for name, part in self.of.items()
+            for name, part in rows.items()
             if isinstance(part, (Heldout, Jsonl)) and not isinstance(part, IndomainFile)
         }
         drawn = [name for name, part in whole.items() if isinstance(part, Heldout) and part.tasks is None]
@@ -99,7 +102,7 @@ class Combined:
 
     def split(self) -> dict[str, Any]:
         """Of one that holds anything out it is the same as of that one alone, so both share the corpus."""
-        found = [split for part in self.of.values() if (split := part.split())]
+        found = [split for part in self._distinct().values() if (split := part.split())]
         return found[0] if len(found) == 1 else {"of": found}
 
     def heldout(self, tasks: list[str]) -> list[str]:
@@ -109,7 +112,7 @@ class Combined:
 
     def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
         # one of them reads the rows
-        return {task: ids for part in self.of.values() for task, ids in part.aside(rows).items()}
+        return {task: ids for part in self._distinct().values() for task, ids in part.aside(rows).items()}
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         return next(iter(self.of.values())).unscored(heldout)
@@ -117,15 +120,31 @@ class Combined:
     def documents(self) -> Iterator[Row]:
         return chain.from_iterable(part.documents() for part in self.of.values())
 
-    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        (_, first), *others = self.of.items()
-        first.evaluate(model, adapter, heldout, out)
+    def stated(self, heldout: pa.Table | None) -> str:
+        found = {name: part.stated(heldout) for name, part in self.of.items() if hasattr(part, "stated")}
+        return "; ".join(f"{name}: {said}" for name, said in found.items() if said)
+
+    def evaluate(
+        self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path, base: Path | None = None
+    ) -> None:
         found = {}
-        for name, part in others:
-            (out / name).mkdir(exist_ok=True)
-            part.evaluate(model, adapter, heldout, out / name)
-            found[name] = read_json(out / name / "scores.json")
+        for i, (name, part) in enumerate(self.of.items()):
+            folder = name if i else "."
+            (out / folder).mkdir(exist_ok=True)
+            reads = {"base": base and base / folder} if getattr(part, "reads_base", False) else {}
+            part.evaluate(model, adapter, heldout, out / folder, **reads)
+            if i:
+                found[name] = read_json(out / name / "scores.json")
         write_json(out / "scores.json", read_json(out / "scores.json") | {"others": found})
+
+    def _distinct(self) -> dict[str, Evaluation]:
+        """Without a judge of the very rows that another part scores: they are held out once."""
+        others = [part.split() for part in self.of.values() if not isinstance(part, Judged)]
+        return {
+            name: part
+            for name, part in self.of.items()
+            if not (isinstance(part, Judged) and part.split() in others)
+        }
 
     def _named(self, problems: Any) -> list[str]:
         return [
@@ -133,3 +152,8 @@ class Combined:
             for name, some in problems
             for problem in some
         ]
+
+
+def _rows(part: Evaluation) -> Any:
+    """What decides the rows of a part: a judge takes another evaluation's."""
+    return part.rows if isinstance(part, Judged) else part

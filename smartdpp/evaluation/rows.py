@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation import judgement
 from smartdpp.evaluation.language_model import WINDOW, context, load, quiet, spoken
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
@@ -109,7 +110,7 @@ def write_scores(out: Path, samples: list[Sample], **facts: Any) -> None:
 
     ``excluded`` counts the documents of a task that were passed over, by reason, ``truncated`` those that
     were cut to fit, ``lost_tasks`` names the tasks without any document, ``left_out`` the metrics of a task
-    that cannot be compared.
+    that cannot be compared; ``judge`` says what smartdpp.evaluation.judgement knows.
     """
     facts = {"excluded": {}, "truncated": {}, "lost_tasks": [], "left_out": {}} | facts
     write_samples(out / SAMPLES, samples)
@@ -132,6 +133,7 @@ def evaluated(scores: dict[str, Any]) -> dict[str, Any]:
         "truncated": sum(scores["truncated"].values()),
         "lost_tasks": scores["lost_tasks"],
     }
+    missing |= {"judge": scores["judge"]} if "judge" in scores else {}
     others = {name: evaluated(of_another) for name, of_another in scores.get("others", {}).items()}
     return scores["mean"] | missing | ({"others": others} if others else {})
 
@@ -145,7 +147,8 @@ def describe(facts: dict[str, Any]) -> str:
     }
     told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if not name.endswith("_se"))
     others = [f"{name}: {describe(of_another)}" for name, of_another in facts.get("others", {}).items()]
-    return "; ".join([told, *not_evaluated(facts), *others])
+    judged = judgement.said(facts["judge"]) if "judge" in facts else []
+    return "; ".join([told, *not_evaluated(facts), *judged, *others])
 
 
 def memory(sizes: Anatomy, batch: int, longest: int, response: int, wide: int) -> float:

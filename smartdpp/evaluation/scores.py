@@ -5,7 +5,8 @@ bits_per_byte total nll / ln 2 / total UTF-8 bytes of the responses: comparable 
 share of generations equal to the response, both stripped of surrounding whitespace, case kept rouge_l mean
 ROUGE-L F1 of generation and response (Lin 2004; rouge_score, no stemming; it reads Latin letters and digits
 only) accuracy share of documents whose right choice has the highest total log-likelihood; the first wins a
-tie
+tie win_rate mean preference of a judge for the answer over its reference, and lc_win_rate at equal length:
+see smartdpp.evaluation.judgement
 
 blind_loss, own_over_other, own_first: see smartdpp.evaluation.ability
 
@@ -55,6 +56,8 @@ FACTS = {
     "target",
     "choice_logprobs",
     "truncated",
+    "reference",
+    "verdict",
 }
 
 

@@ -126,6 +126,11 @@ def secret_name(name: str) -> bool:
     return bool(_NAME.match(name)) and not _OF_TEXT.match(name)
 
 
+def of_environment(name: str) -> bool:
+    """Whether the value of an environment variable of this name may stand nowhere."""
+    return bool(_ENVIRONMENT.search(name.upper())) and name not in _NOT_SECRET
+
+
 def environment() -> list[tuple[str, str]]:
     """Values of the environment that may stand nowhere, longest first, each with its variable's name."""
     return _secrets(tuple(os.environ.items()))

@@ -17,6 +17,7 @@ from smartdpp.report import (
     cells,
     chosen,
     cost,
+    judged,
     leaderboard,
     markdown,
     oracle,
@@ -121,7 +122,8 @@ def _of_run(results: Results, run: Path) -> list[Section]:
     pictures = tuple(Picture(drawing) for drawing in of_run(run))
     figures = [Section("Figures", pictures, brief=False)] if pictures else []
     return [
-        board, *by_task.change(results), *by_task.section(results), *_beside(results), *figures,
+        board, *by_task.change(results), *by_task.section(results), *judged.section(results),
+        *_beside(results), *figures,
         *chosen.section(results), *cost.section(results), *setup.section(results),
     ]  # fmt: skip
 
@@ -136,13 +138,14 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
     if scatter:
         blocks: tuple[Block, ...] = predicted[0].blocks if predicted else ()
         predicted = [Section("Diversity against performance", (scatter, *blocks))]
+    predicted += judged.against_diversity(results, wanted.given, ("lc_win_rate",))
     mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
     compared = against.section(
         trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
     )
     return [
         board, *compared, *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
-        *_beside(trained, wanted), *predicted, *mixtures, *chosen.section(trained),
+        *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures, *chosen.section(trained),
         *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
 
@@ -153,7 +156,10 @@ def _beside(results: Results, wanted: Wanted | None = None) -> list[Section]:
     for other in results.others():
         several = looks(other.table.loc[other.table["n"] > 0, "label"].unique())
         compared = against.section(other, wanted.baselines, several) if wanted else by_task.change(other)
-        for section in (leaderboard.section(other), *compared, *by_task.section(other)):
+        judge = judged.section(other)
+        if wanted:
+            judge += judged.against_diversity(other, wanted.given, ("win_rate", "lc_win_rate"))
+        for section in (leaderboard.section(other), *compared, *by_task.section(other), *judge):
             blocks = tuple(block for block in section.blocks if not isinstance(block, Picture))
             found.append(Section(f"{section.title} ({other.evaluation})", blocks, section.brief))
     return found

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def section(results: Results, given: Sequence[str]) -> list[Section]:
-    """Raises InputError where ``given`` names a column that no run logged."""
+def section(results: Results, given: Sequence[str], outcome: str = "") -> list[Section]:
+    """Against the main metric, or ``outcome``. Raises InputError where ``given`` names a column that no run
+    logged."""
     import pandas as pd
 
-    metric = main_metric(results.table)
+    metric = outcome or main_metric(results.table)
     if missing := [name for name in given if name not in results.table]:
         raise InputError(
             f"report.given names {', '.join(missing)}, which no run logged; results.csv has "
@@ -72,7 +73,8 @@ def section(results: Results, given: Sequence[str]) -> list[Section]:
                 "distances to their strategy's mean, which no unusual strategy makes."
             ),
         ]
-    return [Section("Diversity against performance", (*blocks, *(Text(warning) for warning in warnings)))]
+    title = f"Diversity against {METRICS[outcome]}" if outcome else "Diversity against performance"
+    return [Section(title, (*blocks, *(Text(warning) for warning in warnings)))]
 
 
 def _predictor(

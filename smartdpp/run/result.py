@@ -96,6 +96,7 @@ def _scored_by(before: Path, after: Path, evaluated: dict[str, Any]) -> tuple[di
         }
     for task, scores in tuned["tasks"].items():
         row |= {f"{metric}/{task}": scores[metric] for metric in metrics if metric in scores}
+    row |= {f"judge_{name}": value for name, value in tuned.get("judge", {}).items()}
     row |= {"documents": tuned["mean"]["n"], "documents_passed_over": sum(evaluated["passed_over"].values())}
     row |= {
         "documents_truncated": evaluated["truncated"],

@@ -17,7 +17,7 @@ from smartdpp.strategies.mixture import read_tasks
 TEXTS = ("run", "strategy")
 COUNTS = ("n", "seed", "select_seed", "train_seed")
 # how keys begin whose values are numbers or null
-NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "score", *METRICS)
+NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "judge_", "score", *METRICS)
 
 
 def damage(run: Path) -> str | None:

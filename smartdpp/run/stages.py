@@ -336,7 +336,7 @@ def _adapter(run: Run, this: Round) -> Stage:
 
 def _base_scores(run: Run) -> Stage:
     def plan() -> str:
-        return f"evaluate {run.names['model']} on {run.names['evaluation']}"
+        return f"evaluate {run.names['model']} on {run.names['evaluation']}{_scores_cost(run)}"
 
     build, memory = partial(_evaluate, run, None), partial(need, run, partial(_scores_need, run))
     return Stage("base scores", "scores", run.base, build, evaluation.describe, plan, memory)
@@ -347,7 +347,7 @@ def _scores(run: Run) -> Stage:
         return _evaluate(run, run.adapter.here(), out)
 
     def plan() -> str:
-        return f"evaluate the finetuned model on {run.names['evaluation']}"
+        return f"evaluate the finetuned model on {run.names['evaluation']}{_scores_cost(run)}"
 
     def content() -> str:
         """All that decides the scores of the finetuned model, its weights by what they were trained on."""
@@ -370,9 +370,17 @@ def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
     return evaluation.memory(sizes, batch, longest, response, wide) if sizes else None
 
 
+def _scores_cost(run: Run) -> str:
+    said = run.parts.evaluation.stated(run_rows(run, "heldout") if run.corpus.finished else None)
+    return f"; {said}" if said else ""
+
+
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:
+    base: dict[str, Any] = {}
+    if run.parts.evaluation.reads_base:
+        base = {"base": None if adapter is None else run.base.here()}
     try:
-        run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out)
+        run.parts.evaluation.evaluate(run.parts.model, adapter, run_rows(run, "heldout"), out, **base)
     except NotFinite as error:
         if adapter is None:
             raise NotFinite(

@@ -9,6 +9,7 @@ from typing import Any
 
 from smartdpp.diversity.components import describe
 from smartdpp.embedding.shards import cut
+from smartdpp.evaluation import judgement
 from smartdpp.evaluation.rows import not_evaluated
 from smartdpp.logs.visible import one_line
 from smartdpp.metrics import METRICS
@@ -34,6 +35,7 @@ def show(run: Path) -> None:
         facts = read_json(file(artifacts["base scores"] / META))["facts"]
         for said in not_evaluated(facts):
             console.print(f"held-out documents: {said}")
+        _judge(console, artifacts)
         for name, of_another in facts.get("others", {}).items():
             its = {
                 column.removeprefix(f"{name}/"): value
@@ -43,6 +45,7 @@ def show(run: Path) -> None:
             console.print(_scores(its, artifacts, name))
             for said in not_evaluated(of_another):
                 console.print(f"{name}, held-out documents: {said}")
+            _judge(console, artifacts, name)
     else:
         console.print("nothing was evaluated (evaluation=none): there are no scores")
     if row["n"]:
@@ -89,6 +92,15 @@ def _scores(row: dict[str, Any], artifacts: dict[str, Path], other: str | None =
     )
     table.caption_justify = "left"
     return table
+
+
+def _judge(console: Any, artifacts: dict[str, Path], other: str | None = None) -> None:
+    """What a judge's comparison is worth, and what it cost."""
+    of_whom = "tuned" if "scores" in artifacts else "base model's"
+    facts = read_json(file(artifacts.get("scores", artifacts["base scores"]) / META))["facts"]
+    facts = facts["others"][other] if other else facts
+    for said in judgement.said(facts["judge"]) if "judge" in facts else ():
+        console.print(f"{f'{other}, ' if other else ''}judge, {of_whom} answers: {said}")
 
 
 def _interval(row: dict[str, Any], name: str, form: str) -> str:

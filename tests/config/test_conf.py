@@ -30,6 +30,8 @@ NEEDS = {  # options that cannot work without a value of the user's
     "model/hub": ["model.path=org/model"],
     "evaluation/jsonl": ["evaluation.path={data}"],
     "evaluation/indomain_file": ["evaluation.path={data}"],
+    "judge/endpoint": ["evaluation.judge.base_url=http://localhost:1/v1", "evaluation.judge.model=name"],
+    "judge/reward": ["evaluation.judge.path=org/model"],
     "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
 }
 REFUSED_WITHOUT = {  # what check says where it is missing
@@ -54,7 +56,9 @@ def test_all_of_them_are_found() -> None:
         "options lie one folder deep: a group, then its options"
     )
     assert {"diversity", "quickstart"} <= set(STUDIES)
-    assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "runtime", "function", "query"} - {"probe"}
+    assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "runtime", "function", "query", "judge"} - {
+        "probe"
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
@@ -66,6 +70,7 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
     choices = {
         "function": [f"function@strategy.tasks={name}", f"function@strategy.instances={name}"],
         "query": ["strategy=targeted", f"query@strategy.query={name}"],
+        "judge": ["evaluation=judge", f"judge@evaluation.judge={name}"],
     }.get(group, [f"{group}={name}"])
     cfg = composed(*choices, *extra)
     gpus = torch.cuda.device_count()

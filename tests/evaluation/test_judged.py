@@ -1,0 +1,332 @@
+"""Open-ended answers through a whole run: answered, judged in both orders, counted, reported, and never asked
+twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.combined import Combined
+from smartdpp.evaluation.heldout import Heldout
+from smartdpp.evaluation.indomain import Indomain
+from smartdpp.evaluation.judged import Judged
+from smartdpp.evaluation.scores import read_samples
+from smartdpp.judge import endpoint
+from smartdpp.models.turns import alike
+from smartdpp.report import main as report
+from smartdpp.run.cell import Run
+from smartdpp.run.pipeline import execute
+from smartdpp.store.disk import read_json
+from smartdpp.types import Question, Spent, Verdict
+from tests.judge.conftest import reward_model  # noqa: F401  # a fixture
+from tests.judge.server import failed, said, serving
+
+from .lively import Lively, row
+from .test_indomain import small_run  # noqa: F401  # a fixture
+
+KEY = "planted-Qw7xT2mZk94LpVb6"
+SMALL = ("strategy=random", "evaluation.max_new_tokens=8")
+ANSWERED = ("evaluation.tasks=[parity]", "evaluation.limit=4")
+ENDPOINT = (
+    *(f"evaluation.of.heldout.{one}" for one in ("tasks=[parity]", "limit=4", "generate=false")),
+    *(f"evaluation.of.judge.{one}" for one in ("tasks=[parity]", "limit=4", "max_new_tokens=8")),
+    "evaluation=combined",
+    "~evaluation@evaluation.of.indomain",
+    "+evaluation@evaluation.of.judge=judge",
+    "judge@evaluation.of.judge.judge=endpoint",
+    "evaluation.of.judge.judge.model=judge",
+    "evaluation.of.judge.judge.key_env=PLANTED_API_KEY",
+    "evaluation.of.judge.judge.max_calls=8",
+    "evaluation.of.judge.reference=base",
+    "strategy=random",
+    "recipe.learning_rate=0.5",  # so that answers change
+)
+
+
+def earlier(question: str, tries: int = 0) -> object:
+    """Prefers what comes first in the alphabet."""
+    first, second = (
+        question.partition("### Answer A\n")[2].partition("\n\n### Question")[0].split("\n\n### Answer B\n")
+    )
+    return said("A" if first < second else "B")
+
+
+def test_a_servers_verdicts_stand_in_plan_run_summary_and_report_and_a_rerun_costs_none(
+    small_run: Callable[..., Run],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("SMARTDPP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PLANTED_API_KEY", KEY)
+    monkeypatch.setattr(endpoint, "FIRST", 0.01)
+    caplog.set_level(0)
+    with serving(lambda *_: failed(500, f"no, {KEY}")) as served:
+        asked = (
+            *ENDPOINT,
+            f"evaluation.of.judge.judge.base_url={served.url}",
+            "evaluation.of.judge.judge.retries=0",
+        )
+        execute(small_run(*asked, "until=corpus"))
+        execute(small_run(*asked, "until=plan"))
+        plan = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "up to 8 calls of judge" in plan.replace("  ", " ")
+        with pytest.raises(InputError, match="<PLANTED_API_KEY>"):
+            execute(small_run(*asked))
+        served.behave = earlier
+        before = served.calls
+        run = small_run(*asked)
+        score = execute(run)
+        row = read_json(run.path / "result.json")
+        assert 0 < row["judge/judge_calls"] == served.calls - before <= 8
+        assert score == row["loss"]
+
+        shutil.rmtree(run.scores.path)
+        shutil.rmtree(run.base.path)
+        (run.path / "result.json").unlink()
+        calls = served.calls
+        execute(small_run(*asked[:-2], "evaluation.of.judge.judge.base_url=http://127.0.0.1:9/v1"))
+        assert served.calls == calls
+        again = read_json(run.path / "result.json")
+    names = [name for name in row if name.startswith("judge/") and "seconds" not in name]
+    spent = {"judge/judge_calls", "judge/judge_kept", "judge/judge_tokens"}
+    assert {name for name in names if again[name] != row[name]} == spent
+    assert (again["judge/judge_calls"], again["judge/judge_kept"]) == (0, row["judge/judge_calls"])
+
+    assert row["judge/win_rate_base"] == row["judge/lc_win_rate_base"] == 0.5
+    assert row["judge/win_rate_change"] == pytest.approx(row["judge/win_rate"] - 0.5)
+    assert row["judge/judge_disagreement"] == 0
+    samples = read_samples(run.scores.path / "judge" / "samples.jsonl")
+    base = read_samples(run.base.path / "judge" / "samples.jsonl")
+    assert [sample["reference"] for sample in samples] == [sample["generation"] for sample in base]
+    for sample in samples:
+        ours, theirs = sample["generation"], sample["reference"]
+        assert sample["win_rate"] == (0.5 if ours == theirs else float(ours < theirs))
+    meta = read_json(run.scores.path / "meta.json")["facts"]["others"]["judge"]["judge"]
+    assert meta["tokens"] == 0  # all were kept
+    assert report([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## The judge (judge)" in text
+    assert "win rate at equal length" in text
+    shown = capsys.readouterr().out
+    assert "judge: held-out tasks, never trained on: base → tuned" in shown
+    assert "judge, judge, tuned answers: the two orders disagree on 0%" in shown
+    assert KEY not in shown + plan + text + caplog.text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert [path for path in files if b"PLANTED_API_KEY" in path.read_bytes()]
+
+
+def test_a_file_of_instructions_a_file_of_references_and_a_reward_model(
+    small_run: Callable[..., Run],  # noqa: F811
+    reward_model: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    asked = [{"instruction": f"Say something about {i}.", "output": "x" * i} for i in range(1, 7)]
+    (tmp_path / "ask.json").write_text(json.dumps(asked))
+    answers = [{"prompt": one["instruction"], "response": "A reference."} for one in reversed(asked)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
+    overrides = (
+        "evaluation=judge", *SMALL, "judge@evaluation.judge=reward", f"evaluation.judge.path={reward_model}",
+        "evaluation.instructions=file", f"evaluation.path={tmp_path / 'ask.json'}",
+        f"evaluation.reference={tmp_path / 'answers.jsonl'}", "evaluation.limit=5",
+    )  # fmt: skip
+    run = small_run(*overrides)
+    execute(small_run(*overrides, "until=plan"))
+    assert "10 answers scored by" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert execute(run) == read_json(run.path / "result.json")["win_rate"]
+    row = read_json(run.path / "result.json")
+    assert (row["documents"], row["judge_reference_length"], row["judge_disagreement"]) == (5, 12.0, 0.0)
+    assert {sample["reference"] for sample in read_samples(run.scores.path / "samples.jsonl")} == {
+        "A reference."
+    }
+    settings = read_json(run.scores.path / "scores.json")["settings"]
+    assert settings["difficulty"] == "the base model's preference"
+    assert (settings["temperature"], settings["seed"], settings["max_new_tokens"]) == (0.0, 0, 8)
+    assert len((run.scores.path / "generations.jsonl").read_text().splitlines()) == 5
+    assert report([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    assert "## The judge" in (tmp_path / "out" / "report.md").read_text()
+    execute(small_run(*overrides, "until=plan"))
+    assert "to do" not in capsys.readouterr().out
+
+    (tmp_path / "moved.jsonl").write_text((tmp_path / "answers.jsonl").read_text())
+    moved = [one.replace("answers.jsonl", "moved.jsonl") for one in overrides]
+    assert small_run(*moved).slug == run.slug  # files count by what they hold
+    (tmp_path / "moved.jsonl").write_text((tmp_path / "answers.jsonl").read_text().replace("A ref", "My ref"))
+    other = small_run(*moved)
+    assert (other.scores.key != run.scores.key, other.corpus.key) == (True, run.corpus.key)
+    (tmp_path / "moved.jsonl").write_text(json.dumps(answers[1]) + "\n")
+    with pytest.raises(InputError, match=r"no answer to 4 of 5 instructions"):
+        small_run(*moved)
+
+
+def test_rows_of_the_pools_tasks_drawn_answers_and_a_template_of_ones_own(
+    small_run: Callable[..., Run],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (tmp_path / "mine.txt").write_text("Which one?\n{instruction}\n{first}\n{second}\nA or B:")
+    overrides = (
+        "evaluation=judge", *SMALL, "evaluation.instructions=indomain", "evaluation.limit=2",
+        "evaluation.temperature=1.0", "evaluation.seed=3", "evaluation.stop=zz",
+        "judge@evaluation.judge=local",
+        "+model@evaluation.judge.model=tiny", "evaluation.judge.model.seed=5",
+        f"evaluation.judge.template={tmp_path / 'mine.txt'}",
+    )  # fmt: skip
+    execute(small_run(*overrides, "until=plan"))
+    run = small_run(*overrides)
+    execute(run)
+    assert "held-out documents of the pool's tasks: base → tuned" in capsys.readouterr().out
+    row = read_json(run.path / "result.json")
+    assert row["documents"] == 10
+    assert row["judge_calls"] == 0 < row["judge_tokens"]
+    assert report([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    assert small_run(*(one for one in overrides if "template" not in one)).scores.key != run.scores.key
+    assert small_run(*overrides, "evaluation.judge.batch_size=1").scores.key == run.scores.key
+    assert small_run(*overrides, "evaluation.judge.model.seed=6").scores.key != run.scores.key
+
+
+@dataclass(frozen=True)
+class Longer:
+    """Prefers the longer answer, but for what its caller tells it; ``asked`` collects what it is asked."""
+
+    asked: list[Question] = field(default_factory=list)
+    first: bool = False  # prefers what is shown first instead
+    dumb: bool = False
+
+    def prepare(self) -> Longer:
+        return self
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(calls=2 * len(self.asked), tokens=len(self.asked))
+
+    def __call__(self, questions: Sequence[Question]) -> list[Verdict]:
+        self.asked.extend(questions)
+        if self.dumb:
+            return [Verdict(None, None, ("hm",)) for _ in questions]
+        if self.first:
+            return [Verdict(1.0, 0.0) for _ in questions]
+        return [Verdict(*[float(len(q.answer) > len(q.reference))] * 2) for q in questions]
+
+
+def heldout(rows: list[dict]) -> object:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(alike([one | {"aside": False} for one in rows]))
+
+
+ROWS = [row("t", i, f"Say {i}", "x" * (4 * i + 4)) for i in range(6)]
+
+
+def judged(judge: Longer, **more: object) -> Judged:
+    return Judged(**{"judge": judge, "limit": 6, "max_new_tokens": 8} | more)  # type: ignore[arg-type]
+
+
+def test_a_judge_that_goes_by_the_place_gives_a_half(tmp_path: Path) -> None:
+    judged(Longer(first=True)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
+    scores = read_json(tmp_path / "scores.json")
+    assert (scores["mean"]["win_rate"], scores["judge"]["disagreement"], scores["judge"]["first_shown"]) == (
+        0.5,
+        1.0,
+        1.0,
+    )
+
+
+def test_an_interrupted_judge_goes_on_with_what_it_has_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartdpp.evaluation.judged.CHUNK", 2)
+    said: list[Question] = []
+
+    @dataclass(frozen=True)
+    class Dies(Longer):
+        def prepare(self) -> Dies:
+            return self
+
+        def __call__(self, questions: Sequence[Question]) -> list[Verdict]:
+            if len(self.asked) == 4:
+                raise KeyboardInterrupt
+            return super().__call__(questions)
+
+    with pytest.raises(KeyboardInterrupt):
+        judged(Dies(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
+    assert len(said) == 4
+    judged(Longer(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
+    assert len(said) == len(set(said)) == 6
+    judged(Longer(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
+    assert len(said) == 6
+
+
+def test_equal_answers_are_a_half_and_nobody_is_asked(tmp_path: Path) -> None:
+    judge = Longer()
+    judged(judge, reference="base").evaluate(Lively(), None, heldout(ROWS), tmp_path)
+    scores = read_json(tmp_path / "scores.json")
+    assert (judge.asked, scores["mean"]["win_rate"], scores["judge"]["equal"]) == ([], 0.5, 6)
+    assert (scores["judge"]["calls"], scores["judge"]["seconds"]) == (0, 0.0)
+
+
+def test_a_judge_that_says_nothing_readable_is_told_with_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none of its 6 verdicts can be read \(the first is 'hm'\)"):
+        judged(Longer(dumb=True)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
+
+
+def test_a_conversation_is_answered_and_shown_after_its_true_history(tmp_path: Path) -> None:
+    turns = [("user", "hi"), ("assistant", "hey"), ("user", "and?"), ("assistant", "ho")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    judge = Longer()
+    spoken = row("t", 9, "hi\n\nand?", "hey\n\nho") | {"messages": messages, "tools": None}
+    judged(judge).evaluate(Lively(), None, heldout([spoken]), tmp_path)
+    (question,) = judge.asked
+    assert question.reference == "ho"
+    assert "hi" in question.instruction
+    assert "hey" in question.instruction
+    assert "ho" not in question.instruction.split()
+
+
+def test_a_judge_of_rows_that_another_evaluation_scores_shares_them() -> None:
+    for alone, beside in (
+        (Heldout(tasks=["a"]), judged(Longer(), tasks=["a"])),
+        (Indomain(per_task=6), judged(Longer(), instructions="indomain")),
+    ):
+        for of in ({"x": alone, "judge": beside}, {"judge": beside, "x": alone}):
+            both = Combined(of)  # type: ignore[arg-type]
+            assert both.split() == alone.split()
+            rows = [row("a", i, f"prompt number {i}", str(i)) for i in range(20)]
+            assert both.aside(iter(rows)) == alone.aside(iter(rows))
+    with pytest.raises(InputError, match="two evaluations set rows"):
+        Combined({"x": Indomain(per_task=5), "judge": judged(Longer(), instructions="indomain")})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wrong"),
+    [
+        (("evaluation.path=x.json",), "give a file of instructions with evaluation.instructions=file"),
+        (("evaluation.instructions=file",), "give a file of instructions"),
+        (("evaluation.reference=nowhere.jsonl",), "reference=nowhere.jsonl: there is no such file"),
+        (("evaluation.judge.template=none.txt",), "evaluation.judge.template=none.txt: it cannot be read"),
+        (("evaluation.temperature=-1",), "evaluation.temperature"),
+        (("judge@evaluation.judge=reward",), r"evaluation\.judge\.path has no value"),
+        (
+            ("judge@evaluation.judge=endpoint", "evaluation.judge.base_url=http://x/v1",
+             "evaluation.judge.model=m", "evaluation.judge.max_calls=3",
+             "evaluation.tasks=[parity]", "until=scores"),
+            "max_calls=3: 24 instructions are 48 calls",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_any_work(
+    overrides: tuple[str, ...],
+    wrong: str,
+    small_run: Callable[..., Run],  # noqa: F811
+) -> None:
+    with pytest.raises(InputError, match=wrong):
+        execute(small_run("evaluation=judge", *overrides))
