@@ -44,7 +44,11 @@ BASIC = (
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
 )
 # no runs: Hydra does not see their words
-COMMANDS = {"select": "smartdpp.library.command", "export": "smartdpp.export.command"}
+COMMANDS = {
+    "select": "smartdpp.library.command",
+    "export": "smartdpp.export.command",
+    "pilot": "smartdpp.pilot.command",
+}
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[tuple[list[str], Run]] = []  # with their overrides

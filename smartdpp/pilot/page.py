@@ -1,0 +1,178 @@
+"""What a pilot has found: a paragraph, a table, a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smartdpp.evaluation.intervals import Difference, paired_difference
+from smartdpp.figures.style import BLUE, GREY, panels, style
+from smartdpp.metrics import METRICS
+from smartdpp.pilot.cells import RANDOM, Asked
+from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, verdict
+from smartdpp.report.against import Documents
+from smartdpp.report.content import Table
+from smartdpp.report.markdown import table as markdown
+from smartdpp.study.power import would_show
+from smartdpp.study.results import collect
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CHOICE = ("embedding", "probe", "query", "signals", "mixture")  # stages that a choice costs
+
+
+@dataclass(frozen=True)
+class Found:
+    asked: Asked
+    metric: str
+    base: float  # the metric of the model untouched
+    random: float  # and after training on a random mixture, the mean over seeds
+    gains: dict[str, Difference]  # of each other way over random; positive is better
+    seconds: dict[str, float]  # what choosing costs, of the whole pool
+    pool: int
+    matters: float
+    dear: bool  # the price was reached
+    minutes: float
+
+    @classmethod
+    def of(
+        cls,
+        asked: Asked,
+        folders: Mapping[str, list[Path]],
+        matters: float,
+        dear: bool,
+        minutes: float,
+    ) -> Found:
+        results = {way: collect(list(dict.fromkeys(runs))) for way, runs in folders.items()}
+        table = results[RANDOM].table
+        metric = str(table["score_metric"].iloc[0])
+        sign = -1.0 if METRICS[metric].lower else 1.0
+        documents = Documents(
+            {
+                run: folder
+                for one in results.values()
+                for run, folder in zip(one.table["run"], one.folders, strict=True)
+            },
+            "",
+        )
+        gains = {}
+        for way, one in results.items():
+            if way != RANDOM:
+                pairs = one.table.merge(table, on="seed", suffixes=("", "_of_random"))
+                by_seed = (sign * (pairs[metric] - pairs[f"{metric}_of_random"])).tolist()
+                adds = [
+                    {key: sign * value for key, value in documents.differences(a, b, metric).items()}
+                    for a, b in zip(pairs["run"], pairs["run_of_random"], strict=True)
+                ]
+                gains[way] = paired_difference(by_seed, adds if all(adds) else [])
+        cost = {
+            way: float(
+                sum(
+                    one.table[f"made_in/{stage}"].max() for stage in CHOICE if f"made_in/{stage}" in one.table
+                )
+            )
+            for way, one in results.items()
+        }
+        return cls(
+            asked,
+            metric,
+            float(table[f"{metric}_base"].mean()),
+            float(table[metric].mean()),
+            gains,
+            cost,
+            int(table["n_pool"].iloc[0]),
+            matters,
+            dear,
+            minutes,
+        )
+
+
+def told(found: Found) -> tuple[str, Figure]:
+    """The page, and its figure."""
+    return (
+        f"# Would selection pay here?\n\n{answer(found)}\n\n{markdown(_table(found))}\n\n{_notes(found)}\n",
+        _figure(found),
+    )
+
+
+def answer(found: Found) -> str:
+    """The paragraph."""
+    said, unit = (
+        verdict(found.gains, found.matters),
+        METRICS[found.metric].unit or METRICS[found.metric].label,
+    )
+    seeds = next(iter(found.gains.values())).seeds
+    tried = f"{found.asked.budget} of {found.pool} rows, {seeds} seeds, {found.minutes:.0f} minutes"
+    if said.state == "select" and seeds in LOOKS:
+        way = as_good(found.gains, said.better, found.seconds)
+        return (
+            f"**Yes: {way}.** It gains {_gain(found.gains[way])} {unit} over random rows, which gain "
+            f"{abs(found.random - found.base):.3f} over no training ({tried}). Choosing from the whole pool "
+            f"took {found.seconds[way]:.0f} s."
+        )
+    most = max(gain.mean + gain.half for gain in found.gains.values())
+    if said.state == "random" and seeds in LOOKS:
+        return (
+            f"**Take random rows.** No way that was tried gains as much as {found.matters:g} {unit}: the "
+            f"largest gain that the results leave room for is {most:.3f} ({tried})."
+        )
+    why = "the price is reached" if found.dear else f"{LOOKS[-1]} seeds are the most"
+    if not np.isfinite(most):
+        return f"**Not decided, and {why}.** Give it more minutes ({tried})."
+    shown = max(would_show(gain.half) for gain in found.gains.values())
+    return (
+        f"**Not decided, and {why}.** Gains up to {most:.3f} {unit} are possible; one of {shown:.3f} "
+        f"would have shown in 8 of 10 such pilots ({tried})."
+    )
+
+
+def _table(found: Found) -> Table:
+    import pandas as pd
+
+    unit = METRICS[found.metric].heading
+    rows = [
+        {
+            "way": way,
+            f"gain over random, {unit}": _gain(gain),
+            "p": f"{gain.p:.2g}",
+            "seconds to choose": f"{found.seconds[way]:.0f}",
+        }
+        for way, gain in sorted(found.gains.items(), key=lambda item: -item[1].mean)
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def _notes(found: Found) -> str:
+    documents = next(iter(found.gains.values())).documents
+    heading = METRICS[found.metric].heading
+    return (
+        f"{heading[:1].upper()}{heading[1:]}: {found.base:.3f} before any training, {found.random:.3f} after "
+        f"{found.asked.budget} random rows, on {documents} rows of the target that no way of choosing saw. ± "
+        f"is the 95 % interval over seeds and documents. Called better at {ALPHA} shared out among "
+        f"{len(LOOKS)} looks and {len(found.gains)} ways. It holds for this pool, budget and recipe; "
+        "a larger budget usually leaves less to gain."
+    )
+
+
+def _gain(gain: Difference) -> str:
+    return f"{gain.mean:+.3f} ± {gain.half:.3f}"
+
+
+def _figure(found: Found) -> Figure:
+    ways = sorted(found.gains, key=lambda way: found.gains[way].mean)
+    with style():
+        figure, (ax,) = panels(10, 2.5 + 0.7 * len(ways))
+        for y, way in enumerate(ways):
+            gain = found.gains[way]
+            ax.errorbar(gain.mean, y, xerr=gain.half, fmt="o", color=BLUE, capsize=5, markersize=11)
+        ax.axvline(0, color=GREY, linewidth=1.5)
+        ax.axvline(found.matters, color=GREY, linewidth=1.5, linestyle="--")
+        ax.set_yticks(range(len(ways)), ways)
+        ax.set_ylim(-0.6, len(ways) - 0.4)
+        ax.set_xlabel(f"gain over random ({METRICS[found.metric].heading}); dashed: what would matter")
+    return figure

@@ -1,0 +1,116 @@
+"""Would selection pay here?"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smartdpp.evaluation.intervals import Difference, paired_difference
+from smartdpp.pilot import command, sequential
+from smartdpp.pilot.sequential import LOOKS, as_good, verdict
+
+
+def gain(mean: float, half: float, p: float) -> Difference:
+    return Difference(mean, half, half, 0.0, p, 8, 100)
+
+
+def test_a_way_is_better_at_a_level_that_looks_and_ways_share() -> None:
+    sure, unsure = gain(0.3, 0.1, 0.001), gain(0.3, 0.1, 0.01)
+    assert verdict({"a": sure, "b": gain(0.0, 0.1, 0.9)}, 0.05).better == ("a",)
+    assert verdict({"a": unsure, "b": gain(0.0, 0.1, 0.9)}, 0.05).state == "undecided"
+    assert verdict({"a": gain(-0.3, 0.1, 0.0001)}, 0.05).state == "random"
+
+
+def test_random_is_as_good_where_no_gain_that_matters_is_left() -> None:
+    assert verdict({"a": gain(0.01, 0.02, 0.3), "b": gain(-0.1, 0.1, 0.04)}, 0.05).state == "random"
+    assert verdict({"a": gain(0.01, 0.05, 0.7)}, 0.05).state == "undecided"
+    assert verdict({"a": gain(0.01, np.nan, np.nan)}, 0.05).state == "undecided"
+
+
+def test_the_cheapest_of_those_as_good_as_the_best_is_taken() -> None:
+    gains = {"dear": gain(0.5, 0.1, 1e-4), "cheap": gain(0.45, 0.1, 1e-4), "weak": gain(0.1, 0.05, 1e-4)}
+    seconds = {"dear": 100.0, "cheap": 1.0, "weak": 0.1}
+    assert as_good(gains, ("dear", "cheap", "weak"), seconds) == "cheap"
+
+
+@pytest.mark.parametrize(("true", "most_called"), [(0.0, 0.05), (1.0, 1.0)])
+def test_looking_again_and_again_calls_nothing_better_too_often(true: float, most_called: float) -> None:
+    rng, called = np.random.default_rng(0), 0
+    for _ in range(300):
+        noise = rng.normal(0, 1, (LOOKS[-1], 3))  # random's, and two ways'
+        for look in LOOKS:
+            gains = {
+                way: paired_difference((noise[:look, way] + true * 1.5 - noise[:look, 0]).tolist(), [])
+                for way in (1, 2)
+            }
+            if verdict({str(way): one for way, one in gains.items()}, 0.0).state == "select":
+                called += 1
+                break
+    assert called / 300 <= most_called
+    assert true == 0 or called / 300 > 0.5
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    draw = random.Random(0)
+
+    def rows(n: int) -> str:
+        made = [
+            {"task": "t", "prompt": f"{draw.random()} of {i}?", "response": f"{i % 7} is it"}
+            for i in range(n)
+        ]
+        return "".join(json.dumps(row) + "\n" for row in made)
+
+    pool, target = tmp_path / "pool one.jsonl", tmp_path / "target.jsonl"
+    pool.write_text(rows(30))
+    target.write_text(rows(12))
+    return pool, target
+
+
+def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sequential, "LOOKS", (2,))
+    for module in (command, command.told.__globals__):
+        monkeypatch.setitem(module.__dict__ if hasattr(module, "__dict__") else module, "LOOKS", (2,))
+    words = [*map(str, files), "budget=5", "documents=4", f"root={tmp_path / 'root'}", "model=tiny"]
+    words += ["embedding=tfidf", "embedding.dim=8", "embedding@probe=tfidf", "probe.dim=8"]
+    assert command.main(words) == 0
+    page = (tmp_path / "root" / "pilot.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "5 of 30 rows, 2 seeds" in page
+    assert {"towards the target", "diverse"} <= {
+        cell.strip() for line in page.splitlines() for cell in line.split("|")
+    }
+    assert (tmp_path / "root" / "pilot.png").is_file()
+    before = sorted((tmp_path / "root" / "runs").glob("*/result.json"))
+    assert len(before) == 6
+    assert command.main(words) == 0
+    assert sorted((tmp_path / "root" / "runs").glob("*/result.json")) == before
+    assert "finished before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["budget=0"], "budget=0: give a number from 1 on"),
+        (["strategy=dpp"], "strategy=dpp: a pilot sets it by itself"),
+        (["bugdet=3"], "bugdet"),
+        (["budget=1000"], "1000"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, more: list[str], said: str
+) -> None:
+    words = [*map(str, files), f"root={tmp_path / 'root'}", "documents=4", "model=tiny", "embedding=tfidf"]
+    assert command.main([*words, "embedding.dim=8", *more]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_one_file_is_not_enough(files: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
+    assert command.main([str(files[0])]) == 1
+    assert "a pilot takes a pool and a target" in capsys.readouterr().err
