@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,14 +27,14 @@ from smartdpp.evaluation.scores import exact_match, read_samples, rouge_l
 from smartdpp.evaluation.tasks import documents
 from smartdpp.models.turns import is_trained, messages_of, said, written_out
 from smartdpp.runtime.device import compute_dtype, device_name
-from smartdpp.store.disk import digest, file_hash, write_text
+from smartdpp.store.disk import digest, file_hash, read_object, write_json, write_text
 from smartdpp.types import Judge, Model, Question, Row, Spent, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 64  # questions asked before what was said is written down
-VERDICTS = "verdicts.jsonl"
+VERDICTS, COST = "verdicts.jsonl", "judge_cost.json"
 HALF = Verdict(0.5, 0.5)
 
 
@@ -232,8 +232,8 @@ class Judged:
     def _verdicts(
         self, rows: list[Row], questions: list[Question], path: Path
     ) -> tuple[list[Verdict], Spent, float]:
-        """One for each question, those that an interrupted evaluation left among them; what asking cost now,
-        and its seconds. The judge is not loaded if there is nothing to ask it."""
+        """One for each question, those that an interrupted evaluation left among them; what asking has cost
+        in all, and its seconds. The judge is not loaded if there is nothing to ask it."""
         from tqdm import tqdm
 
         of_key = {
@@ -243,18 +243,21 @@ class Judged:
         done = _read_verdicts(path)
         done |= {key: HALF for key, one in of_key.items() if one.answer == one.reference}
         missing = [i for i, key in enumerate(keys) if key not in done]
-        began, spent = time.perf_counter(), Spent()
+        before, began = _cost(path.with_name(COST)), time.perf_counter()
         if missing:
             ask = self.judge.prepare()
-            spent = ask.spent
-            with tqdm(total=len(missing), unit="question", desc="judging") as progress:
-                for start in range(0, len(missing), CHUNK):
-                    chunk = missing[start : start + CHUNK]
-                    found = ask([questions[i] for i in chunk])
-                    done |= {keys[i]: verdict for i, verdict in zip(chunk, found, strict=True)}
-                    _write_verdicts(path, done)
-                    progress.update(len(chunk))
-        seconds = time.perf_counter() - began if missing else 0.0
+            try:
+                with tqdm(total=len(missing), unit="question", desc="judging") as progress:
+                    for start in range(0, len(missing), CHUNK):
+                        chunk = missing[start : start + CHUNK]
+                        found = ask([questions[i] for i in chunk])
+                        done |= {keys[i]: verdict for i, verdict in zip(chunk, found, strict=True)}
+                        _write_verdicts(path, done)
+                        progress.update(len(chunk))
+            finally:  # also of what was not finished
+                now = asdict(ask.spent) | {"seconds": time.perf_counter() - began}
+                before = {name: before.get(name, 0) + value for name, value in now.items()}
+                write_json(path.with_name(COST), before)
         verdicts = [done[key] for key in keys]
         if all(verdict.preference is None for verdict in verdicts):
             reply = next((reply for verdict in verdicts for reply in verdict.replies), None)
@@ -264,7 +267,8 @@ class Judged:
                 "another template or pattern, or more reply_tokens"
             )
         _write_verdicts(path, dict(zip(keys, verdicts, strict=True)))
-        return verdicts, spent, seconds
+        seconds = before.pop("seconds", 0.0)
+        return verdicts, Spent(**{name: int(value) for name, value in before.items()}), seconds
 
 
 def _samples(
@@ -333,6 +337,12 @@ def _preferences(path: Path, rows: list[Row]) -> np.ndarray:
     """float64[n]: how the base model fared on each, nan where that is not known."""
     found = {(one["task"], one["id"]): one.get("win_rate") for one in read_samples(path)}
     return np.array([found.get((row["task"], row["id"])) for row in rows], dtype=np.float64)
+
+
+def _cost(path: Path) -> dict[str, float]:
+    """What an interrupted evaluation has spent on its judge."""
+    found = read_object(path)
+    return {} if isinstance(found, str) else found
 
 
 def _read_verdicts(path: Path) -> dict[str, Verdict]:

@@ -79,9 +79,7 @@ class Endpoint:
     def _key_problems(self) -> list[str]:
         """What stands there may be the key itself, by mistake, so it is only repeated where it is a name."""
         name = self.key_env
-        if name is None or (
-            re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) and of_environment(name) and name in os.environ
-        ):
+        if name is None or (re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) and of_environment(name) and self.key()):
             return []
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) or not of_environment(name):
             return [
@@ -130,9 +128,12 @@ class Endpoint:
         letter = next((group for group in found.groups() if group), "") if found else ""
         return {"A": 1.0, "B": 0.0}.get(letter.upper())
 
+    def key(self) -> str:
+        return os.environ.get(self.key_env or "", "").strip()
+
     def hidden(self, text: str) -> str:
         """Without the key, whatever a server repeats of it."""
-        key = os.environ.get(self.key_env or "")
+        key = self.key()
         return redact(text.replace(key, f"<{self.key_env}>") if key else text)
 
 
@@ -190,10 +191,9 @@ class EndpointAsking:
     def _client(self) -> Any:
         from openai import OpenAI
 
-        name = self.judge.key_env
         return OpenAI(
             base_url=self.judge.base_url,
-            api_key=os.environ[name] if name else "none",
+            api_key=self.judge.key() or "none",
             timeout=self.judge.timeout,
             max_retries=0,  # every try is counted here
         )

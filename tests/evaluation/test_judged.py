@@ -81,11 +81,10 @@ def test_a_servers_verdicts_stand_in_plan_run_summary_and_report_and_a_rerun_cos
         with pytest.raises(InputError, match="<PLANTED_API_KEY>"):
             execute(small_run(*asked))
         served.behave = earlier
-        before = served.calls
         run = small_run(*asked)
         score = execute(run)
         row = read_json(run.path / "result.json")
-        assert 0 < row["judge/judge_calls"] == served.calls - before <= 8
+        assert 8 < row["judge/judge_calls"] == served.calls <= 16  # of both attempts
         assert score == row["loss"]
 
         shutil.rmtree(run.scores.path)
@@ -98,7 +97,7 @@ def test_a_servers_verdicts_stand_in_plan_run_summary_and_report_and_a_rerun_cos
     names = [name for name in row if name.startswith("judge/") and "seconds" not in name]
     spent = {"judge/judge_calls", "judge/judge_kept", "judge/judge_tokens"}
     assert {name for name in names if again[name] != row[name]} == spent
-    assert (again["judge/judge_calls"], again["judge/judge_kept"]) == (0, row["judge/judge_calls"])
+    assert (again["judge/judge_calls"], again["judge/judge_kept"]) == (0, 8)
 
     assert row["judge/win_rate_base"] == row["judge/lc_win_rate_base"] == 0.5
     assert row["judge/win_rate_change"] == pytest.approx(row["judge/win_rate"] - 0.5)
@@ -260,6 +259,7 @@ def test_an_interrupted_judge_goes_on_with_what_it_has_not_said(
     with pytest.raises(KeyboardInterrupt):
         judged(Dies(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
     assert len(said) == 4
+    assert read_json(tmp_path / "judge_cost.json")["tokens"] == 4
     judged(Longer(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
     assert len(said) == len(set(said)) == 6
     judged(Longer(said)).evaluate(Lively(), None, heldout(ROWS), tmp_path)
