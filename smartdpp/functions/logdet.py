@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STOP = 1e-10  # below this d² an item is a copy, and is not picked
 ROUNDING = 1e-13  # below this d², float64 holds nothing but rounding: an exact copy
-NOISE = 4e-15  # what rounding makes of d² in float64
+NOISE = 4e-15  # what rounding makes of d² in float64, for a kernel whose diagonal is 1
 CLAMP = 1e-20  # d² of an exact copy in a prescribed order
 WHOLE = 2**16  # larger pools with a linear kernel are looked at in part between windows
 DOUBLE = 2048  # pools up to this size are tracked in float64
@@ -188,6 +188,7 @@ class LogDetState:
         self.single = n > double and moderate
         # of the terms of s
         size = function.gamma * float(function.features.square.max()) if function.kernel == "rbf" else 1.0
+        self.noise = NOISE * max(1.0, function.S.diagonal)  # d² is a difference of numbers of that size
         self.margin = 2e-6 * max(function.S.diagonal, size) if self.single else 0.0
         self.schur.track(torch.float32 if self.single else torch.float64)
 
@@ -221,9 +222,9 @@ class LogDetState:
 
     def tolerance(self, j: int, gain: float) -> float:
         weight = 1 - self.theta
-        return (
-            weight * max(1e-11, NOISE / max(np.exp((gain - self.bonus[j]) / weight), STOP)) if weight else 0.0
-        )
+        if not weight:
+            return 0.0
+        return weight * max(1e-11, self.noise / max(np.exp((gain - self.bonus[j]) / weight), STOP))
 
     def tracked(self, index: np.ndarray) -> np.ndarray | None:
         """d² of the pool or the active set in the tracked precision, None for other rows."""

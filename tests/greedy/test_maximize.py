@@ -295,3 +295,20 @@ def test_bad_arguments_are_named(arguments, message):
     budget = arguments.pop("budget")
     with pytest.raises(InputError, match=message):
         maximize(GraphCut(features(0, 20, 3, "gaussian")), budget, **arguments)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 10.0, 100.0, 1000.0])
+def test_ties_go_to_the_first_row_whatever_the_size_of_the_kernel(gamma: float) -> None:
+    """Rows close together, each as far from all others: d² is a small difference of large numbers."""
+    for d, apart in ((30, 1e-3), (30, 3e-4), (16, 1e-3)):
+        X = np.ones((d, d)) + apart * d**0.5 * np.eye(d)
+        chosen = maximize(LogDet(X, kernel="linear", gamma=gamma, ridge=0.0), budget=d - 2)
+        assert chosen.index.tolist() == list(range(d - 2))
+
+
+@pytest.mark.parametrize("kernel", ["cosine", "vmf", "rbf", "linear"])
+def test_the_tolerance_of_a_default_kernel_is_that_of_unit_diagonals(kernel: str) -> None:
+    f = LogDet(np.eye(4), kernel=kernel)
+    smallest = f.S.rho or 1e-9  # of d²
+    expected = max(1e-11, 4e-15 / smallest)
+    assert LogDetState(f, 2).tolerance(0, float(np.log(smallest))) == pytest.approx(expected, rel=1e-12)
