@@ -1,4 +1,5 @@
-"""What numbers are called and how they are read: one table of the scores, one of the diversity measures."""
+"""What numbers are called and how they are read: one table of the scores, one of the diversity measures,
+one of how near a mixture is to its target."""
 
 from __future__ import annotations
 
@@ -61,5 +62,12 @@ DIVERSITY = {
         Metric("coverage", "coverage", long="coverage of the pool"),
         Metric("cluster_entropy", "cluster entropy", digits=2),
         Metric("task_entropy", "task entropy", digits=2),
+    )
+}
+TOWARDS = {  # of a mixture with a query, in the embedding that it was chosen by; higher is nearer
+    metric.name: metric
+    for metric in (
+        Metric("query_coverage", "query coverage", long="coverage of the query"),
+        Metric("targets_covered", "targets covered", long="share of targets covered"),
     )
 }

@@ -61,7 +61,10 @@ NEEDS = {
         "evaluation.data_dir={lm_eval}",
     ],
     "strategy=smart": ["strategy.num_tasks=2"],
-    "strategy=targeted": ["query@strategy.query=file", "strategy.query.path={query}"],
+    **{
+        f"strategy={name}": ["query@strategy.query=file", "strategy.query.path={query}"]
+        for name in ("targeted", "tsds", "uot", "dsir")
+    },
     "strategy=weights": ["strategy.weights={{copy: 0.7, add: 0.3}}"],
     "strategy=reselect": ["embedding=gradient", "embedding.dim=64", "strategy.rounds=2"],
     "task_vector=task2vec": ["task_vector.examples=4"],

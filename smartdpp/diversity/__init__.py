@@ -7,7 +7,7 @@ smartdpp.diversity``.
 """
 
 from smartdpp.diversity.components import AllMeasures, LogDetDistance, NoMeasure
-from smartdpp.diversity.coverage import coverage
+from smartdpp.diversity.coverage import coverage, targets_covered
 from smartdpp.diversity.distances import knn_distance, mean_pairwise_distance, radius
 from smartdpp.diversity.entropy import cluster_entropy, task_entropy
 from smartdpp.diversity.log_det import LogDetResult, log_det_distance
@@ -30,6 +30,7 @@ __all__ = [
     "radius",
     "sensitivity",
     "shuffled_columns",
+    "targets_covered",
     "task_entropy",
     "uniform_sphere",
     "vendi_score",

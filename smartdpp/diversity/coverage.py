@@ -1,5 +1,5 @@
 """Coverage: how close a set comes to everything in a pool, facility location's value per example (SMART,
-arXiv 2403.08370)."""
+arXiv 2403.08370); and of several targets, how many a set is near to."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def coverage(X: np.ndarray, *, pool: np.ndarray) -> float:
     for b in blocks(len(pool), len(X)):
         best[b] = np.maximum((pool[b] @ X.T).max(axis=1), 0)
     return float(best.mean())
+
+
+def targets_covered(X: np.ndarray, *, query: np.ndarray, target: np.ndarray) -> float:
+    """The share of targets that are some row's of X (n, d), in (0, 1]: a row's is that of the row of
+    ``query`` (m, d) of the largest cosine, the first among equals. target: int64[m]."""
+    X, query = unit(X), unit(query, "query")
+    nearest = [(X[b] @ query.T).argmax(axis=1) for b in blocks(len(X), len(query))]
+    return len(np.unique(target[np.concatenate(nearest)])) / len(np.unique(target))

@@ -6,6 +6,8 @@ order q of λ:
 
     V_q = (Σ λ^q)^(1 / (1 - q));   V_1 = exp(-Σ λ log λ);   V_∞ = 1 / max λ.
 
+Of gradients of a small model it is G-Vendi (Jung et al. 2025, arXiv 2505.20161): embedding@probe=gradient.
+
 n orthogonal examples score n, one example repeated scores 1. A larger q listens less to what is rare.
 """
 

@@ -1,5 +1,5 @@
 """Hidden states of a causal language model, pooled over an example's tokens (Wang et al., arXiv 2402.02318,
-compare with their mean)."""
+compare with their mean; RDS+, arXiv 2503.01807, weighs them by position)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from smartdpp.models.batches import Batch
     from smartdpp.types import Model
 
-Pooling = Literal["mean", "last"]
+Pooling = Literal["mean", "last", "position"]
 Tokens = Literal["all", "prompt", "response"]
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """float32[n, hidden size]: h = mean over ``tokens`` of layer ``layer``'s states, or the state of the last
-    of them.
+    """float32[n, hidden size]: h = mean over ``tokens`` of layer ``layer``'s states, the state of the last of
+    them, or by ``position`` Σ_t t h_t / Σ_t t, t = 1, 2, ... in the order of these tokens: later ones have
+    read more.
 
     ``layer`` 0 is the token embeddings, l the output of the l-th block, -1 the last layer after the model's
     final norm. ``tokens`` are all of them, the prompt's, or the response's with its end token; the model
@@ -105,9 +106,12 @@ class Hidden:
 
 def pooled(states: Tensor, where: Tensor, pooling: Pooling) -> Tensor:
     """float32[b, h] from states float32[b, t, h]: their mean over ``where`` (bool[b, t], some in every row),
-    or the last of them."""
+    the mean weighted by position there, or the last of them."""
     import torch
 
+    if pooling == "position":
+        weight = where.cumsum(1) * where
+        return (states * (weight / weight.sum(1, keepdim=True))[..., None]).sum(1)
     if pooling == "mean":
         return (states * where[..., None]).sum(1) / where.sum(1, keepdim=True)
     last = where.shape[1] - 1 - where.flip(1).int().argmax(1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.evaluation.intervals import CLAIM
-from smartdpp.metrics import DIVERSITY, METRICS
+from smartdpp.metrics import DIVERSITY, METRICS, TOWARDS
 from smartdpp.report import paper as papers
 from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, mean, metrics, number
@@ -40,6 +40,11 @@ def section(results: Results, paper: Paper | None = None) -> Section:
             }
             for share in (DIVERSITY["kept_share"], DIVERSITY["duplicate_share"]):
                 record[share.heading] = mean(100 * group[f"diversity_{share.name}"], share.digits)
+        record |= {
+            of.heading: mean(group[name], of.digits)
+            for name, of in TOWARDS.items()
+            if name in group and group[name].notna().any()
+        }
         record |= {
             "examples": mean(group["n"], 0),
             "tasks": f"{mean(group['tasks'], int(group['tasks'].nunique() > 1))} of "

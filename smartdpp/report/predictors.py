@@ -44,7 +44,7 @@ def section(results: Results, given: Sequence[str], outcome: str = "") -> list[S
             )
             warnings.append(f"{named}: {group.warning}")
         records += [
-            where | _predictor(line, group.runs, metric, controls)
+            where | _predictor(line, group.runs, metric, controls, _probes(results, group.runs))
             for line in group.ranking.to_dict("records")
         ]
     if not records and not warnings:
@@ -78,11 +78,15 @@ def section(results: Results, given: Sequence[str], outcome: str = "") -> list[S
 
 
 def _predictor(
-    line: dict[str, Any], runs: pd.DataFrame, metric: str, controls: Sequence[Sequence[str]]
+    line: dict[str, Any],
+    runs: pd.DataFrame,
+    metric: str,
+    controls: Sequence[Sequence[str]],
+    probes: set[str],
 ) -> dict[str, str]:
     names = {LENGTH: "mean response length"}
     return {
-        "measure": MEASURES[line["measure"]][0],
+        "measure": _called(line["measure"], probes),
         "n mixtures": str(line["n"]),
         "n runs": str(line["runs"]),
         "n strategies": str(runs.loc[runs[line["measure"]].notna(), "label"].nunique()),
@@ -100,6 +104,19 @@ def _predictor(
         "r within strategies": str(line["within"]),
         "more diverse is": reading(line["measure"], line["pearson"], METRICS[metric].lower),
     }
+
+
+def _probes(results: Results, runs: pd.DataFrame) -> set[str]:
+    """The classes of the embeddings that diversity was measured in."""
+    return {str(results.configs[at].get("probe._target_")).rpartition(".")[2] for at in runs.index}
+
+
+def _called(measure: str, probes: set[str]) -> str:
+    """The Vendi score of gradients is known as G-Vendi (arXiv 2505.20161)."""
+    name = MEASURES[measure][0]
+    return (
+        f"{name} of gradients (G-Vendi)" if measure == "diversity_vendi" and probes == {"Gradient"} else name
+    )
 
 
 def _range(low: float, high: float) -> str:

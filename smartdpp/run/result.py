@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from smartdpp.evaluation.scores import main_metric
-from smartdpp.metrics import METRICS
+from smartdpp.metrics import METRICS, TOWARDS
 from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
 from smartdpp.store.disk import read_json, write_json
@@ -37,7 +37,7 @@ def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
     row |= {name: run.what[name] for name in ("budget", "seed", "select_seed", "train_seed")}
     mixture = run.mixture.meta()["facts"]
     row |= {name: mixture[name] for name in ("n", "n_pool", "tasks", "tasks_in_pool", "tokens")}
-    row |= {name: mixture[name] for name in ASKED if name in mixture}
+    row |= {name: mixture[name] for name in (*ASKED, *TOWARDS) if name in mixture}
     # the same in runs that trained on the same rows in the same order
     row["mixture_content"] = content(read(run.mixture.here()))
     scored, score = _scored(run) if run.evaluates else ({}, {"score": None, "score_metric": None})

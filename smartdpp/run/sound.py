@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smartdpp.metrics import METRICS
+from smartdpp.metrics import METRICS, TOWARDS
 from smartdpp.run.folder import artifacts
 from smartdpp.store import disk, remote
 from smartdpp.strategies.mixture import read_tasks
@@ -17,7 +17,7 @@ from smartdpp.strategies.mixture import read_tasks
 TEXTS = ("run", "strategy")
 COUNTS = ("n", "seed", "select_seed", "train_seed")
 # how keys begin whose values are numbers or null
-NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "judge_", "score", *METRICS)
+NUMBERS = ("seconds/", "made_in/", "peak_gib/", "diversity_", "judge_", "score", *METRICS, *TOWARDS)
 
 
 def damage(run: Path) -> str | None:

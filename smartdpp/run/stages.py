@@ -243,7 +243,11 @@ def _mixture(run: Run, this: Round) -> Stage:
         # of files and datasets, read since they are kept
         if originals.FILE in (run.corpus.meta().get("files") or {}):
             originals.put(corpus.take(run.corpus.file(originals.FILE), selection.index), out)
-        return mixture.write(pool, chosen, selection, out, redacted(container(run.cfg))) | facts
+        return {
+            **mixture.write(pool, chosen, selection, out, redacted(container(run.cfg))),
+            **mixture.nearness(pool, selection),
+            **facts,
+        }
 
     def plan() -> str:
         n = run.corpus.meta()["facts"]["n_pool"] if run.corpus.finished else 0

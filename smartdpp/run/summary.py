@@ -12,7 +12,7 @@ from smartdpp.embedding.shards import cut
 from smartdpp.evaluation import judgement
 from smartdpp.evaluation.rows import not_evaluated
 from smartdpp.logs.visible import one_line
-from smartdpp.metrics import METRICS
+from smartdpp.metrics import METRICS, TOWARDS
 from smartdpp.run.folder import artifacts as places
 from smartdpp.store.disk import read_json
 from smartdpp.store.remote import META, file, shown
@@ -118,6 +118,7 @@ def _mixture(row: dict[str, Any], artifacts: dict[str, Path]) -> Any:
         f"mixture by {row['strategy']}: {row['n']} of {row['n_pool']} examples from {tasks_said}, "
         f"{row['tokens']} tokens{asked(row)}"
     )
+    title += "".join(f", {of.label} {row[of.name]:.2f}" for of in TOWARDS.values() if of.name in row)
     table = Table(title=title, title_justify="left")
     for column in ("task", "examples", "share", "of the task's pool"):
         table.add_column(column, justify="left" if column == "task" else "right")

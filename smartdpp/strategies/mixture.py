@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.dtypes import StringDType
 
+from smartdpp.diversity.coverage import coverage, targets_covered
 from smartdpp.logs.visible import one_line
+from smartdpp.metrics import TOWARDS
 from smartdpp.models.turns import alike
 from smartdpp.store.disk import write_text
 from smartdpp.types import Pool, Row, Selection
@@ -114,6 +116,17 @@ def write(
     }
 
 
+def nearness(pool: Pool, selection: Selection) -> dict[str, float]:
+    """How near the selected rows are to the pool's query, as smartdpp.metrics names it; empty without one."""
+    if pool.query is None or pool.query_task is None or not len(selection):
+        return {}
+    X = np.asarray(pool.X[selection.index])
+    return {
+        "query_coverage": coverage(X, pool=pool.query),
+        "targets_covered": targets_covered(X, query=pool.query, target=pool.query_task),
+    }
+
+
 def describe(facts: dict[str, Any]) -> str:
     """What the stage did, in one line."""
     chosen, pool = facts.get("mean_quality"), facts.get("mean_quality_in_pool")
@@ -122,7 +135,10 @@ def describe(facts: dict[str, Any]) -> str:
         f"{facts['n']} of {facts['n_pool']} examples",
         f"{facts['tasks']} of {facts['tasks_in_pool']} tasks",
     )
-    return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}{asked(facts)}"
+    near = "".join(
+        f", {of.label} {facts[name]:.{of.digits}f}" for name, of in TOWARDS.items() if name in facts
+    )
+    return f"{examples} from {tasks}, {facts['tokens']} tokens{quality}{near}{asked(facts)}"
 
 
 def asked(facts: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 2**25  # rows that round robin remembers of all turns together, int32
 TILE = 2**24  # cosines of one pass over the pool, float32
+ASKED = 100  # rows of a query, where memory is stated before there is one
 EQUAL = "every row is equally near to the query, so the first ids are taken"
 
 
@@ -96,6 +97,14 @@ def in_turn(
             gain.append(float(score[at[turn]]))
             turn = next(turns)
     return Selection(np.array(order, dtype=np.int64), np.array(gain))
+
+
+def nearest_rows(pool: Features, query: Features, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64[m, count], the rows nearest to each of the query's, nearest first, and their cosines,
+    float32[m, count]."""
+    every = list(np.arange(query.shape[0])[:, None])
+    found = list(_closest(pool, query, every, "mean", np.zeros(pool.shape[0], dtype=bool), count))
+    return np.stack([rows for rows, _, _ in found]).astype(np.int64), np.stack([s for _, s, _ in found])
 
 
 def by_turns(groups: Sequence[np.ndarray]) -> Iterator[int]:

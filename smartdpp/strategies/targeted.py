@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 NOTHING = 1e-9  # a gain below this share of the first one is none
 SUBMODULAR = ("flqmi", "flvmi", "gcmi")
-ASKED = 100  # rows of a query, where memory is stated before there is one
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Targeted:
         if self.function in SUBMODULAR:
             return None
         in_turn = self.function == "round_robin" or self.targets == "balanced"
-        kept = 8 * min(query_rules.KEPT, ASKED * budget) if in_turn else 4 * ASKED * n
-        return selection(n, d) + kept + 4 * min(query_rules.TILE, ASKED * n)
+        kept = 8 * min(query_rules.KEPT, query_rules.ASKED * budget) if in_turn else 4 * query_rules.ASKED * n
+        return selection(n, d) + kept + 4 * min(query_rules.TILE, query_rules.ASKED * n)
 
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.metrics import DIVERSITY
+from smartdpp.metrics import DIVERSITY, TOWARDS
 from smartdpp.study.settings import of_strategy
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ MEASURES = {
         name if name == "ldd" else f"diversity_{name}": (of.long or of.label, not of.lower)
         for name, of in DIVERSITY.items()
     },
+    **{name: (of.long, None) for name, of in TOWARDS.items()},
     LENGTH: ("mean response length (for comparison)", None),
 }
 FEWEST = 6  # mixtures below which nothing is said

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.errors import InputError
-from smartdpp.metrics import METRICS
+from smartdpp.metrics import METRICS, TOWARDS
 from smartdpp.run.folder import artifacts
 from smartdpp.run.result import scored
 from smartdpp.store import remote
@@ -176,7 +176,11 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its measures as numbers, nan where a run does not know one: a column of nulls would be
     no numbers at all."""
     return table.assign(
-        **{name: table[name].astype("float64") for name in table if name.startswith("diversity_")}
+        **{
+            name: table[name].astype("float64")
+            for name in table
+            if name.startswith("diversity_") or name in TOWARDS
+        }
     )
 
 

@@ -16,6 +16,7 @@ from smartdpp.diversity import (
     mean_pairwise_distance,
     novelsum,
     radius,
+    targets_covered,
     task_entropy,
     uniform_sphere,
     vendi_score,
@@ -160,6 +161,14 @@ def test_what_cannot_be_measured_is_refused(measure, X, message):
 def test_parameters_out_of_range_are_refused(X, call):
     with pytest.raises(InputError, match=r"(-1|0)"):
         call(X)
+
+
+def test_a_target_is_covered_where_some_row_is_nearest_to_an_example_of_it():
+    query, target = np.eye(4)[[0, 1, 2, 3, 0]], np.array([0, 1, 1, 2, 3])
+    X = np.array([[3, 1, 0, 0], [0, 2, 1, 0], [0, 1, 5, 0], [2, 0, 0, 1]])  # the fourth never comes first
+    assert targets_covered(X, query=query, target=target) == 2 / 4
+    assert targets_covered(X[1:3], query=query, target=target) == 1 / 4
+    assert targets_covered(np.eye(4), query=query, target=target) == 3 / 4
 
 
 MEASURES = [*UNARY, lambda X: coverage(X, pool=X), lambda X: novelsum(X, pool=X)]

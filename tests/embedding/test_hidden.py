@@ -26,12 +26,14 @@ def one_by_one(settings: Hidden) -> np.ndarray:
         with torch.inference_mode():
             states = weights(torch.tensor([ids]), output_hidden_states=True).hidden_states[settings.layer][0]
         part = {"all": states, "prompt": states[:n_prompt], "response": states[n_prompt:]}[settings.tokens]
-        vector = part.mean(0) if settings.pooling == "mean" else part[-1]
+        later = torch.arange(1, len(part) + 1)[:, None]
+        weighted = {"mean": part.mean(0), "last": part[-1], "position": (later * part).sum(0) / later.sum()}
+        vector = weighted[settings.pooling]
         vectors.append(vector.numpy() / (np.linalg.norm(vector) if settings.normalize else 1))
     return np.stack(vectors)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "position"])
 @pytest.mark.parametrize("tokens", ["all", "prompt", "response"])
 @pytest.mark.parametrize("layer", [-1, 1, -3])
 def test_padding_and_batching_change_nothing(pooling, tokens, layer) -> None:

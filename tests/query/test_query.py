@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.scores import read_samples
 from smartdpp.query import Development
 from smartdpp.query.stage import refuse_scored
+from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
@@ -45,6 +47,50 @@ def test_a_targeted_run_scores_no_row_of_its_query_and_no_row_that_reads_the_sam
     execute(random)
     assert random.base.key == run.base.key, "the documents that are scored do not depend on the query"
     assert [s["id"] for s in read_samples(random.scores.path / "samples.jsonl")] == [s["id"] for s in scored]
+
+
+OPTIONS = [
+    *(f"strategy=targeted strategy.function={rule}" for rule in ("round_robin", "max", "mean", "less")),
+    "strategy=targeted strategy.function=round_robin strategy.targets=balanced",
+    "strategy=targeted strategy.function=max strategy.targets=balanced",
+    "strategy=tsds strategy.sigma=0 strategy.alpha=0.3 strategy.C=2.0 strategy.neighbors=20",
+    "strategy=tsds strategy.sample=true",
+    "strategy=uot strategy.reg=0.1 strategy.reg_pool=0.01",
+    "strategy=dsir strategy.reads=prompt strategy.buckets=100 strategy.temperature=0 strategy.min_words=3",
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_way_towards_two_targets_is_planned_and_chosen(
+    options: str, small_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ("evaluation.tasks=[parity,copy]", "strategy.query.per_task=3", "until=mixture")
+    run = small_run(*options.split(), *both)
+    execute(small_run(*options.split(), *both[:2], "until=plan"))
+    assert "choose examples of the target" in capsys.readouterr().out
+    execute(run)
+    facts = run.mixture.meta()["facts"]
+    assert facts["n"] == 16
+    assert 0 < facts["query_coverage"] <= 1
+    assert facts["targets_covered"] in (0.5, 1)
+
+
+def test_how_near_a_mixture_is_to_its_query_is_in_its_row_and_its_report(
+    small_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run(
+        "strategy=dsir", "evaluation.tasks=[parity,copy]", "strategy.query.per_task=3", "recipe=lora"
+    )
+    execute(run)
+    assert "query coverage 0." in capsys.readouterr().out
+    row = read_json(run.path / "result.json")
+    X, Q = np.load(run.embedding.path / "X.npy"), np.load(run.query.path / "X.npy")
+    S = Q @ X[np.load(run.mixture.path / "rows.npy")].T
+    assert row["query_coverage"] == pytest.approx(np.maximum(S.max(axis=1), 0).mean(), abs=1e-5)
+    nearest = {query_of(run)[q]["task"] for q in S.argmax(axis=0)}
+    assert row["targets_covered"] == len(nearest) / 2
+    assert report([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    assert "| query coverage |" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_the_query_is_in_the_pools_space(small_run: Callable[..., Run]) -> None:

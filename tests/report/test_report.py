@@ -203,6 +203,34 @@ def test_correlations_need_six_runs_in_a_budget(sweep: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("probe", ["gradient.Gradient", "tfidf.Tfidf"])
+def test_the_vendi_score_of_gradients_is_called_g_vendi_and_nearness_to_a_query_is_shown(
+    tmp_path: Path, probe: str
+) -> None:
+    for seed in range(6):
+        finished_run(
+            tmp_path,
+            f"targeted-{seed}",
+            strategy="targeted",
+            seed=seed,
+            loss=2 + 0.1 * seed,
+            config={"probe": {"_target_": f"smartdpp.embedding.{probe}"}},
+            diversity_vendi=3.0 - seed**2,
+            query_coverage=0.5 + 0.1 * (seed % 2),
+            targets_covered=1.0,
+            mean_response_tokens=9.0 + seed % 3,
+        )
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    text = report(tmp_path / "out")
+    measures = {row["measure"]: row for row in lines(section(text, "Diversity against performance"))}
+    assert ("Vendi score of gradients (G-Vendi)" in measures) == (probe == "gradient.Gradient")
+    assert ("Vendi score" in measures) == (probe == "tfidf.Tfidf")
+    assert measures["coverage of the query"]["more diverse is"] == ""
+    row = lines(section(text, "Results"))[0]
+    assert row["query coverage"].startswith("0.550 ±")
+    assert row["targets covered"] == "1.000"
+
+
 def test_the_partial_correlation_is_the_textbook_one(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     row = {

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -15,12 +16,27 @@ CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 IGNORES_BUDGET = ["full", "none"]
 VARIANTS = [  # of one of them
+    "dsir strategy.temperature=0",
+    "tsds strategy.sigma=0",
+    "tsds strategy.sample=true",
     *(f"targeted strategy.function={rule}" for rule in ("round_robin", "max", "mean", "less")),
     *(f"targeted strategy.function={rule} strategy.targets=balanced" for rule in ("round_robin", "max")),
 ]
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
-PREFIX_NESTED = ["dedup", "deita", "dpp", "random", "reselect", "submodular", "targeted", "top"]
+PREFIX_NESTED = [
+    "dedup",
+    "deita",
+    "dpp",
+    "dsir",
+    "random",
+    "reselect",
+    "submodular",
+    "targeted",
+    "top",
+    "tsds",
+    "uot",
+]
 TASK_NESTED = [
     "equal",
     "oracle",
@@ -42,6 +58,13 @@ def build(name):
     overrides += NEEDS.get(name, [])
     with initialize_config_dir(str(CONF), version_base=None):
         return instantiate(compose(overrides=[f"+strategy={name}", *overrides]).strategy)
+
+
+def texts(rng, n):
+    words = rng.choice(["red", "blue", "a", "to", "be"], size=(2, n, 4))
+    return pa.table(
+        {name: [" ".join(row) for row in words[i]] for i, name in enumerate(("prompt", "response"))}
+    )
 
 
 @pytest.fixture
@@ -66,6 +89,8 @@ def pool():
         query=query,
         query_task=np.array([0, 1, 0, 2, 0]),
         query_names=["y", "x", "z"],
+        text=texts(rng, 60),
+        query_text=texts(rng, 5),
     )
 
 
@@ -83,6 +108,8 @@ def permuted(pool, rng):
         query=pool.query,
         query_task=pool.query_task,
         query_names=pool.query_names,
+        text=pool.text.take(rows),
+        query_text=pool.query_text,
     )
 
 
@@ -119,7 +146,7 @@ def test_the_pool_is_a_set_and_the_seed_the_only_chance(name, budget, pool):
 
 
 @pytest.mark.parametrize(
-    "name", ["dedup", "dpp_sample", "random", "proportional", "equal", "temperature", "random_tasks"]
+    "name", ["dedup", "dpp_sample", "dsir", "random", "proportional", "equal", "temperature", "random_tasks"]
 )
 def test_random_strategies_follow_the_seed(name, pool):
     strategy = build(name)
