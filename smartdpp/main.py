@@ -35,6 +35,8 @@ from smartdpp.run.pipeline import execute, prepare
 from smartdpp.runtime import gpus
 from smartdpp.runtime.processes import refuse_other_launchers
 from smartdpp.store.locks import Busy
+from smartdpp.study import power
+from smartdpp.study.results import SEEDS
 
 log = logging.getLogger(__name__)
 # the user's wish, read before main() sets it for its own use
@@ -183,6 +185,10 @@ def main() -> None:
         if planned:
             terminal.start()
             plan.plan(planned[0][1]) if len(planned) == 1 else plan.sweep(planned)
+            runs = [run for _, run in planned]
+            seeds = len({tuple(run.what[name] for name in SEEDS) for run in runs})
+            if said_first := power.stated(runs[0].cfg.report.get("noise"), seeds, len(runs) // seeds):
+                log.info(said_first)
         _come_back(failed)
     except (Failure, *USER_ERRORS) as error:
         if WANTS_TRACEBACKS:

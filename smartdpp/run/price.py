@@ -83,7 +83,8 @@ def total(runs: Sequence[Run]) -> str:
             "(price.tokens_per_second)"
         )
     elif priced:
-        text += "; no hours without price.tokens_per_second=NUMBER"
+        missing = "tokens_per_second" if runs[0].cfg.price.tokens_per_second is None else "tokens_per_example"
+        text += f"; no hours without price.{missing}=NUMBER"
     if unknown:
         text += (
             f"; {unknown} trainings on whole pools are not in it: their size is known after the corpus stage"

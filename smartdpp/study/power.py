@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smartdpp.evaluation.intervals import LEVEL
+from smartdpp.evaluation.intervals import CLAIM, LEVEL
 
 POWER = 0.8
 
@@ -32,3 +32,18 @@ def would_show(half: float) -> float:
     """The same for a study that has run: from half the width of a 95 % interval. At most so much, as normal
     quantiles stand in for t's."""
     return half * (1 + 0.8416 / 1.9600)
+
+
+def stated(noise: float | None, seeds: int, ways: int) -> str | None:
+    """What a plan says of a study of so many ways of choosing, the baseline among them; None where no noise
+    is known (``report.noise``)."""
+    if noise is None:
+        return None
+    if seeds < CLAIM:
+        return f"{seeds} seeds show nothing: a claim needs {CLAIM}."
+    others = max(ways - 1, 1)
+    return (
+        f"{seeds} seeds show a difference of {smallest(noise, seeds, others):.2g} in 8 of 10 such studies, "
+        f"where pairs differ by {noise:g} from seed to seed and {others} comparisons are corrected for "
+        f"({smallest(noise, seeds):.2g} without)."
+    )

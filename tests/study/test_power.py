@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smartdpp.study.power import smallest, would_show
+from smartdpp.study.power import smallest, stated, would_show
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(5, 1), (8, 1), (8, 5)])
@@ -25,3 +25,13 @@ def test_what_an_interval_would_have_shown_is_no_less_than_what_the_t_test_finds
     for seeds in (5, 8, 30):
         half = 0.24 * -stdtrit(seeds - 1, 0.025) / np.sqrt(seeds)
         assert smallest(0.24, seeds) <= would_show(half) <= 1.15 * smallest(0.24, seeds)
+
+
+def test_a_plan_says_what_its_study_can_show_and_what_it_cannot():
+    assert stated(None, 8, 6) is None
+    assert stated(0.24, 3, 6) == "3 seeds show nothing: a claim needs 5."
+    corrected, alone = (f"{smallest(0.24, 8, n):.2g}" for n in (5, 1))
+    assert stated(0.24, 8, 6) == (
+        f"8 seeds show a difference of {corrected} in 8 of 10 such studies, where pairs differ by 0.24 from seed "
+        f"to seed and 5 comparisons are corrected for ({alone} without)."
+    )
