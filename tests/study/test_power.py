@@ -32,6 +32,6 @@ def test_a_plan_says_what_its_study_can_show_and_what_it_cannot():
     assert stated(0.24, 3, 6) == "3 seeds show nothing: a claim needs 5."
     corrected, alone = (f"{smallest(0.24, 8, n):.2g}" for n in (5, 1))
     assert stated(0.24, 8, 6) == (
-        f"8 seeds show a difference of {corrected} in 8 of 10 such studies, where pairs differ by 0.24 from seed "
-        f"to seed and 5 comparisons are corrected for ({alone} without)."
+        f"8 seeds show a difference of {corrected} in 8 of 10 such studies, where pairs differ by 0.24 "
+        f"from seed to seed and 5 comparisons are corrected for ({alone} without)."
     )
