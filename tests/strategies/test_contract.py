@@ -25,17 +25,8 @@ VARIANTS = [  # of one of them
 BUDGETED = [name for name in NAMES if name not in IGNORES_BUDGET]
 # a smaller budget's selection is a prefix of a larger one's
 PREFIX_NESTED = [
-    "dedup",
-    "deita",
-    "dpp",
-    "dsir",
-    "random",
-    "reselect",
-    "submodular",
-    "targeted",
-    "top",
-    "tsds",
-    "uot",
+    *("dedup", "deita", "dpp", "dsir", "k_center", "kmeans_random", "kmq", "novelselect", "qdit"),
+    *("random", "reselect", "submodular", "targeted", "top", "tsds", "uot"),
 ]
 TASK_NESTED = [
     "equal",
@@ -46,7 +37,8 @@ TASK_NESTED = [
     "temperature",
     "weights",
 ]  # the same inside each task
-NOT_NESTED = ["dpp_sample", "filtered", "two_rounds"]  # a choice for one budget is no part of one for another
+# a choice for one budget is no part of one for another
+NOT_NESTED = ["dpp_sample", "filtered", "gist", "s2l", "tagcos", "two_rounds"]
 
 
 NEEDS = {"weights": ["strategy.weights={b: 1, c: 2, d: 1, e: 1, f: 0.5, g: 1}"]}
