@@ -44,20 +44,22 @@ def check(cfg: DictConfig) -> Parts:
         if _key(group, plain[group]) not in _made
         for problem in _signature_problems(group, plain[group], of_group(group))
     ]
-    problems += [*_value_problems(plain), *_parameter_problems("pool", Limits, plain["pool"])]
+    problems += _value_problems(plain)
+    for group, kind in (("pool", Limits), ("price", Price)):
+        if _key(group, plain[group]) not in _made:
+            problems += _parameter_problems(group, kind, plain[group])
     terms = {key: plain[key] for key in Terms.__dataclass_fields__}
-    problems += _parameter_problems("price", Price, plain["price"])
     parts: dict[str, Any] = {}
     if not problems:
         for group in COMPONENTS:
             try:
-                parts[group] = _once(group, plain[group])
+                parts[group] = _once(group, plain[group], _instantiated)
             except InputError as error:
                 problems.append(str(error))
         try:
-            parts["limits"] = Limits(**plain["pool"])
+            parts["limits"] = _once("pool", plain["pool"], lambda given: Limits(**given))
             parts["terms"] = asked(terms)
-            Price(**plain["price"])
+            _once("price", plain["price"], lambda given: Price(**given))
         except InputError as error:
             problems.append(str(error))
     shards_here = "runtime" not in parts or parts["runtime"].rows_per_task is None
@@ -91,10 +93,10 @@ def _key(group: str, node: Any) -> tuple[str, str]:
     return group, repr(node)
 
 
-def _once(group: str, node: dict[str, Any]) -> Any:
+def _once(group: str, node: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> Any:
     """A group's component, made where no cell before this one has it."""
     if (key := _key(group, node)) not in _made:
-        _made[key] = _instantiated(node)
+        _made[key] = make(node)
     return _made[key]
 
 

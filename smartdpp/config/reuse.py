@@ -48,8 +48,13 @@ def compose_once() -> None:
         stamp = (path, found.st_mtime_ns, found.st_size, found.st_ino)
         if stamp not in _files:
             _files[stamp] = read(self, config_path)
+        kept = _files[stamp]
         return replace(
-            copy.deepcopy(_files[stamp]), path=f"{self.scheme()}://{self.path}", provider=self.provider
+            kept,
+            config=copied(kept.config),
+            header=dict(kept.header),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
         )
 
     def look_once(self: Any, config_name: str | None, overrides: list[str]) -> Any:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 RESULT, ERROR = "result.json", "error.txt"
 TRACKED = "tracked.json"  # where a finished run was mirrored to
 OF_A_RUN = (RESULT, ERROR, TRACKED, "artifacts.json", ".hydra/config.yaml")  # what others read of one
+REMOTE = "remote"  # the folder in the user's cache for what belongs to addresses
 AT_TOP = "%2F"  # stands for the first slash of file:///data, which has no host
 
 
@@ -68,6 +69,8 @@ def _refuse_password(protocol: str, rest: str) -> None:
 def address(path: Path) -> str | None:
     """What a path in the working or copied folders stands for; None for every other path."""
     here = path.absolute()
+    if REMOTE not in here.parts:
+        return None
     for tree in _trees():
         if here.is_relative_to(tree) and len(parts := here.relative_to(tree).parts) > 1:
             protocol, *others = parts
@@ -320,7 +323,7 @@ def _trees() -> tuple[Path, Path]:
 
 def state_dir() -> Path:
     """Where this machine keeps what belongs to addresses: ``remote/`` in the user's cache."""
-    return cache_dir().absolute() / "remote"
+    return cache_dir().absolute() / REMOTE
 
 
 def _copy(where: str) -> Path:
