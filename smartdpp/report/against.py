@@ -106,15 +106,13 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
         return f"{baseline} was run in several settings of its own, so there is no one run to pair with."
     shown = metrics(table)
     # a strategy without a budget (the full pool) is compared at every budget of the baseline
-    free = (
-        others[others["budget"].isna()]
-        .drop(columns="budget")
-        .merge(pd.DataFrame({"budget": base["budget"].unique()}), how="cross")
-    )
-    others = pd.concat([others[others["budget"].notna()], free])
     keys = ["budget", *shared, *SEEDS]
-    if base["budget"].isna().all():  # and a baseline without one with every budget
-        keys = keys[1:]
+    for name in [one for one in ("budget", "budget_tokens") if one in keys]:
+        without = others[name].isna()
+        free = others[without].drop(columns=name).merge(base[[name]].drop_duplicates(), how="cross")
+        others = pd.concat([others[~without], free])
+        if base[name].isna().all():  # and a baseline without one with every budget
+            keys.remove(name)
     pairs = others.merge(
         base[[*keys, "run", "mixture_content", *shown]], on=keys, suffixes=("", "_of_baseline")
     )

@@ -75,6 +75,8 @@ def total(runs: Sequence[Run]) -> str:
         f"{len(runs)} cells, {done} of them done: {len(priced)} trainings to do, "
         f"{sum(cost.examples or 0 for cost in priced):,} examples"
     )
+    if uncounted := sum(cost.examples is None and cost.tokens is not None for cost in priced):
+        text += f" and those of {uncounted} budgets in tokens"
     if tokens:
         text += f", about {sum(tokens):,.0f} tokens"
     if hours:

@@ -178,6 +178,19 @@ def test_the_full_pool_is_compared_at_every_budget(tmp_path: Path) -> None:
     ]
 
 
+def test_the_full_pool_is_compared_at_every_budget_in_tokens(tmp_path: Path) -> None:
+    for tokens in (400, 800):
+        budget = {"budget": None, "budget_tokens": tokens}
+        finished_run(tmp_path, f"r{tokens}", strategy="random", loss=2 - tokens / 1000, **budget)
+    finished_run(tmp_path, "full", strategy="full", budget=None, loss=1.0)
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    rows = lines(section(report(tmp_path / "out"), "Against random"))
+    assert [(row["strategy"], row["budget (tokens)"], row["Δ loss (nats/token)"]) for row in rows] == [
+        ("full", "400", "-0.600"),
+        ("full", "800", "-0.200"),
+    ]
+
+
 def test_diversity_is_read_at_one_n_within_a_budget(sweep: Path) -> None:
     table = collect([sweep / "runs" / f"smart-{seed}" for seed in range(3)]).table
     curves = [

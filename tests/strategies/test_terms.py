@@ -112,6 +112,19 @@ def test_a_weight_of_zero_leaves_a_task_out_and_a_larger_one_gives_it_more(name,
     assert more[0] > even[0] or even[0] == 0
 
 
+def test_smart_spends_tokens_of_template_pools_and_a_limited_task_stays_limited(pool):
+    kinds = np.array(["zs_opt", "zs_noopt", "fs_opt", "fs_noopt"])
+    templates = replace(pool, template=np.where(pool.task == 0, kinds[np.arange(64) % 4], ""))
+    spent = chosen(smart.Smart(), templates, budget_tokens=900)
+    assert 900 - 90 < tokens(pool, spent) <= 900
+    assert len(set(templates.template[spent.index].tolist())) == 5
+    limited = chosen(smart.Smart(), templates, budget_tokens=900, max_share=0.3)
+    assert np.bincount(pool.task[limited.index], pool.cost[limited.index]).max() <= 270
+    assert not set(chosen(smart.Smart(), replace(templates, start=spent.index), budget=20).index) & set(
+        spent.index
+    )
+
+
 def test_weights_multiply_shares_exactly(pool):
     selection = chosen(mixing.Equal(), pool, budget=12, weights={"a": 3})
     assert (12 * shares(pool, selection)).tolist() == [6, 2, 2, 2]
