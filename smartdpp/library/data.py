@@ -97,6 +97,8 @@ def drawn(source: Data, most: int, seed: int) -> Data:
 
 def texts(rows: Any, *, name: str) -> list[Row]:
     """Rows of which a prompt is enough: texts, or any kind of data. InputError where there are none."""
+    if isinstance(rows, (list, tuple)) and not rows:
+        raise InputError(f"{name} is empty: give at least one example of the target.")
     if isinstance(rows, (list, tuple)) and all(isinstance(row, str) for row in rows):
         rows = [{"prompt": text} for text in rows]
     if isinstance(rows, (str, Path)) and not Path(rows).expanduser().exists():

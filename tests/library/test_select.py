@@ -223,6 +223,28 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
     assert {row["task"] for row in chosen} == {"parity"}
 
 
+def test_several_targets_have_names_and_take_turns(records: list[dict]) -> None:
+    wanted = {"even": ["Is 12 even or odd?"] * 3, "sums": ["What is 3 plus 4?"]}
+    how = {"strategy_options": {"function": "max", "targets": "balanced"}, **TFIDF}
+    chosen = smartdpp.select(records, 6, "targeted", query=wanted, **how)
+    assert [row["task"] for row in chosen] == ["parity", "add"] * 3
+    X = np.eye(3)[np.arange(len(records)) % 3]
+    query = {"a": np.eye(3)[:1], "b": np.eye(3)[1:2]}
+    how = {"strategy_options": {"function": "less"}, "X": X}
+    near = smartdpp.select(records, 9, "targeted", query=query, **how)
+    assert {row["note"]["line"] % 3 for row in near} == {0, 1}
+
+
+def test_a_strategy_that_reads_texts_gets_them_with_vectors_of_your_own_too(records: list[dict]) -> None:
+    X, query = np.ones((len(records), 2)), ["Is 12 even or odd?", "Is 7 even or odd?"]
+    still = {"strategy_options": {"temperature": 0.0}}
+    chosen = smartdpp.select(records, 5, "dsir", X=X, query=query, **still)
+    assert {row["task"] for row in chosen} == {"parity"}
+    assert chosen == smartdpp.select(records, 5, "dsir", query=query, **still, **TFIDF)
+    other = smartdpp.select(records, 5, "dsir", X=X, query=["What is 3 plus 4?"], **still)
+    assert {row["task"] for row in other} == {"add"}, "texts count in what is kept"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -239,6 +261,9 @@ def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
         ),
         ({"X": np.full((120, 2), np.nan)}, "X is not finite in 120 of 120 rows"),
         ({"strategy": "targeted"}, "strategy='targeted' needs query="),
+        ({"strategy": "dsir", "X": np.ones((120, 2)), "query": np.ones((1, 2))}, "which has no texts"),
+        ({"strategy": "targeted", "query": {}}, "query names no target"),
+        ({"strategy": "targeted", "query": {"a": []}}, "query is empty: give at least one"),
         ({"query": ["a"]}, "query= is of strategies with a target, as 'targeted'"),
         ({"strategy": "targeted", "query": "wanted.jsonl"}, "query='wanted.jsonl': there is no such file"),
         ({"strategy": "targeted", "query": np.zeros((1, 2))}, "query is an array, which goes with X="),
