@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
@@ -164,9 +164,29 @@ class Embedding(Protocol):
         """d of n rows; None where it is not known before the work."""
         ...
 
+    @property
+    def warmup(self) -> Any:
+        """None, or the `smartdpp.embedding.warmup.Warmup` before it: it is then a `WarmedEmbedding`."""
+        ...
+
+    def for_query(self) -> Embedding:
+        """By which a query's rows are embedded; itself, unless the pool's and the query's side differ."""
+        ...
+
     def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
         """Bytes for n rows of so many bytes of text, the longest of so many tokens, ``wide`` bytes a number;
         None: not known."""
+        ...
+
+
+class WarmedEmbedding(Embedding, Protocol):
+    """An embedding that reads the checkpoints of a training on a share of the pool: see
+    smartdpp.embedding.warmup."""
+
+    @property
+    def model(self) -> Model: ...
+    def after(self, folder: Path) -> Embedding:
+        """The embedding by the checkpoints that the warm-up left in this folder."""
         ...
 
 
@@ -326,6 +346,10 @@ class TrainingFacts(TypedDict):
     seed: int
 
 
+Keep = int | Literal["epoch"] | None
+"""Of which steps of a training a checkpoint is kept: of every so many, of each epoch's last, or of none."""
+
+
 class Recipe(Protocol):
     @property
     def processes(self) -> int:
@@ -344,12 +368,23 @@ class Recipe(Protocol):
         ...
 
     def train(
-        self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+        self,
+        model: Model,
+        rows: pa.Table,
+        out: Path,
+        seed: int,
+        start: Path | None = None,
+        keep: Keep = None,
     ) -> TrainingFacts:
         """Trains on exactly these rows, leaves the weights in ``out`` and returns facts for the run's record.
 
-        ``start`` holds the weights that an earlier training left, to go on from.
+        ``start`` holds the weights that an earlier training left, to go on from; ``keep`` leaves checkpoints
+        for smartdpp.models.checkpoints to read.
         """
+        ...
+
+    def kept(self, rows: int, keep: Keep) -> list[int]:
+        """After which steps of a training on so many rows a checkpoint is kept."""
         ...
 
 

@@ -35,6 +35,13 @@ NEEDS = {
     "corpus=jsonl": ["corpus.path={train}", "corpus.columns={{score: rating}}"],
     "embedding=tfidf": ["embedding.dim=8"],
     "embedding=gradient": ["embedding.dim=64"],
+    "embedding=less": [
+        "embedding.dim=16",
+        "embedding.warmup.share=0.1",
+        "embedding.warmup.recipe.epochs=2",
+        "recipe@embedding.warmup.recipe=less",
+    ],
+    "embedding=trajectory": ["embedding.warmup.share=0.1", "embedding.warmup.recipe.epochs=2"],
     "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
     "evaluation=ability": ["evaluation.tasks=[parity]", "evaluation.limit=3", "evaluation.max_new_tokens=2"],
     "evaluation=combined": [

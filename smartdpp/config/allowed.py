@@ -64,10 +64,17 @@ def _free(self: Any, heldout: Any) -> str:
     return ""
 
 
+def _itself(self: Any) -> Any:
+    return self
+
+
 DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which then is so
     "quality": {"text": True},
     **{
-        group: {"columns": _unknown, "memory": _unknown, "unknown": _nothing_wrong}
+        group: {
+            **{"columns": _unknown, "memory": _unknown, "unknown": _nothing_wrong},
+            **{"warmup": None, "for_query": _itself},
+        }
         for group in ("embedding", "probe")
     },
     "strategy": {

@@ -40,6 +40,14 @@ def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
             yield from _too_short(group, found, parts, plain)
             if group != "model":
                 yield from _layers(group, component, found)
+                yield from _warmup(group, component, found)
+
+
+def _warmup(group: str, component: Any, found: Anatomy) -> Iterator[str]:
+    recipe = getattr(getattr(component, "warmup", None), "recipe", None)
+    if isinstance(recipe, Finetune):
+        said = [problem.replace("recipe.", f"{group}.warmup.recipe.") for problem in _targets(recipe, found)]
+        yield from said
 
 
 def _targets(recipe: Finetune, found: Anatomy) -> Iterator[str]:

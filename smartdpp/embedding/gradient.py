@@ -3,7 +3,7 @@ measures diversity."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -96,15 +96,7 @@ class Gradient:
                 ids,
             ):
                 X[done.rows] = done.vectors
-            norm = np.linalg.norm(X, axis=1, keepdims=True)
-            zero = [ids[i] for i in np.flatnonzero(norm == 0)]
-            if zero:
-                raise InputError(
-                    f"the gradient of {len(zero)} rows is zero, first {', '.join(zero[:5])}: the model is "
-                    "certain of their responses "
-                    "already; remove these rows or use another embedding"
-                )
-            return (X / norm).astype(self.store)
+            return of_norm_one(X, ids).astype(self.store)
 
         return encode
 
@@ -120,3 +112,16 @@ class Gradient:
         kept = sizes.layers * sizes.kept + sizes.kept + 3 * sizes.vocabulary
         weights, tokens = PACKED * sizes.parameters * wide, max(longest, self.batch_tokens)
         return vectors(n, d, text) + weights + tokens * kept * 4 + 256 * d * 8
+
+
+def of_norm_one(X: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """Gradients [m, d] over their L2 norms. InputError names those that are zero, by their rows' ids."""
+    norm = np.linalg.norm(X, axis=1, keepdims=True)
+    zero = [ids[i] for i in np.flatnonzero(norm == 0).tolist()]
+    if zero:
+        raise InputError(
+            f"the gradient of {len(zero)} rows is zero, first {', '.join(zero[:5])}: the model is "
+            "certain of their responses "
+            "already; remove these rows or use another embedding"
+        )
+    return X / norm

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from smartdpp.finetune.recipe import Hyperparameters
 from smartdpp.finetune.trainer import train
 from smartdpp.finetune.worker import launched
-from smartdpp.types import Model, TrainingFacts
+from smartdpp.types import Keep, Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,14 +21,21 @@ class Finetune(Hyperparameters):
     `Hyperparameters`."""
 
     def train(
-        self, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+        self,
+        model: Model,
+        rows: pa.Table,
+        out: Path,
+        seed: int,
+        start: Path | None = None,
+        keep: Keep = None,
     ) -> TrainingFacts:
         """Leaves safetensors and the tokenizer in ``out`` with ``log.jsonl`` (one line per optimiser step).
         Returns facts.
 
         ``start`` is a folder that an earlier training left: its weights are where this one begins, the
-        optimiser begins anew.
+        optimiser begins anew. ``keep`` leaves checkpoints too, at the end of every epoch or after so many
+        steps: see smartdpp.finetune.kept.
         """
         if self.processes == 1:
-            return train(self, model, rows, out, seed, start)
-        return launched(self, model, rows, out, seed, start)
+            return train(self, model, rows, out, seed, start, keep)
+        return launched(self, model, rows, out, seed, start, keep)

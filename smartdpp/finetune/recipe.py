@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from smartdpp.errors import InputError
 from smartdpp.finetune.steps import Deal
 from smartdpp.models.anatomy import Anatomy
 from smartdpp.runtime.memory import SPARE
-
-if TYPE_CHECKING:
-    pass
+from smartdpp.types import Keep
 
 # tokens and entries of the vocabulary whose logits TRL's loss makes at a time
 TILE, WIDTH = 4096, 32768
@@ -93,6 +91,14 @@ class Hyperparameters:
 
     def steps(self, rows: int) -> int:
         return math.ceil(self.epochs * rows / self.batch_size)
+
+    def kept(self, rows: int, keep: Keep) -> list[int]:
+        """After which steps a checkpoint is kept; the last step is always among them."""
+        if keep is None:
+            return []
+        every = math.ceil(rows / self.batch_size) if keep == "epoch" else keep
+        last = self.steps(rows)
+        return [*range(every, last, every), last]
 
     def memory(self, sizes: Anatomy, longest: int, wide: int) -> float:
         """Bytes in one process: weights, gradients and AdamW's two moments, what the layers keep of a

@@ -74,6 +74,23 @@ def order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, gro
     ]
 
 
+def peak_share(scheduler: str, warmup: float, steps: int, t: int) -> float:
+    """The learning rate of step t (from 0) of ``steps``, as a share of the recipe's: above 0 in every step,
+    also the first and the last.
+
+    The first w = round(warmup * steps) steps rise evenly, (t + 1)/(w + 1). The other m = steps - w begin at
+    1: step i of them has 1 (constant), 1 - i/m (linear) or (1 + cos(pi i/m))/2 (cosine), which would be 0 in
+    the step after the last.
+    """
+    w = round(warmup * steps)
+    if t < w:
+        return (t + 1) / (w + 1)
+    done = min(1.0, (t - w) / max(1, steps - w))
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[
+        scheduler
+    ]
+
+
 def loader(dataset: Any, drawn: Callable[[int], list[int]], deal: Deal, rank: int, collate: Any) -> Any:
     """What process ``rank``'s trainer iterates over: an accelerate data loader over ``dataset`` (n rows) in
     the order ``drawn(epoch)``.

@@ -24,16 +24,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import Diverged, NotFinite
+from smartdpp.finetune.kept import close, keeping, lost
 from smartdpp.finetune.lora import fuse
 from smartdpp.finetune.packed import pack
-from smartdpp.finetune.steps import loader, order
+from smartdpp.finetune.steps import loader, order, peak_share
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import IGNORED
 from smartdpp.models.turns import encode_row
 from smartdpp.runtime import threads
 from smartdpp.store import disk
 from smartdpp.store.disk import write_text
-from smartdpp.types import Model, TrainingFacts
+from smartdpp.types import Keep, Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,13 @@ NOTHING = {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}
 
 
 def train(
-    recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None = None
+    recipe: Hyperparameters,
+    model: Model,
+    rows: pa.Table,
+    out: Path,
+    seed: int,
+    start: Path | None = None,
+    keep: Keep = None,
 ) -> TrainingFacts:
     """The training itself, in this process (one of several under `accelerate launch`)."""
     import transformers
@@ -80,13 +87,15 @@ def train(
     trainer.add_callback(_finite(recipe))
     trainer.add_callback(_complete())
     trainer.add_callback(_sharing())
+    kept = recipe.kept(len(rows), keep)
+    trainer.add_callback(keeping(recipe, trainer, kept, out))
     if trainer.args.world_size != recipe.processes:
         raise AssertionError(
             f"training runs in {trainer.args.world_size} processes where the recipe says {recipe.processes}"
         )
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
         raise AssertionError("the trainer's rows are not the mixture's rows: nothing was trained")
-    trainer.train(resume_from_checkpoint=_last_complete(checkpoints))
+    trainer.train(resume_from_checkpoint=_last_complete(checkpoints, kept))
     # of the whole training, also before an interruption
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     if recipe.parallel != "fsdp":
@@ -114,24 +123,8 @@ def train(
         tokenizer.save_pretrained(out)
         write_text(out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in steps))
         shutil.rmtree(checkpoints)
+        close(kept, out)
     return facts
-
-
-def peak_share(scheduler: str, warmup: float, steps: int, t: int) -> float:
-    """The learning rate of step t (from 0) of ``steps``, as a share of the recipe's: above 0 in every step,
-    also the first and the last.
-
-    The first w = round(warmup * steps) steps rise evenly, (t + 1)/(w + 1). The other m = steps - w begin at
-    1: step i of them has 1 (constant), 1 - i/m (linear) or (1 + cos(pi i/m))/2 (cosine), which would be 0 in
-    the step after the last.
-    """
-    w = round(warmup * steps)
-    if t < w:
-        return (t + 1) / (w + 1)
-    done = min(1.0, (t - w) / max(1, steps - w))
-    return {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2.0}[
-        scheduler
-    ]
 
 
 def together(before: TrainingFacts, last: TrainingFacts) -> TrainingFacts:
@@ -452,14 +445,16 @@ def _complete() -> Any:
     return Complete()
 
 
-def _last_complete(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was on the disk before the interruption and is what it was; others are told
-    and removed."""
+def _last_complete(checkpoints: Path, kept: list[int]) -> str | None:
+    """The newest checkpoint that was on the disk before the interruption and is what it was, as are those to
+    be ``kept`` of the steps before it; others are told and removed."""
     found = sorted(
         checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True
     )
     for path in found:
-        if (damage := disk.damage(path)) is None:
+        step = int(path.name.split("-")[1])
+        damage = disk.damage(path) or lost(checkpoints.parent, [each for each in kept if each <= step])
+        if damage is None:
             return str(path)
         log.warning(
             "%s is not complete (%s): training goes on from the one before it, or from the beginning",

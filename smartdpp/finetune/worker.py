@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from smartdpp.runtime.processes import as_config, launch, refusals
 from smartdpp.store.disk import write_json
-from smartdpp.types import Model, TrainingFacts
+from smartdpp.types import Keep, Model, TrainingFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,14 +19,26 @@ from smartdpp.finetune.trainer import train
 
 
 def launched(
-    recipe: Hyperparameters, model: Model, rows: pa.Table, out: Path, seed: int, start: Path | None
+    recipe: Hyperparameters,
+    model: Model,
+    rows: pa.Table,
+    out: Path,
+    seed: int,
+    start: Path | None,
+    keep: Keep = None,
 ) -> TrainingFacts:
     import pyarrow.parquet as pq
 
     pq.write_table(rows, out / "rows.parquet")
     write_json(
         out / "job.json",
-        {"recipe": asdict(recipe), "model": as_config(model), "seed": seed, "start": start and str(start)},
+        {
+            "recipe": asdict(recipe),
+            "model": as_config(model),
+            "seed": seed,
+            "start": start and str(start),
+            "keep": keep,
+        },
     )
     launch("smartdpp.finetune.worker", out, recipe.processes)
     facts: TrainingFacts = json.loads((out / "facts.json").read_text())
@@ -50,6 +62,7 @@ def _worker(out: Path) -> None:
             out,
             job["seed"],
             start,
+            job["keep"],
         )
     from accelerate import PartialState
 

@@ -21,6 +21,7 @@ from smartdpp.strategies.terms import Terms
 # raised by hand when a stage's code changes what it writes
 VERSION = {
     "corpus": 1,
+    "warmup": 1,
     "embedding": 1,
     "signals": 2,
     "task_vectors": 2,
@@ -90,13 +91,29 @@ class Run:
         }
         return self.artifact("corpus", params)
 
+    @cached_property
+    def warmups(self) -> dict[str, Artifact]:
+        """The training whose checkpoints an embedding reads, by the group ``embedding`` or ``probe``; none
+        for one that reads none. The same where model, recipe and share are."""
+        return {
+            group: self.artifact(
+                "warmup", {name: self.what[group][name] for name in ("model", "warmup")}, corpus=self.corpus
+            )
+            for group in ("embedding", "probe")
+            if getattr(self.parts, group).warmup
+        }
+
+    def _embedded(self, group: str, **trained: Artifact) -> Artifact:
+        inputs = {"warmup": self.warmups[group]} if group in self.warmups else {}
+        return self.artifact("embedding", self.what[group], corpus=self.corpus, **inputs, **trained)
+
     @property
     def embedding(self) -> Artifact:
         return self.rounds[0].embedding
 
     @cached_property
     def probe(self) -> Artifact:
-        return self.artifact("embedding", self.what["probe"], corpus=self.corpus)
+        return self._embedded("probe")
 
     @cached_property
     def signals(self) -> dict[str, Artifact]:
@@ -125,7 +142,8 @@ class Run:
         params = {name: self.what[name] for name in ("embedding", "evaluation")} | {
             "query": self.what["strategy"]["query"]
         }
-        return self.artifact("query", params, corpus=self.corpus)
+        inputs = {"warmup": self.warmups["embedding"]} if "embedding" in self.warmups else {}
+        return self.artifact("query", params, corpus=self.corpus, **inputs)
 
     @cached_property
     def rounds(self) -> list[Round]:
@@ -143,7 +161,7 @@ class Run:
         for number in range(1, count + 1):
             before = rounds[-1] if rounds else None
             trained = {"adapter": before.adapter} if before and renew else {}
-            embedding = self.artifact("embedding", self.what["embedding"], corpus=self.corpus, **trained)
+            embedding = self._embedded("embedding", **trained)
             mixture = self.artifact(
                 "mixture",
                 chosen | ({"round": number} if count > 1 else {}),

@@ -13,7 +13,7 @@ from smartdpp.store.disk import META, read_json
 from smartdpp.store.record import provenance
 
 # the parameters that decide what a token costs
-KIND = ("_target_", "pass", "model", "layers", "projection", "rank")
+KIND = ("_target_", "pass", "model", "layers", "projection", "rank", "warmup", "preconditioner")
 
 
 def estimate(root: Path, stage: str, params: dict[str, Any], n: int, tokens: int) -> str:

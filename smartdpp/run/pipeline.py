@@ -183,6 +183,9 @@ def _check_pool(run: Run) -> None:
     size = run.parts.strategy.size(n, run.budget)
     problems = _budget_problems(run, size)
     problems += [*_measure_problems(run, size), *_document_problems(run)]
+    for group in run.warmups:
+        said = getattr(run.parts, group).warmup.too_few(n)
+        problems += [problem.replace("embedding.", f"{group}.") for problem in said]
     if query := run.parts.strategy.query:
         try:
             rows = query.rows(run.parts.evaluation, run_rows(run, "heldout"))

@@ -63,9 +63,31 @@ def training(run: Run) -> Training:
     )
 
 
+def warmed(run: Run, group: str) -> Training:
+    """What is left to pay for the training that the embedding of this group reads."""
+    if run.warmups[group].finished:
+        return Training(0, 0.0, 0.0)
+    if not run.corpus.finished:
+        return Training(None, None, None)
+    price = Price(**run.cfg.price)
+    rows = getattr(run.parts, group).warmup.rows(run.corpus.meta()["facts"]["n_pool"])
+    examples = round(rows * run.cfg[group].warmup.recipe.get("epochs", 1))
+    per_example = _tokens_in_pool(run) or price.tokens_per_example
+    tokens = per_example and per_example * examples
+    return Training(
+        examples, tokens, tokens and price.tokens_per_second and tokens / price.tokens_per_second / 3600
+    )
+
+
 def total(runs: Sequence[Run]) -> str:
     """One paragraph: all trainings that these runs still need, each counted once."""
     needed = {run.adapter.key: training(run) for run in runs if run.trains and not run.adapter.finished}
+    needed |= {
+        artifact.key: warmed(run, group)
+        for run in runs
+        for group, artifact in run.warmups.items()
+        if not artifact.finished
+    }
     priced = list(needed.values())
     tokens = [cost.tokens for cost in priced if cost.tokens is not None]
     hours = [cost.hours for cost in priced if cost.hours is not None]
@@ -99,6 +121,10 @@ def _tokens_per_example(run: Run) -> float | None:
     if run.mixture.finished:
         facts = run.mixture.meta()["facts"]
         return facts["tokens"] / facts["n"]
+    return _tokens_in_pool(run)
+
+
+def _tokens_in_pool(run: Run) -> float | None:
     if not run.corpus.finished:
         return None
     return float(run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy().mean())

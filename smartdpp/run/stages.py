@@ -2,6 +2,7 @@
 own room.
 
     corpus -> base scores
+    corpus -> warm-up -> embedding, where the embedding reads a training's checkpoints
     corpus -> embedding -> mixture -> adapter -> scores -> result.json
                  probe  -> diversity
                signals, task vectors -> mixture, where the quality or the task vectors need the model
@@ -27,6 +28,7 @@ from smartdpp.corpus import build as corpus
 from smartdpp.corpus import originals
 from smartdpp.diversity import components as diversity
 from smartdpp.embedding import shards as embedding
+from smartdpp.embedding import warmup
 from smartdpp.errors import Diverged, NotFinite
 from smartdpp.evaluation import rows as evaluation
 from smartdpp.evaluation.scores import read_samples
@@ -39,7 +41,7 @@ from smartdpp.query import stage as query
 from smartdpp.run.cell import Round, Run, run_rows
 from smartdpp.run.cost import estimate
 from smartdpp.run.memory import Rows, columns, heldout, need
-from smartdpp.run.price import training
+from smartdpp.run.price import training, warmed
 from smartdpp.run.stage import Facts, Same, Stage
 from smartdpp.runtime.memory import Need, selection
 from smartdpp.signals import stage as signals
@@ -48,7 +50,7 @@ from smartdpp.store.disk import digest, read_json, write_json
 from smartdpp.strategies import mixture, start
 from smartdpp.strategies.terms import select
 from smartdpp.task_vectors import task2vec
-from smartdpp.types import Query, Selection
+from smartdpp.types import Embedding, Query, Selection
 
 START = ["id", "prompt", "response"]  # what start is looked for by
 SELECT = 0  # the stage number in default_rng([select_seed, stage])
@@ -59,8 +61,12 @@ def stages(run: Run) -> list[Stage]:
     found = [_corpus(run)]
     if run.evaluates:
         found.append(_base_scores(run))
+    if "embedding" in run.warmups:
+        found.append(_warmup(run, "warm-up", "embedding"))
     found.append(_embedding(run, "embedding", "embedding", run.embedding))
     if run.probe.key != run.embedding.key:
+        if run.warmups.get("probe") not in (None, run.warmups.get("embedding")):
+            found.append(_warmup(run, "probe warm-up", "probe"))
         found.append(_embedding(run, "probe embedding", "probe", run.probe))
     found += [_signals(run, name) for name in run.signals]
     if run.task_vectors:
@@ -96,16 +102,45 @@ def _corpus(run: Run) -> Stage:
     return Stage("corpus", "corpus", run.corpus, build, corpus.describe, plan)
 
 
+def _warmup(run: Run, name: str, group: str) -> Stage:
+    """The training whose checkpoints the embedding of this group reads."""
+    encoder: Any = getattr(run.parts, group)  # with a warm-up, it has a model
+
+    def build(out: Path) -> Facts:
+        return warmup.train(encoder.warmup, encoder.model, run_rows(run), out)
+
+    def plan() -> str:
+        return f"finetune on a share of {_pool(run)}, for {_option(run, group)}: {warmed(run, group)}"
+
+    def above(pool: Rows, wide: int) -> float | None:
+        sizes = known(encoder.model)
+        return encoder.warmup.recipe.memory(sizes, pool.longest, wide) if sizes else None
+
+    until, recipe = "embedding" if group == "embedding" else "mixture", encoder.warmup.recipe
+    memory = partial(need, run, above, each=" in each process" if recipe.processes > 1 else "")
+    return Stage(name, until, run.warmups[group], build, warmup.describe, plan, memory)
+
+
+def _ready(run: Run, group: str) -> Embedding:
+    """The embedding of this group, after its warm-up where it has one."""
+    encoder: Any = getattr(run.parts, group)
+    return encoder.after(run.warmups[group].here()) if group in run.warmups else encoder
+
+
+def _option(run: Run, group: str) -> str:
+    return run.names["embedding" if group == "embedding" else "embedding@probe"]
+
+
 def _embedding(run: Run, name: str, group: str, artifact: Artifact) -> Stage:
     """Of the group ``embedding`` or ``probe``."""
     encoder = getattr(run.parts, group)
-    option = run.names["embedding" if group == "embedding" else "embedding@probe"]
 
     def build(out: Path) -> Facts:
-        return embedding.embed(encoder, run_rows(run), out, processes=run.cfg[group].get("processes", 1))
+        by, processes = _ready(run, group), run.cfg[group].get("processes", 1)
+        return embedding.embed(by, run_rows(run), out, processes=processes)
 
     def plan() -> str:
-        return f"encode {_pool(run)} with {option}{_embedding_cost(run, group)}"
+        return f"encode {_pool(run)} with {_option(run, group)}{_embedding_cost(run, group)}"
 
     until = "embedding" if group == "embedding" else "mixture"
     return Stage(
@@ -191,7 +226,8 @@ def _task_vectors(run: Run, artifact: Artifact) -> Stage:
 def _query(run: Run, target: Query, artifact: Artifact) -> Stage:
     def build(out: Path) -> Facts:
         pool, documents = run_rows(run), run_rows(run, "heldout")
-        return query.build(target, run.parts.evaluation, run.parts.embedding, pool, documents, out)
+        by = _ready(run, "embedding").for_query()
+        return query.build(target, run.parts.evaluation, by, pool, documents, out)
 
     def plan() -> str:
         return f"choose examples of the target and encode them with {run.names['embedding']}"

@@ -39,7 +39,13 @@ def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.Da
     chosen = {key for row in rows for key in row if key in GROUPS or "@" in key} - {"tracker"}
     columns: dict[str, list[Any]] = {"strategy": [row["strategy"] for row in rows]}
     for key in sorted(chosen):
-        owner = "strategy" if key.startswith("function@strategy.") else None
+        owner = (
+            "strategy"
+            if key.startswith("function@strategy.")
+            else "embedding"
+            if key.startswith("recipe@embedding.")
+            else None
+        )
         values = [row.get(key) for row in rows]
         if _differ(values, [row.get(owner) if owner else None for row in rows]):
             columns[key] = values
@@ -103,7 +109,15 @@ def plain(value: Any) -> str:
 def of_strategy(name: str) -> bool:
     """Whether a setting belongs to the way of choosing, rather than to what all ways of choosing are compared
     under."""
-    groups = ("strategy", "function@strategy", "query", "quality", "task_vector", "embedding")
+    groups = (
+        "strategy",
+        "function@strategy",
+        "query",
+        "quality",
+        "task_vector",
+        "embedding",
+        "recipe@embedding",
+    )
     return name.split(".")[0] in ASKED or (name.startswith(groups) and not of_measure(name))
 
 

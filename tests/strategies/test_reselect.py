@@ -124,7 +124,7 @@ def test_a_kill_between_rounds_costs_no_round(
     run = small_run(*ROUNDS)
     trained, train = [], finetune.train
 
-    def killed_in_the_second(recipe, model, rows, out, seed, start=None):
+    def killed_in_the_second(recipe, model, rows, out, seed, start=None, keep=None):
         if len(trained) == 1:
             trained.append("killed")
             raise KeyboardInterrupt
