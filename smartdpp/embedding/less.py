@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from smartdpp.types import Embedding, Model
+    from smartdpp.types import Model
 
 Preconditioner = Literal["none", "adam_rank_one", "adam_exact"]
 
@@ -73,7 +73,7 @@ class Less:
     def fingerprint(self) -> str:
         return ""
 
-    def after(self, folder: Path) -> Embedding:
+    def after(self, folder: Path) -> Warmed:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return Warmed(**own, folder=str(folder.absolute()))
 
@@ -83,7 +83,7 @@ class Less:
             "makes: use python run.py, or another embedding"
         )
 
-    def for_query(self) -> Embedding:
+    def for_query(self) -> Less:
         return replace(self, preconditioner="none")
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:

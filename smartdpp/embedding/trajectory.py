@@ -24,7 +24,7 @@ from smartdpp.signals.stage import memory as of_pass
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from smartdpp.types import Embedding, Model
+    from smartdpp.types import Model
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Trajectory:
     def fingerprint(self) -> str:
         return ""
 
-    def after(self, folder: Path) -> Embedding:
+    def after(self, folder: Path) -> Warmed:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return Warmed(**own, folder=str(folder.absolute()))
 
@@ -60,7 +60,7 @@ class Trajectory:
             "run makes: use python run.py, or another embedding"
         )
 
-    def for_query(self) -> Embedding:
+    def for_query(self) -> Trajectory:
         return self
 
     def cut(self, rows: pa.Table) -> tuple[int, int]:
