@@ -460,8 +460,9 @@ class Evaluation(Protocol):
         default."""
         ...
 
-    def stated(self, heldout: pa.Table | None) -> str:
-        """What evaluating one model costs beside its own work, in words for the plan; "" by default."""
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        """What evaluating one model, the base model or a finetuned one, costs beside this machine's own work,
+        in words for the plan; "" by default."""
         ...
 
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:

@@ -60,7 +60,7 @@ def _unknown(self: Any, *numbers: Any) -> None:
     return None
 
 
-def _free(self: Any, heldout: Any) -> str:
+def _free(self: Any, heldout: Any, of_base: bool) -> str:
     return ""
 
 

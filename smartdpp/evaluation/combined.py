@@ -120,8 +120,9 @@ class Combined:
     def documents(self) -> Iterator[Row]:
         return chain.from_iterable(part.documents() for part in self.of.values())
 
-    def stated(self, heldout: pa.Table | None) -> str:
-        found = {name: part.stated(heldout) for name, part in self.of.items() if hasattr(part, "stated")}
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        judged = {name: part for name, part in self.of.items() if hasattr(part, "stated")}
+        found = {name: part.stated(heldout, of_base) for name, part in judged.items()}
         return "; ".join(f"{name}: {said}" for name, said in found.items() if said)
 
     def evaluate(

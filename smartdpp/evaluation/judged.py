@@ -133,14 +133,16 @@ class Judged:
         how: dict[str, Any] = {"limit": self.limit, "max_new_tokens": self.max_new_tokens, "seed": self.seed}
         return problems + row_problems(tasks, None if heldout is None else model, generate=True, **how)
 
-    def stated(self, heldout: pa.Table | None) -> str:
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        if of_base and self.reference == "base":
+            return ""  # its answers equal the reference
         if heldout is None and self.from_corpus:
             return "what the judge will cost is known after the corpus stage"
         chosen = self._first(self._tasks(heldout))
         answers = 4 * self.max_new_tokens * len(chosen)  # four characters a token, at most so many tokens
         references = answers if self.reference == "base" else sum(len(_target(row)) for row in chosen)
         characters = sum(len(_instruction(row)) for row in chosen) + answers + references
-        return f"judge: {self.judge.stated(len(chosen), characters)}"
+        return self.judge.stated(len(chosen), characters)
 
     def evaluate(
         self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path, base: Path | None = None

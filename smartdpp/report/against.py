@@ -118,6 +118,9 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
     )
     if pairs.empty:
         return f"No finished run shares its seed with one of {baseline} yet."
+    pairs = pairs.dropna(subset=[shown[0], f"{shown[0]}_of_baseline"])  # of evaluations without it
+    if pairs.empty:
+        return f"No run that shares its seed with one of {baseline} has {METRICS[shown[0]]}."
     by = columns(results)
     documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     lines = [

@@ -60,6 +60,7 @@ def sweep(cells: Sequence[tuple[Sequence[str], Run]]) -> None:
     seen: dict[Path, int] = {}
     counts: Counter[tuple[str, bool]] = Counter()
     warnings: Counter[str] = Counter()
+    asks: Counter[str] = Counter()
     for number, (overrides, run) in enumerate(cells, 1):
         own = " ".join(override for override in overrides if override not in common) or "as it is"
         if run.path in seen:
@@ -75,6 +76,7 @@ def sweep(cells: Sequence[tuple[Sequence[str], Run]]) -> None:
             counts[_kind(stage), there[path]] += 1
             if not there[path]:
                 todo.append(stage.name)
+                asks[stage.asks()] += 1
                 if peak := stage.memory():
                     peaks.append(peak.bytes)
                     if problem := peak.too_large():
@@ -91,6 +93,9 @@ def sweep(cells: Sequence[tuple[Sequence[str], Run]]) -> None:
     for state, finished in (("to do", False), ("cached", True)):
         found = [f"{n:,} {name}" for (name, is_there), n in counts.items() if is_there == finished]
         log.info("%s: %s", state, ", ".join(found) or "nothing")
+    for said, times in asks.items():
+        if said:
+            log.info("%d evaluations, each: %s", times, said)
     for said, times in warnings.items():
         log.warning("%s%s", said, f" (in {times} cells)" if times > 1 else "")
     log.info(total([run for _, run in cells]))

@@ -41,6 +41,7 @@ class Stage:
     # its stated peak; None: nobody states one, or not before the corpus is there
     memory: Callable[[], Need | None] = lambda: None
     same: Same | None = None
+    asks: Callable[[], str] = lambda: ""  # what it would cost beside this machine's own work, in words
 
     def wanted(self, until: str) -> bool:
         """Whether a run that ends with ``until`` makes it."""

@@ -375,19 +375,25 @@ def _adapter(run: Run, this: Round) -> Stage:
 
 
 def _base_scores(run: Run) -> Stage:
+    asks = partial(_asks, run, of_base=True)
+
     def plan() -> str:
-        return f"evaluate {run.names['model']} on {run.names['evaluation']}{_scores_cost(run)}"
+        return "; ".join(
+            filter(None, (f"evaluate {run.names['model']} on {run.names['evaluation']}", asks()))
+        )
 
     build, memory = partial(_evaluate, run, None), partial(need, run, partial(_scores_need, run))
-    return Stage("base scores", "scores", run.base, build, evaluation.describe, plan, memory)
+    return Stage("base scores", "scores", run.base, build, evaluation.describe, plan, memory, asks=asks)
 
 
 def _scores(run: Run) -> Stage:
     def build(out: Path) -> Facts:
         return _evaluate(run, run.adapter.here(), out)
 
+    asks = partial(_asks, run, of_base=False)
+
     def plan() -> str:
-        return f"evaluate the finetuned model on {run.names['evaluation']}{_scores_cost(run)}"
+        return "; ".join(filter(None, (f"evaluate the finetuned model on {run.names['evaluation']}", asks())))
 
     def content() -> str:
         """All that decides the scores of the finetuned model, its weights by what they were trained on."""
@@ -399,7 +405,7 @@ def _scores(run: Run) -> Stage:
 
     memory = partial(need, run, partial(_scores_need, run))
     same = Same(content, "an evaluation of the same weights")
-    return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, memory, same)
+    return Stage("scores", "scores", run.scores, build, evaluation.describe, plan, memory, same, asks)
 
 
 def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
@@ -410,9 +416,16 @@ def _scores_need(run: Run, pool: Rows, wide: int) -> float | None:
     return evaluation.memory(sizes, batch, longest, response, wide) if sizes else None
 
 
-def _scores_cost(run: Run) -> str:
-    said = run.parts.evaluation.stated(run_rows(run, "heldout") if run.corpus.finished else None)
-    return f"; {said}" if said else ""
+# by base scores, before and after the corpus, and whose answers: cells of a sweep share them
+_asked: dict[tuple[Path, bool, bool], str] = {}
+
+
+def _asks(run: Run, of_base: bool) -> str:
+    made = run.corpus.finished
+    if (looked := (run.base.path, made, of_base)) not in _asked:
+        heldout = run_rows(run, "heldout") if made else None
+        _asked[looked] = run.parts.evaluation.stated(heldout, of_base)
+    return _asked[looked]
 
 
 def _evaluate(run: Run, adapter: Path | None, out: Path) -> Facts:

@@ -22,6 +22,8 @@ from smartdpp.models.turns import alike
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
+from smartdpp.run.plan import sweep
+from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
 from smartdpp.types import Question, Spent, Verdict
 from tests.judge.conftest import reward_model  # noqa: F401  # a fixture
@@ -76,8 +78,12 @@ def test_a_servers_verdicts_stand_in_plan_run_summary_and_report_and_a_rerun_cos
         )
         execute(small_run(*asked, "until=corpus"))
         execute(small_run(*asked, "until=plan"))
-        plan = " ".join(capsys.readouterr().out.replace("│", " ").split())
-        assert "up to 8 calls of judge" in plan.replace("  ", " ")
+        plan = capsys.readouterr().out
+        planned = {stage.name: stage.plan() for stage in stages(small_run(*asked))}
+        assert "judge: up to 8 calls of judge (at most 8), up to about " in planned["scores"]
+        assert "calls" not in planned["base scores"]  # its answers are the reference
+        sweep([((f"seed={seed}",), small_run(*asked, f"seed={seed}")) for seed in (0, 1)])
+        assert "2 evaluations, each: judge: up to 8 calls of judge (at most 8)" in caplog.text
         with pytest.raises(InputError, match="<PLANTED_API_KEY>"):
             execute(small_run(*asked))
         served.behave = earlier

@@ -599,3 +599,17 @@ def test_settings_that_follow_the_seed_are_worlds_and_no_settings() -> None:
     assert list(settings(configs, rows)) == ["strategy"]
     rows[1]["seed"] = 7
     assert list(settings(configs, rows)) == ["strategy", "corpus.seed"]
+
+
+def test_runs_whose_evaluations_have_no_metric_in_common_share_a_report(tmp_path: Path) -> None:
+    """Two that were judged, beside two that have a loss: what has no loss is not compared by it."""
+    for evaluation in ("heldout", "judge"):
+        for strategy in ("random", "smart"):
+            names = {"evaluation": evaluation}
+            run = finished_run(tmp_path, f"{strategy}-{evaluation}", strategy=strategy, names=names)
+            if evaluation == "judge":
+                row = json.loads((run / "result.json").read_text())
+                put(run / "result.json", row | {"loss": None, "win_rate": 0.4, "score_metric": "win_rate"})
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    compared = lines(section(report(tmp_path / "out"), "Against random, seed by seed"))
+    assert [line["evaluation"] for line in compared] == ["heldout"]
