@@ -29,6 +29,7 @@ PREFIX_NESTED = [
     *("random", "reselect", "submodular", "targeted", "top", "tsds", "uot"),
 ]
 TASK_NESTED = [
+    "dirichlet",
     "equal",
     "oracle",
     "proportional",
