@@ -147,7 +147,9 @@ def main() -> None:
             cells = [cell.replace("|", "\\|") for cell in read(path, folder / f"root{i}")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
-    given.out.write_text("\n".join(lines) + "\n")
+    # what stands below the table is written by hand
+    _, heading, below = given.out.read_text().partition("\n## ") if given.out.is_file() else ("", "", "")
+    given.out.write_text("\n".join(lines) + "\n" + heading + below)
 
 
 if __name__ == "__main__":

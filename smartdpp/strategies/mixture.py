@@ -258,7 +258,13 @@ configs:
 
 {len(chosen)} of {sum(in_pool.values())} examples from {len(selected)} of {len(in_pool)} tasks, {tokens} tokens;
 strategy `{config["strategy"]["_target_"]}`, budget {_budget(config)}, select seed {config["select_seed"]}.
-`mixture.jsonl` is in the order of selection.
+`mixture.jsonl` is in the order of selection; `original.*`, where it is here, holds the same records as they came.
+
+For TRL, LLaMA-Factory, axolotl and open-instruct, as a folder that each loads as it is, with a snippet for each in its card:
+
+```bash
+smartdpp export FOLDER --as messages OUT  # FOLDER: this one; or jsonl, parquet, alpaca, sharegpt
+```
 
 | licence | examples |
 |---|---|

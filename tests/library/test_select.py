@@ -381,3 +381,16 @@ def test_what_is_chosen_is_added_to_what_is_there(corpus: Path, tmp_path: Path) 
 def test_what_cannot_be_asked_is_one_sentence(settings: dict[str, Any], said: str, corpus: Path) -> None:
     with pytest.raises(InputError, match=said):
         smartdpp.select(str(corpus), **settings, **TFIDF, **TINY)
+
+
+def test_the_readmes_snippet_runs_as_it_stands(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = text.partition("## On data at hand")[2].partition("```python\n")[2].partition("```")[0]
+    assert "smartdpp.select(dataset, budget=1000" in code
+    dataset = Dataset.from_list(
+        [{"source": f"s{i % 3}", "prompt": f"Is {i} {i * i}?", "response": "No."} for i in range(30)]
+    )
+    names: dict[str, Any] = {"dataset": dataset}
+    exec(code.replace("budget=1000", "budget=9"), names)
+    assert isinstance(names["chosen"], Dataset)
+    assert len(names["chosen"]) == 9
