@@ -33,13 +33,14 @@ def refuse_not_finite(model: PreTrainedModel, where: str) -> None:
 
 def tokenizer_of(pretrained_model_name_or_path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Read once a process, for as long as its files stay what they are: a cell of a sweep asks for it four
-    times. A copy, since what was padded with it last is saved with it."""
+    times."""
     if kwargs.get("trust_remote_code"):
         return _read(str(pretrained_model_name_or_path), (), tuple(kwargs.items()))
     folder = Path(pretrained_model_name_or_path)
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     stamps = tuple((path.name, (found := path.stat()).st_mtime_ns, found.st_size) for path in files)
-    return copy.deepcopy(_read_once(str(folder), stamps, tuple(kwargs.items())))
+    kept = _read_once(str(folder), stamps, tuple(kwargs.items()))
+    return _as_read(*kept) if kept[1] else copy.deepcopy(kept[0])
 
 
 def _read(name: str, stamps: tuple[Any, ...], options: tuple[Any, ...]) -> PreTrainedTokenizerBase:
@@ -51,4 +52,27 @@ def _read(name: str, stamps: tuple[Any, ...], options: tuple[Any, ...]) -> PreTr
     return tokenizer
 
 
-_read_once = lru_cache(maxsize=4)(_read)
+@lru_cache(maxsize=4)
+def _read_once(*source: Any) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    """And how it pads and cuts by its file; empty for one that is written in Python."""
+    tokenizer = _read(*source)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = backend and {name: copy.deepcopy(getattr(backend, name)) for name in ("padding", "truncation")}
+    return tokenizer, state or {}
+
+
+def _as_read(kept: PreTrainedTokenizerBase, state: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """Another with the same vocabulary, which takes most of the reading. It pads and cuts as its file says,
+    since what it was used with last is saved with it."""
+    made, backend = copy.copy(kept), kept.backend_tokenizer
+    vars(made).update({name: copy.copy(value) for name, value in vars(kept).items() if _holds(value)})
+    for name, value in state.items():
+        if value is None:
+            getattr(backend, f"no_{name}")()
+        else:
+            getattr(backend, f"enable_{name}")(**value)
+    return made
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, (dict, list, set))

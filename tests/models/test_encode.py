@@ -69,13 +69,13 @@ def test_a_tokenizer_is_read_once_and_handed_out_as_one_that_nobody_has_used(tmp
     first = loading.tokenizer_of(tmp_path / "kept")
     read = loading._read_once.cache_info().misses
     first(["a", "bcd"], padding=True, truncation=True, max_length=2)  # which it would save
-    first.padding_side = "left"
+    first.padding_side, first.pad_token = "left", "<|im_end|>"
     second = loading.tokenizer_of(tmp_path / "kept")
     assert loading._read_once.cache_info().misses == read
     second.save_pretrained(tmp_path / "second")
     for path in (tmp_path / "kept").iterdir():
         assert (tmp_path / "second" / path.name).read_bytes() == path.read_bytes()
-    assert second.padding_side == "right"
+    assert (second.padding_side, second.pad_token) == ("right", "<|endoftext|>")
     (tmp_path / "kept" / "new.txt").write_text("a file more")
     loading.tokenizer_of(tmp_path / "kept")
     assert loading._read_once.cache_info().misses == read + 1
