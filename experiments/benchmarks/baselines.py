@@ -48,6 +48,15 @@ METHODS: list[tuple[str, str, dict[str, Any]]] = [
     ("KNN-uniform", "tsds", {"sigma": 0.0}),
     ("unbalanced transport", "uot", {}),
     ("DSIR", "dsir", {}),
+    ("DEITA", "deita", {}),
+    ("k-center", "k_center", {}),
+    ("k-means, random", "kmeans_random", {}),
+    ("kMQ", "kmq", {}),
+    ("QDIT, 64 neighbours", "qdit", {"function.neighbors": 64}),
+    ("GIST", "gist", {}),
+    ("NovelSelect", "novelselect", {}),
+    ("S2L", "s2l", {}),
+    ("TAGCOS", "tagcos", {}),
 ]
 
 
@@ -116,6 +125,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the vectors are kept")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--picks", type=int, default=1_000)
+    parser.add_argument("--most", type=int, default=300, help="seconds of one method, its start included")
     parser.add_argument("--only", default="", help="methods whose line contains this, or of this strategy")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -133,8 +143,12 @@ def main() -> None:
             continue
         line = [sys.executable, __file__, "--one", label, "--work", str(given.work)]
         line += ["--rows", str(given.rows), "--picks", str(given.picks)]
-        done = subprocess.run(line, capture_output=True, text=True)
         how = " ".join([name, *(f"{key}={value}" for key, value in options.items())])
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, timeout=given.most)
+        except subprocess.TimeoutExpired:
+            print(f"| {label} | {how} | ended after {given.most} | |", flush=True)
+            continue
         if done.returncode:
             print(f"| {label} | {how} | failed: {done.stderr.strip().splitlines()[-1]} | |", flush=True)
             continue
