@@ -7,7 +7,7 @@ At most twice the smallest radius with which so many rows can cover the pool. It
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class KCenter:
     The gain is the distance to the nearest row chosen before, which never rises; the first one's is 0.
     """
 
+    nested: ClassVar[bool] = True
     first: Literal["random", "id"] = "random"
     normalize: bool = True
 

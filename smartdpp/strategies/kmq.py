@@ -11,7 +11,7 @@ answers. Rounds here renew the embedding alone (strategy=reselect), so it is not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class KMeansRandom:
     """Every cluster's rows in random order; the clusters, largest first, take turns. A smaller budget is a
     prefix of a larger one. There is no objective, so every gain is 0."""
 
+    nested: ClassVar[bool] = True
     clusters: Count = 512
     iterations: Count = 25
     restarts: Count = 1
@@ -52,6 +53,7 @@ class KMeansQuality:
     Draws without replacement in these proportions are the order of log p + Gumbel noise.
     """
 
+    nested: ClassVar[bool] = True
     clusters: Count = 512
     iterations: Count = 25
     restarts: Count = 1

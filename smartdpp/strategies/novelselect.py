@@ -12,6 +12,7 @@ rows are computed anew for a pick.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class NovelSelect:
     among the nearest clusters, about the nearest. A smaller budget is a prefix of a larger one; the gain is v
     over the number of rows chosen before, 0 for the first."""
 
+    nested: ClassVar[bool] = True
     neighbors: Count = 10
 
     def check(self) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Qdit:
     id.
     """
 
+    nested: ClassVar[bool] = True
     function: Callable[[np.ndarray], Function] = FacilityLocation
     alpha: Fraction = 0.5
 

@@ -9,7 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from smartdpp.config.allowed import component
 from smartdpp.errors import InputError
+from smartdpp.strategies.allocate import affordable
+from smartdpp.strategies.terms import Terms
+from smartdpp.strategies.terms import select as select_under
 from smartdpp.types import Pool
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -112,6 +116,17 @@ def select(strategy, pool, budget, seed=0):
 
 def test_every_strategy_is_here():
     assert sorted(PREFIX_NESTED + TASK_NESTED + NOT_NESTED + IGNORES_BUDGET) == NAMES
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_it_says_whether_it_is_nested_and_a_budget_in_tokens_is_kept(name, pool):
+    strategy = build(name)
+    component("strategy", f"{type(strategy).__module__}.{type(strategy).__name__}")  # what it may leave out
+    assert strategy.nested == (name in PREFIX_NESTED)
+    most = affordable(pool.cost, 700)
+    selection = select_under(strategy, pool, Terms(budget_tokens=700), most, np.random.default_rng(0))
+    assert 700 - pool.cost.max() < pool.cost[selection.index].sum() <= 700
+    assert len(set(selection.index.tolist())) == len(selection)
 
 
 @pytest.mark.parametrize("name", NAMES + VARIANTS)
