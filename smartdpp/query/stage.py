@@ -42,9 +42,17 @@ def build(
 
 
 def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]:
-    """What is wrong with a query of these rows for an embedding that is fitted on the pool."""
+    """What is wrong with a query of these rows for an embedding that is fitted on the pool, or that reads
+    answers, as those by a causal model do."""
     import pyarrow as pa
 
+    blank = [row["id"] for row in rows if not row["response"] and not row.get("messages")]
+    if blank and hasattr(getattr(embedding, "model", None), "tokenizer"):
+        return [
+            f"strategy.query: {len(blank)} of {len(rows)} rows, first {blank[0]!r}, have no response, which "
+            "this embedding reads: give the query its answers, or choose an embedding of prompts "
+            "(embedding=minilm)."
+        ]
     unknown = embedding.unknown(pool, pa.Table.from_pylist(alike(rows)))
     if not unknown:
         return []

@@ -196,6 +196,27 @@ def test_words_that_the_pool_lacks_are_told_before_anything_is_embedded(
         small_run(*wanted)
 
 
+def test_a_query_without_answers_is_refused_before_a_model_reads_the_pool(
+    small_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    path = tmp_path / "wanted.jsonl"
+    path.write_text('{"prompt": "What is 3 plus 4?", "response": "7"}\n{"id": "q", "prompt": "And 5?"}\n')
+    run = small_run(
+        "strategy=targeted",
+        "embedding=gradient",
+        "embedding.dim=64",
+        "query@strategy.query=file",
+        f"strategy.query.path={path}",
+        "until=mixture",
+    )
+    with pytest.raises(
+        InputError, match=r"1 of 2 rows, first 'q', have no response, which this embedding reads"
+    ):
+        execute(run)
+    assert run.corpus.finished
+    assert not run.embedding.finished
+
+
 @pytest.mark.parametrize("min_df", [1, 2, 3])
 def test_a_prompt_is_unknown_exactly_if_it_comes_out_as_zeros(min_df: int) -> None:
     pool = rows(
