@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,20 @@ def of_run(run: Path) -> str | None:
     if (config := run / ".hydra" / "config.yaml").exists():
         try:
             text = config.read_text(encoding="utf-8")
-            found = yaml.safe_load(text)
+            found = configuration(text)
             if not (isinstance(found, dict) and "strategy" in found and text.endswith("\n")):
                 return ".hydra/config.yaml holds no configuration: it was cut or overwritten"
         except (yaml.YAMLError, ValueError, RecursionError):
             return ".hydra/config.yaml is no YAML: it was cut or overwritten"
     return None
+
+
+@lru_cache(maxsize=1024)
+def configuration(text: str) -> Any:
+    """A run's config.yaml as plain values, for reading: a report looks at it twice, and YAML is slow."""
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def _row(row: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from smartdpp.errors import InputError
 from smartdpp.metrics import METRICS, TOWARDS
 from smartdpp.run.folder import artifacts
 from smartdpp.run.result import scored
+from smartdpp.run.sound import configuration
 from smartdpp.store import remote
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import read_tasks
@@ -199,8 +200,6 @@ def main_metric(results: pd.DataFrame) -> str:
 
 def _config(run: Path) -> dict[str, Any]:
     """The run's configuration, flat: ``strategy.tasks.lam`` to 0.4; lists stay values."""
-    import yaml
-
     file = run / ".hydra" / "config.yaml"
 
     def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -211,7 +210,7 @@ def _config(run: Path) -> dict[str, Any]:
             for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()
         }
 
-    return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    return flat(configuration(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd.DataFrame:
