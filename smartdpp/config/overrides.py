@@ -143,7 +143,9 @@ def _option_problems(text: str, parsed: Any, known: list[str]) -> Iterator[str]:
     for written in chosen if parsed.is_sweep_override() else [chosen]:
         option = getattr(written, "text", written)  # what stood in quotes
         if not isinstance(option, (str, int)) or isinstance(option, bool) or not str(option):
-            yield f"{text}: one option is chosen, by its name: {', '.join(known)}"
+            several = isinstance(written, list) and "combined" in known
+            also = f"; several in one run are {parsed.get_key_element()}=combined" if several else ""
+            yield f"{text}: one option is chosen, by its name: {', '.join(known)}{also}"
         elif not OPTION.fullmatch(str(option)):
             yield f"{text}: {option} is no option's name; choose one of {', '.join(known)}"
         elif isinstance(option, int):

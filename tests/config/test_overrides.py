@@ -112,6 +112,8 @@ def test_a_key_that_there_is_not_comes_with_the_nearest() -> None:
 
 def test_a_study_is_given_the_same_sentences() -> None:
     study = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
+    with pytest.raises(InputError, match=r"several in one run are evaluation=combined$"):
+        cells(study, ["evaluation=[heldout,indomain]"])
     with pytest.raises(InputError, match=r"strategy=null: one option is chosen"):
         cells(study, ["strategy=null"])
     with pytest.raises(InputError, match=r"root=a\(b: Hydra cannot read this value"):
