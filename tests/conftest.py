@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from smartdpp.config.compose import conf_dir, register
+from smartdpp.models import Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import prepare
 
@@ -61,6 +62,23 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for _ in range(24)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def reward_model(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A random sequence classification model of one output, beside tiny's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    path = tmp_path_factory.mktemp("reward")
+    tokenizer = Tiny().tokenizer()
+    tokenizer.save_pretrained(path)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, max_position_embeddings=512, **sizes)
+        LlamaForSequenceClassification(config).save_pretrained(path)
     return path
 
 

@@ -67,6 +67,7 @@ NEEDS = {
         "evaluation.include_path={lm_eval}",
         "evaluation.data_dir={lm_eval}",
     ],
+    "quality=reward": ["quality.model.path={reward}"],
     "strategy=smart": ["strategy.num_tasks=2"],
     **{
         f"strategy={name}": ["query@strategy.query=file", "strategy.query.path={query}"]
@@ -115,7 +116,7 @@ def combinations() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, reward_model: Path) -> Path:
     folder, draw = tmp_path_factory.mktemp("every"), random.Random(1)
 
     def write(name: str, rows: list[dict]) -> None:
@@ -134,6 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write("heldout.jsonl", [made("other") | {"choices": ["yes", "no"], "answer": "no"} for _ in range(4)])
     write("of_pool.jsonl", [made("copy") for _ in range(4)])
     write("query.jsonl", [made("add") for _ in range(3)])
+    (folder / "reward").symlink_to(reward_model)
     (folder / "lm_eval").mkdir()
     write("lm_eval/odd.json", [{"question": f"is {i} odd?", "label": i % 2} for i in range(3)])
     (folder / "lm_eval" / "odd.yaml").write_text(
@@ -147,7 +149,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
     places = {name: folder / f"{name}.jsonl" for name in ("train", "heldout", "of_pool", "query")} | {
-        "lm_eval": folder / "lm_eval"
+        "lm_eval": folder / "lm_eval",
+        "reward": folder / "reward",
     }
     chosen = [f"{group}={name}" for group, name in choice.items()]
     if choice["strategy"] == "reselect":

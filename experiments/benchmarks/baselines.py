@@ -49,6 +49,7 @@ METHODS: list[tuple[str, str, dict[str, Any]]] = [
     ("unbalanced transport", "uot", {}),
     ("DSIR", "dsir", {}),
     ("DEITA", "deita", {}),
+    ("filtered, facility location", "filtered", {}),
     ("k-center", "k_center", {}),
     ("k-means, random", "kmeans_random", {}),
     ("kMQ", "kmq", {}),

@@ -120,7 +120,9 @@ class Run:
         """The passes over the model that the quality reads, by name; shared with every other quality that
         reads them."""
         shared = {
-            name: value for name, value in self.what["quality"].items() if name in ("model", "batch_tokens")
+            name: value
+            for name, value in self.what["quality"].items()
+            if name in ("model", "batch_tokens", "prompts")
         }
         return {
             name: self.artifact("signals", {"pass": name, **shared}, corpus=self.corpus)

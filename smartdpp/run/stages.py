@@ -186,7 +186,13 @@ def _signals(run: Run, name: Any) -> Stage:
 
     def build(out: Path) -> Facts:
         return signals.measure(
-            name, quality.model, quality.batch_tokens, run_rows(run), out, processes=quality.processes
+            name,
+            quality.model,
+            quality.batch_tokens,
+            run_rows(run),
+            out,
+            processes=quality.processes,
+            prompts=getattr(quality, "prompts", ()),
         )
 
     def plan() -> str:

@@ -43,7 +43,7 @@ def likelihood(
         batch = batch.to(model.device)
         target = batch.labels[:, 1:]
         predicts = target != IGNORED
-        with _gathered(model, predicts):
+        with gathered(model, predicts):
             # no attention mask: padding stands to the right, where causal attention never looks
             logits = model(input_ids=batch.input_ids, use_cache=False).logits
         nll, el2n = _per_token(logits, target[predicts])
@@ -87,7 +87,7 @@ def _per_token(logits: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _gathered(model: PreTrainedModel, where: Tensor) -> Iterator[None]:
+def gathered(model: PreTrainedModel, where: Tensor) -> Iterator[None]:
     """Meanwhile the output layer sees [n, hidden]: the states at ``where``, bool[b, t - 1], its true
     positions in row-major order."""
 

@@ -3,8 +3,8 @@ smartdpp.runtime.shards)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,16 +20,20 @@ from smartdpp.types import Model
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Pass = Literal["response", "alone", "gradient"]
+Pass = Literal["response", "alone", "gradient", "rated", "reward"]
 COLUMNS: dict[str, tuple[str, ...]] = {
     "response": ("nll", "el2n"),
     "alone": ("nll_alone",),
     "gradient": ("gradient_norm",),
+    "rated": ("rating", "own_rating", "own_rating_sd"),
+    "reward": ("reward",),
 }
 WORK: dict[Pass, str] = {
     "response": "forward over",
     "alone": "forward over the responses alone of",
     "gradient": "forward and backward over",
+    "rated": "forward over every question about",
+    "reward": "forward of the reward model over",
 }
 
 
@@ -41,13 +45,15 @@ def measure(
     out: Path,
     shard: int = SHARD,
     processes: int = 1,
+    prompts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes ``X.npy``, float32[n, c], the pass's COLUMNS for every row; returns facts, each column's mean
-    among them."""
+    among them. ``prompts`` are the questions of the pass ``rated``."""
     import pyarrow as pa
 
     read = texts(rows).append_column("n_tokens", pa.array(planned_tokens(which, rows)))
-    facts = run(Signals(which, model, batch_tokens), read, out, f"{which} signals", shard, processes)
+    work = Signals(which, model, batch_tokens, list(prompts))
+    facts = run(work, read, out, f"{which} signals", shard, processes)
     means = load(out).mean(axis=0, dtype=np.float64)
     return facts | {f"mean_{name}": float(mean) for name, mean in zip(COLUMNS[which], means, strict=True)}
 
@@ -76,6 +82,7 @@ class Signals:
     which: Pass
     model: Model
     batch_tokens: int
+    prompts: list[str] = field(default_factory=list)
 
     def prepare(self, rows: pa.Table) -> Callable[[pa.Table], np.ndarray]:
         """Loads the model; InputError for rows without a response, named."""
@@ -83,6 +90,7 @@ class Signals:
         from smartdpp.runtime.device import compute_dtype, placed
         from smartdpp.signals.gradient_norm import gradient_norms
         from smartdpp.signals.likelihood import alone, likelihood
+        from smartdpp.signals.rating import ratings, rewards
 
         tokenizer, fmt = self.model.tokenizer(), self.model.format
         refuse_blank(tokenizer, fmt, rows)
@@ -90,6 +98,12 @@ class Signals:
             placed(self.model.load(dtype=compute_dtype())),
             (tokenizer.pad_token_id, self.batch_tokens),
         )
+
+        if self.which == "rated":
+            return lambda shard: ratings(weights, tokenizer, fmt, shard, self.prompts, self.batch_tokens)
+        if self.which == "reward":
+            pair = getattr(self.model, "pair", False)
+            return lambda shard: rewards(weights, tokenizer, shard, fmt, pair, self.batch_tokens)
 
         def parts(shard: pa.Table) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
             ids = shard["id"].to_pylist()

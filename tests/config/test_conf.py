@@ -28,6 +28,7 @@ NEEDS = {  # options that cannot work without a value of the user's
     "strategy/reselect": ["embedding=gradient"],
     "embedding/sentence": ["embedding.model=org/model"],
     "model/hub": ["model.path=org/model"],
+    "quality/reward": ["quality.model.path=org/model"],
     "evaluation/jsonl": ["evaluation.path={data}"],
     "evaluation/indomain_file": ["evaluation.path={data}"],
     "judge/endpoint": ["evaluation.judge.base_url=http://localhost:1/v1", "evaluation.judge.model=name"],

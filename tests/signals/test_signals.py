@@ -29,6 +29,7 @@ PROMPTS = [
     "Which of these is longest: a, bb, or ccc?",
     "Why?" * 9,
 ]
+LIKELIHOODS = ("response", "alone", "gradient")  # see test_ratings for the others
 RESPONSES = ["5", "hi, {prompt}", "y" * 40, "ccc", "Because of the <|im_start|> wind."]
 
 
@@ -82,7 +83,7 @@ def passes(
     """The model, its corpus, and the corpus joined with all three passes."""
     model = Tiny(format=request.param)
     rows = corpus_of(model)
-    folders = {name: tmp_path_factory.mktemp(name) for name in stage.COLUMNS}
+    folders = {name: tmp_path_factory.mktemp(name) for name in LIKELIHOODS}
     for name, folder in folders.items():
         measure(name, model, 100, rows, folder)
     return model, rows, join(rows, folders)
@@ -139,7 +140,7 @@ def test_logits_are_made_for_responses_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen == [(rows["n_tokens"].to_numpy() - rows["n_prompt_tokens"].to_numpy()).sum()]
 
 
-@pytest.mark.parametrize("which", list(stage.COLUMNS))
+@pytest.mark.parametrize("which", LIKELIHOODS)
 def test_a_killed_pass_resumes_to_the_same_bytes(
     which: stage.Pass, tmp_path: Path, interrupted_after: Callable
 ) -> None:
@@ -156,7 +157,7 @@ def test_a_killed_pass_resumes_to_the_same_bytes(
     assert (tmp_path / "resumed" / "X.npy").read_bytes() == (tmp_path / "whole" / "X.npy").read_bytes()
 
 
-@pytest.mark.parametrize("which", list(stage.COLUMNS))
+@pytest.mark.parametrize("which", LIKELIHOODS)
 def test_two_processes_leave_the_bytes_of_one(which: stage.Pass, tmp_path: Path) -> None:
     rows = corpus_of(Tiny(), repeat=3)
     facts = []
