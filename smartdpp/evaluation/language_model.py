@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from smartdpp.evaluation.reading import Reader, Segment, continued, reader
 from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import IGNORED, encode, encode_prompt
 from smartdpp.models.turns import Conversation, encode_row, is_trained, messages_of, render_prompt, tools_of
@@ -74,8 +75,14 @@ class Spoken(NamedTuple):
 
 
 def load(model: Model, adapter: Path | None, batch_size: int) -> HFLM:
-    """The base or finetuned model, on a GPU in bfloat16 if there is one, else in float32."""
+    """The base or finetuned model, on a GPU in bfloat16 if there is one, else in float32, where an adapter is
+    added to the weights: in fewer bits that would round it away."""
+    import torch
+
     weights = placed(load_finetuned(model, adapter, dtype=compute_dtype()))
+    if compute_dtype() is torch.float32 and hasattr(weights, "merge_and_unload"):
+        weights = weights.merge_and_unload()
+    weights.requires_grad_(False)
     return language_model(weights, model.tokenizer(), model.format, batch_size)
 
 
@@ -234,6 +241,13 @@ def _batch(
     import torch
 
     prompts, continuations = [part.prompt for part in asked], [part.continuations for part in asked]
+    room = 0 if generation is None else generation["max_new_tokens"]
+    longest = [
+        len(p) + max([room, *(len(c.ids) for c in many)])
+        for p, many in zip(prompts, continuations, strict=True)
+    ]
+    if (reading := reader(model, longest)) is not None:
+        return _read(reading, tokenizer, asked, generation)
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     ids, mask = padded["input_ids"], padded["attention_mask"]  # (B, P)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -264,6 +278,76 @@ def _batch(
         Answer(row[: len(many)], [_scored(continuation) for continuation in many], len(prompt), text)
         for row, many, prompt, text in zip(per_row, continuations, prompts, written, strict=True)
     ]
+
+
+def _read(
+    reading: Reader, tokenizer: PreTrainedTokenizerBase, asked: list[Asked], generation: dict | None
+) -> list[Answer]:
+    """The same without padding, for models whose layers are known."""
+    prompts = [part.prompt for part in asked]
+    reading.prompts(prompts)
+    scores = iter(
+        continued(reading, prompts, [(i, *one) for i, part in enumerate(asked) for one in part.continuations])
+    )
+    logprobs = [[next(scores) for _ in part.continuations] for part in asked]
+    written = (
+        [None] * len(asked) if generation is None else _written(reading, tokenizer, prompts, **generation)
+    )
+    return [
+        Answer(found, [_scored(one) for one in part.continuations], len(part.prompt), text)
+        for found, part, text in zip(logprobs, asked, written, strict=True)
+    ]
+
+
+def _written(
+    reading: Reader,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stop: str | None,
+) -> list[str]:
+    """As `_greedy` says."""
+    import torch
+
+    ends = _ends(reading.model, tokenizer)
+    new: list[list[int]] = [[] for _ in prompts]
+    alive = list(range(len(prompts)))  # the row in each place
+    for _ in range(max_new_tokens):
+        segments = [
+            Segment(place, len(prompts[row]) + len(new[row]) - 1, [[*prompts[row][-1:], *new[row]][-1]])
+            for place, row in enumerate(alive)
+        ]
+        hidden = reading.read(segments, torch.arange(len(alive)), keep=True)
+        assert hidden is not None
+        for row, token in zip(
+            alive, (hidden @ reading.model.lm_head.weight.t()).argmax(-1).tolist(), strict=True
+        ):
+            new[row].append(token)
+        for place in reversed(range(len(alive))):
+            if _finished(tokenizer, new[alive[place]], ends, stop):
+                if place != len(alive) - 1:
+                    reading.move(len(alive) - 1, place)
+                    alive[place] = alive[-1]
+                alive.pop()
+        if not alive:
+            break
+    return _cut(tokenizer, new, stop)
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    ends: Any = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+
+
+def _finished(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[int], stop: str | None
+) -> bool:
+    return tokens[-1] in ends or bool(stop and stop in _text(tokenizer, tokens))
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, new: list[list[int]], stop: str | None) -> list[str]:
+    texts = [_text(tokenizer, tokens) for tokens in new]
+    return [text.split(stop, 1)[0] if stop else text for text in texts]
 
 
 def _logprob(
@@ -327,8 +411,7 @@ def _greedy(
     text is cut off. Finished rows leave the batch."""
     import torch
 
-    ends = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+    ends = _ends(model, tokenizer)
     new: list[list[int]] = [[] for _ in range(len(last))]
     alive = list(range(len(last)))
     for _ in range(max_new_tokens):
@@ -340,11 +423,7 @@ def _greedy(
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         for row, token in zip(alive, last[:, 0].tolist(), strict=True):
             new[row].append(token)
-        going = [
-            i
-            for i, row in enumerate(alive)
-            if new[row][-1] not in ends and not (stop and stop in _text(tokenizer, new[row]))
-        ]
+        going = [i for i, row in enumerate(alive) if not _finished(tokenizer, new[row], ends, stop)]
         if not going:
             break
         if len(going) < len(alive):
@@ -352,8 +431,7 @@ def _greedy(
             keep = torch.tensor(going, device=mask.device)
             cache.batch_select_indices(keep)
             mask, last = mask[keep], last[keep]
-    texts = [_text(tokenizer, tokens) for tokens in new]
-    return [text.split(stop, 1)[0] if stop else text for text in texts]
+    return _cut(tokenizer, new, stop)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:

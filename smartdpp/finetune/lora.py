@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from smartdpp.models.llama import formula
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -23,25 +25,6 @@ def fuse(model: nn.Module) -> int:
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward)
     return len(layers)
-
-
-def formula(layer: Any) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float] | None:
-    """W, bias, A, B and s of a layer with an adapter or without (A and B None); None where there is more than
-    the formula: several adapters, dropout, DoRA, other types of numbers."""
-    from peft.tuners.lora import Linear
-    from torch import nn
-
-    if type(layer) is nn.Linear:
-        return None if layer.weight.requires_grad else (layer.weight, layer.bias, None, None, 0.0)
-    if type(layer) is not Linear or layer.disable_adapters or layer.merged or layer.lora_variant:
-        return None
-    if len(layer.active_adapters) != 1:
-        return None
-    (name,) = layer.active_adapters
-    base, A, B = layer.base_layer, layer.lora_A[name], layer.lora_B[name]
-    plain = A.bias is None and B.bias is None and not getattr(layer.lora_dropout[name], "p", 0.0)
-    same = base.weight.dtype == A.weight.dtype == B.weight.dtype and not base.weight.requires_grad
-    return (base.weight, base.bias, A.weight, B.weight, layer.scaling[name]) if plain and same else None
 
 
 def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -13,19 +13,26 @@ checkpointing; everything else goes the usual way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from smartdpp.finetune.lora import formula
+from smartdpp.models.llama import (
+    Block,
+    Linear,
+    attention_of,
+    blocks_of,
+    by_head,
+    normalise,
+    project,
+    suits,
+    turn,
+)
 from smartdpp.models.tokens import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# RMSNorm, attention with rotary positions, RMSNorm, SwiGLU; of each a test holds it against transformers' own
-FAMILIES = ("llama", "mistral", "qwen2")
 LONGEST = 2048  # tokens of a row: longer ones are left to attention that makes no t x t products
 KEPT = 256  # tokens of a row whose attention is kept for the backward pass; of longer ones it is made again
 TILE = 256  # positions whose logits are made at a time
@@ -34,43 +41,10 @@ TILE = 256  # positions whose logits are made at a time
 def pack(model: Any) -> bool:
     """Has ``model``, the causal language model that TRL has given its head, work so wherever it may; whether
     it ever will."""
-    import torch
-
-    config = model.config
-    if config.model_type not in FAMILIES or config.hidden_act != "silu" or config.attention_dropout:
-        return False
-    if model.lm_head.bias is not None or any(w.dtype != torch.float32 for w in model.parameters()):
+    if not suits(model):
         return False
     model.forward = partial(_forward, model, model.forward)
     return True
-
-
-class Linear(NamedTuple):
-    """y = x Wᵀ + bias + s (x Aᵀ) Bᵀ; A and B may be None."""
-
-    W: Tensor  # [o, d]
-    bias: Tensor | None
-    A: Tensor | None  # [r, d]
-    B: Tensor | None  # [o, r]
-    s: float
-
-
-@dataclass(frozen=True)
-class Block:
-    """A layer's weights."""
-
-    norms: tuple[tuple[Tensor, float], tuple[Tensor, float]]  # weight [d], epsilon
-    q: Linear
-    k: Linear
-    v: Linear
-    o: Linear
-    gate: Linear
-    up: Linear
-    down: Linear
-
-    @property
-    def linear(self) -> tuple[Linear, ...]:
-        return self.q, self.k, self.v, self.o, self.gate, self.up, self.down
 
 
 class Row(NamedTuple):
@@ -106,7 +80,7 @@ def _forward(
     given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
     batch = blocks = None
     if fused_lm_head and not args and _fits(model, **given):
-        batch, blocks = given, _blocks(model)
+        batch, blocks = given, blocks_of(model)
     if batch is None or blocks is None:
         asked = {name: value for name, value in given.items() if value is not None}
         return usual(*args, fused_lm_head=fused_lm_head, **asked, **kwargs)
@@ -151,29 +125,6 @@ def _fits(model: Any, input_ids: Any, attention_mask: Any, labels: Any) -> bool:
     )
 
 
-def _blocks(model: Any) -> list[Block] | None:
-    """Every layer's weights as they are now; None where one has more than the formula."""
-    found = []
-    for layer in model.model.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        norms = [layer.input_layernorm, layer.post_attention_layernorm]
-        modules = [
-            attention.q_proj,
-            attention.k_proj,
-            attention.v_proj,
-            attention.o_proj,
-            mlp.gate_proj,
-            mlp.up_proj,
-            mlp.down_proj,
-        ]
-        linear = [formula(module) for module in modules]
-        if any(one is None for one in linear) or any(norm.weight.requires_grad for norm in norms):
-            return None
-        first, second = ((norm.weight, norm.variance_epsilon) for norm in norms)
-        found.append(Block((first, second), *(Linear(*one) for one in linear if one is not None)))
-    return found
-
-
 def _rows(model: Any, x: Tensor, lengths: list[int], at: Tensor, labelled: list[int]) -> tuple[Rows, Rows]:
     """For all layers but the last, and for the last: ``at`` are the tokens before a label, ``labelled`` how
     many each row has."""
@@ -204,41 +155,11 @@ def _rows(model: Any, x: Tensor, lengths: list[int], at: Tensor, labelled: list[
     return Rows(every, heads, shared, None), Rows(last, heads, shared, at)
 
 
-def _normed(x: Tensor, norm: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
-    """RMSNorm of x [n, d], and what each row was multiplied by, [n, 1]."""
-    import torch
-
-    weight, epsilon = norm
-    r = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().div_(x.shape[1]).add_(epsilon).rsqrt_()
-    return (x * r).mul_(weight), r
-
-
 def _through_norm(gradient: Tensor, x: Tensor, r: Tensor, weight: Tensor, into: Tensor) -> None:
     """Adds the gradient of RMSNorm's input to ``into``; ``gradient``, of its output, is used up."""
     gradient.mul_(weight)
     along = (gradient * x).sum(1, keepdim=True).mul_(r.pow(3)).div_(-x.shape[1])
     into.addcmul_(gradient, r).addcmul_(x, along)
-
-
-def _project(
-    x: Tensor, layers: list[Linear], onto: Tensor | None = None
-) -> tuple[list[Tensor], Tensor | None]:
-    """Every layer's output, added to ``onto`` where that is given, and x Aᵀ of all their adapters."""
-    import torch
-
-    As = [layer.A for layer in layers if layer.A is not None]
-    u = x @ torch.cat(As).t() if As else None
-    outputs, column = [], 0
-    for W, bias, A, B, s in layers:
-        first = bias if onto is None else onto
-        y = x @ W.t() if first is None else torch.addmm(first, x, W.t())
-        if onto is not None and bias is not None:
-            y += bias
-        if A is not None and B is not None and u is not None:
-            y.addmm_(u[:, column : column + len(A)], B.t(), alpha=s)
-            column += len(A)
-        outputs.append(y)
-    return outputs, u
 
 
 def _pull(
@@ -270,18 +191,6 @@ def _pull(
     return into, found
 
 
-def _turn(x: Tensor, turns: tuple[Tensor, Tensor], out: Tensor, way: int = 1) -> Tensor:
-    """Rotary positions of x [heads, t, h] into ``out``; ``way`` -1 is the transposed rotation."""
-    import torch
-
-    cosine, sine = turns
-    half = x.shape[-1] // 2
-    torch.mul(x, cosine, out=out)
-    out[..., :half].addcmul_(x[..., half:], sine[:, :half], value=-way)
-    out[..., half:].addcmul_(x[..., :half], sine[:, half:], value=way)
-    return out
-
-
 def _attend(rows: Rows, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Any]]:
     """Attention of the queries [n, heads h] to the tokens' keys and values [N, keys h]; what the backward
     pass needs."""
@@ -296,19 +205,13 @@ def _attend(rows: Rows, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[A
         if not n:
             kept.append(None)
             continue
-        turned = _turn(_heads(q[row.queries], h), row.query_turns, q.new_empty(rows.heads, n, h))
+        turned = turn(by_head(q[row.queries], h), row.query_turns, q.new_empty(rows.heads, n, h))
         Q = turned.view(keys, rows.shared * n, h)
-        K = _turn(_heads(k[row.tokens], h), row.turns, k.new_empty(keys, t, h))
-        P = _weights(Q, K, row.mask)
-        _heads(out[row.queries], h).copy_(torch.bmm(P, _heads(v[row.tokens], h)).view(rows.heads, n, h))
+        K = turn(by_head(k[row.tokens], h), row.turns, k.new_empty(keys, t, h))
+        P = attention_of(Q, K, row.mask)
+        by_head(out[row.queries], h).copy_(torch.bmm(P, by_head(v[row.tokens], h)).view(rows.heads, n, h))
         kept.append((Q, K, P if t <= KEPT else None))
     return out, kept
-
-
-def _weights(Q: Tensor, K: Tensor, mask: Tensor) -> Tensor:
-    import torch
-
-    return torch.baddbmm(mask.expand(len(K), -1, -1), Q, K.transpose(1, 2)).softmax(-1)
 
 
 def _attended(rows: Rows, gradient: Tensor, kept: list[Any], v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -321,19 +224,14 @@ def _attended(rows: Rows, gradient: Tensor, kept: list[Any], v: Tensor) -> tuple
         if one is None:
             continue
         Q, K, P = one
-        P = _weights(Q, K, row.mask) if P is None else P
-        g = _heads(gradient[row.queries], h).reshape(Q.shape)
-        _heads(of_v[row.tokens], h).copy_(torch.bmm(P.transpose(1, 2), g))
-        S = torch.bmm(g, _heads(v[row.tokens], h).transpose(1, 2))
+        P = attention_of(Q, K, row.mask) if P is None else P
+        g = by_head(gradient[row.queries], h).reshape(Q.shape)
+        by_head(of_v[row.tokens], h).copy_(torch.bmm(P.transpose(1, 2), g))
+        S = torch.bmm(g, by_head(v[row.tokens], h).transpose(1, 2))
         S = torch._softmax_backward_data(S, P, -1, S.dtype)
-        _turn(torch.bmm(S, K).view(rows.heads, -1, h), row.query_turns, _heads(of_q[row.queries], h), -1)
-        _turn(torch.bmm(S.transpose(1, 2), Q), row.turns, _heads(of_k[row.tokens], h), -1)
+        turn(torch.bmm(S, K).view(rows.heads, -1, h), row.query_turns, by_head(of_q[row.queries], h), -1)
+        turn(torch.bmm(S.transpose(1, 2), Q), row.turns, by_head(of_k[row.tokens], h), -1)
     return of_q, of_k, of_v
-
-
-def _heads(x: Tensor, h: int) -> Tensor:
-    """[t, heads h] seen as [heads, t, h]."""
-    return x.view(len(x), -1, h).transpose(0, 1)
 
 
 class Operations(NamedTuple):
@@ -352,15 +250,15 @@ def _operations() -> Operations:
 
         @staticmethod
         def forward(ctx: Any, x: Tensor, block: Block, rows: Rows, *adapters: Tensor | None) -> Tensor:
-            normed, r = _normed(x, block.norms[0])
+            normed, r = normalise(x, block.norms[0])
             own, residual = (normed, x) if rows.at is None else (normed[rows.at], x[rows.at])
-            (q,), of_q = _project(own, [block.q])
-            (k, v), of_kv = _project(normed, [block.k, block.v])
+            (q,), of_q = project(own, [block.q])
+            (k, v), of_kv = project(normed, [block.k, block.v])
             attended, kept = _attend(rows, q, k, v)
-            (middle,), of_o = _project(attended, [block.o], onto=residual)
-            normed, r2 = _normed(middle, block.norms[1])
-            (gate, up), of_mlp = _project(normed, [block.gate, block.up])
-            (y,), of_down = _project(silu(gate).mul_(up), [block.down], onto=middle)
+            (middle,), of_o = project(attended, [block.o], onto=residual)
+            normed, r2 = normalise(middle, block.norms[1])
+            (gate, up), of_mlp = project(normed, [block.gate, block.up])
+            (y,), of_down = project(silu(gate).mul_(up), [block.down], onto=middle)
             ctx.given = block, rows
             ctx.kept = x, r, v, kept, attended, middle, r2, gate, up, (of_q, of_kv, of_o, of_mlp, of_down)
             return y

@@ -6,7 +6,9 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from smartdpp.evaluation import language_model as module
+from smartdpp.evaluation import reading
 from smartdpp.evaluation.language_model import load
+from smartdpp.evaluation.reading import reader
 from smartdpp.models.tokens import encode, encode_prompt
 
 from .lively import Lively
@@ -105,3 +107,63 @@ def test_special_tokens_in_lm_evals_own_requests_are_text():
     lm = load(Lively(), None, batch_size=2)
     eos = lm.tokenizer.eos_token
     assert lm.tokenizer.eos_token_id not in [*lm.tok_encode(eos), *lm.tok_batch_encode([eos])[0][0].tolist()]
+
+
+KINDS = [
+    ("llama", {}),
+    ("llama", {"attention_bias": True}),
+    ("mistral", {"sliding_window": None}),
+    ("qwen2", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+@pytest.mark.parametrize("adapted", [False, True])
+def test_reading_without_padding_gives_the_numbers_of_the_librarys_own_layers(
+    kind, options, adapted, monkeypatch
+):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "vocab_size": 259}
+    sizes |= {"num_attention_heads": 6, "num_key_value_heads": 2}
+    weights = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **options)).eval()
+    if adapted:
+        weights = get_peft_model(weights, LoraConfig(r=3, target_modules="all-linear")).eval()
+    for parameter in weights.parameters():
+        torch.nn.init.normal_(parameter, 0.1, 0.5)
+    weights.requires_grad_(False)
+    lm = module.language_model(weights, Lively().tokenizer(), "plain", 3)
+    read = []
+    monkeypatch.setattr(module, "reader", lambda *given: read.append(reader(*given)) or read[-1])
+    monkeypatch.setattr(reading, "TILE", 4)
+    ours = answers(lm, {"max_new_tokens": 12, "stop": "e"})
+    assert len(read) == 2
+    assert None not in read
+    monkeypatch.setattr(module, "reader", lambda *given: None)
+    usual = answers(lm, {"max_new_tokens": 12, "stop": "e"})
+    for a, b in zip(ours, usual, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, rel=1e-5, abs=1e-5)
+        assert a[1:] == b[1:]
+    assert len({answer.generation for answer in ours}) > 2
+
+
+def test_models_and_rows_beyond_such_layers_are_read_the_usual_way():
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+
+    def made(kind, **options):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **options))
+        return model.requires_grad_(False)
+
+    assert reader(made("llama"), [5, 7]) is not None
+    assert reader(made("qwen3", head_dim=4), [5, 7]) is None
+    assert reader(made("llama").to(torch.bfloat16), [5, 7]) is None
+    assert reader(made("llama"), [reading.LONGEST + 1]) is None
+    assert reader(made("mistral", sliding_window=6), [5, 7]) is None
+    assert reader(made("mistral", sliding_window=7), [5, 7]) is not None

@@ -94,7 +94,7 @@ def test_every_number_is_that_of_the_librarys_own_layers(
     usual = model(kind, options, **adapter)
     ours = copy.deepcopy(usual)
     assert packed.pack(ours.get_base_model())
-    monkeypatch.setattr(packed, "_blocks", count := Counted(packed._blocks))
+    monkeypatch.setattr(packed, "blocks_of", count := Counted(packed.blocks_of))
     expected, found = worked(usual, BATCH), worked(ours, BATCH)
     assert count.calls == 1
     assert found.keys() == expected.keys()
