@@ -14,7 +14,7 @@ import numpy as np
 from smartdpp.functions.min_distance import MinDistance
 from smartdpp.greedy import maximize
 from smartdpp.strategies.allocate import check_budget
-from smartdpp.strategies.pool_order import by_id
+from smartdpp.strategies.pool_order import by_id, started
 from smartdpp.types import Pool, Selection
 
 
@@ -23,10 +23,12 @@ class KCenter:
     """Euclidean distance, with ``normalize`` of rows divided by their norm. ``first``: a row drawn at random,
     or that of the lowest id. Ties go to the lowest id, and a smaller budget is a prefix of a larger one.
 
-    The gain is the distance to the nearest row chosen before, which never rises; the first one's is 0.
+    The gain is the distance to the nearest row chosen before, which never rises; the first one's is 0. What
+    earlier rounds have chosen counts as chosen, and then no first row is drawn.
     """
 
     nested: ClassVar[bool] = True
+    honours: ClassVar[tuple[str, ...]] = ("start",)
     first: Literal["random", "id"] = "random"
     normalize: bool = True
 
@@ -39,13 +41,16 @@ class KCenter:
     def select(self, pool: Pool, budget: int, rng: np.random.Generator) -> Selection:
         check_budget(budget, len(pool))
         rows = by_id(pool)
-        start = np.array([int(rng.integers(len(rows))) if self.first == "random" else 0])
-        if budget == 1:
-            return Selection(index=rows[start], gain=np.zeros(1))
-        chosen = maximize(
-            MinDistance(np.asarray(pool.X[rows]), self.normalize), budget - 1, start=start, progress=True
+        start = np.flatnonzero(started(pool, rows))
+        first = np.zeros(0, dtype=np.int64)
+        if not len(start):
+            start = first = np.array([int(rng.integers(len(rows))) if self.first == "random" else 0])
+        if len(first) == budget:
+            return Selection(index=rows[first], gain=np.zeros(1))
+        distance = MinDistance(np.asarray(pool.X[rows]), self.normalize)
+        chosen = maximize(distance, budget - len(first), start=start, progress=True)
+        index, gain = (
+            np.concatenate([first, chosen.index]),
+            [0.0] * len(first) + np.sqrt(chosen.gain).tolist(),
         )
-        return Selection(
-            index=rows[np.concatenate([start, chosen.index])],
-            gain=np.concatenate([[0.0], np.sqrt(chosen.gain)]),
-        )
+        return Selection(index=rows[index], gain=np.array(gain))

@@ -4,7 +4,7 @@ NovelSelect (Yang et al. 2025, arXiv 2502.17184), as in its authors' code.
 v(i) = Σ_r w_(r) / r over w_ij = (ρ_i + ρ_j) (1 - cos_ij) of the chosen j, ascending: the nearest counts most.
 ρ = (mean squared distance of the 10 nearest other rows)^(-1/2).
 
-One more chosen row raises v(i) by at most (ρ_i + max ρ) · 2 / t, t how many are chosen then (what comes in at
+One more chosen row j raises v(i) by at most (ρ_i + ρ_j) · 2 / t, t how many are chosen then (what comes in at
 rank r pushes the later ones, none smaller, back by one). So a value computed earlier bounds today's, and few
 rows are computed anew for a pick.
 """
@@ -58,7 +58,6 @@ def novel(V: np.ndarray, rho: np.ndarray, first: int, budget: int) -> tuple[np.n
     n, index, gain = len(V), [first], [0.0]
     bound = np.full(n, np.inf)  # of v after the picks so far
     bound[first] = -np.inf
-    cap = 2 * (rho + rho.max())
     for t in range(1, budget):
         stale, best, at = np.ones(n, dtype=bool), -np.inf, -1
         while True:
@@ -74,7 +73,7 @@ def novel(V: np.ndarray, rho: np.ndarray, first: int, budget: int) -> tuple[np.n
                 best, at = float(bound[top]), top
         index.append(at)
         gain.append(best / t)
-        bound += cap / (t + 1)
+        bound += 2 * (rho + rho[at]) / (t + 1)
         bound[at] = -np.inf
     return np.array(index, dtype=np.int64), np.array(gain)
 

@@ -72,6 +72,13 @@ def test_k_center_is_exact_where_few_rows_are_looked_at() -> None:
     assert maximize(MinDistance(X), 60, start=[5]).index.tolist() == chosen[1:]
 
 
+def test_k_center_goes_on_from_what_was_chosen_before() -> None:
+    pool = pool_of()
+    whole = select(KCenter(first="id"), pool, 12)
+    rest = select(KCenter(), replace(pool, start=whole[:5]), 7)
+    assert rest.tolist() == whole[5:].tolist()
+
+
 def test_k_center_begins_anywhere() -> None:
     assert len({select(KCenter(), pool_of(), 1, seed)[0] for seed in range(9)}) > 3
 
