@@ -29,6 +29,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "AllMeasures": "seed vendi_q",
             "Dpp": "ridge theta",
             "DppSample": "ridge theta",
+            "Dsir": "min_words temperature",
             "Flan2022": "max_bad_share",
             "Finetune": "dropout warmup weight_decay",
             "Gradient": "seed",
@@ -46,6 +47,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "Task2Vec": "seed",
             "Tfidf": "seed",
             "Tiny": "seed",
+            "Tsds": "sigma",
         }.items()
         for parameter in parameters.split()
     },
