@@ -151,6 +151,7 @@ def plain(table: Any, out: Path) -> dict[str, Any]:
     )
     tokens = sum(map(len, trained.train_dataset["input_ids"]))
     trained.train()
+    trained.save_model()
     return {
         "tokens": tokens,
         "losses": [entry["loss"] for entry in trained.state.log_history if "loss" in entry],

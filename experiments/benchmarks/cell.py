@@ -1,0 +1,197 @@
+"""What the seconds of a cell are spent on: now, at an earlier commit, and in a plain script by hand.
+
+    python experiments/benchmarks/cell.py [--before COMMIT] [--budget 64] [--documents 8]
+
+A cell chooses at random (tf-idf vectors, so that nearly all of it is model work), trains SmolLM2-135M by LoRA
+and scores it before and after. The plain script has the same rows and documents and uses TRL, PEFT and
+lm-eval as their documentation says. Each is a process of its own, one after another; the table goes to
+experiments/results/benchmarks/cell.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from training import plain
+
+ROOT = Path(__file__).parents[2]
+OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "cell.md"
+LINEAR, HEAD = 106.2e6, 28.3e6  # SmolLM2-135M's weights in its layers, and of its head
+STAGES = ("corpus", "embedding", "mixture", "adapter", "base scores", "scores", "diversity")
+
+
+def cell(code: Path, root: Path, budget: int, documents: int) -> dict[str, Any]:
+    """One run of the program as it is in the folder ``code``: its row, with the seconds of all of it."""
+    command = [sys.executable, "run.py", "strategy=random", "embedding=tfidf", "embedding@probe=tfidf"]
+    command += [f"budget={budget}", f"evaluation.limit={documents}", "tracker=none", f"root={root}"]
+    began = time.perf_counter()
+    subprocess.run(
+        command, cwd=code, env=os.environ | {"PYTHONPATH": str(code)}, check=True, stdout=subprocess.DEVNULL
+    )
+    whole = time.perf_counter() - began
+    (result,) = (root / "runs").rglob("result.json")
+    return {**json.loads(result.read_text()), "whole": whole}
+
+
+def files(root: Path, name: str) -> list[dict[str, Any]]:
+    """The records of the one file of that name among the artifacts."""
+    found = sorted((root / "store").rglob(name))
+    return [json.loads(line) for line in found[0].open(encoding="utf-8")]
+
+
+def by_hand(work: Path) -> dict[str, float]:
+    """Seconds of the plain script's stages, on what ``work`` holds."""
+    import pyarrow as pa
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from peft import PeftModel
+
+    from smartdpp.models import SmolLM2
+
+    given, seconds = json.loads((work / "given.json").read_text()), {}
+    model = SmolLM2()
+    tokenizer = model.tokenizer()
+
+    def scored(weights: Any) -> None:
+        lm = HFLM(pretrained=weights, tokenizer=tokenizer, batch_size=32)
+        asked = []
+        for one in given["documents"]:
+            turns = [{"role": "user", "content": one["prompt"]}]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            asked.append((text, one["response"]))
+        lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in asked])
+        until = {"until": ["\n\n"], "max_gen_toks": 32}
+        lm.generate_until([Instance("generate_until", {}, (text, until), 0) for text, _ in asked])
+
+    began = time.perf_counter()
+    scored(model.load())
+    seconds["base scores"] = time.perf_counter() - began
+    began = time.perf_counter()
+    plain(pa.Table.from_pylist(given["rows"]), work / "trained")
+    seconds["adapter"] = time.perf_counter() - began
+    began = time.perf_counter()
+    scored(PeftModel.from_pretrained(model.load(), work / "trained").eval())
+    seconds["scores"] = time.perf_counter() - began
+    return seconds
+
+
+def speed() -> float:
+    """Operations a second of a float32 product of a layer's size, the best of ten."""
+    import torch
+
+    x, W = torch.randn(1024, 576), torch.randn(1536, 576)
+    taken = []
+    for _ in range(10):
+        began = time.perf_counter()
+        for _ in range(20):
+            x @ W.t()
+        taken.append((time.perf_counter() - began) / 20)
+    return 2 * 1024 * 576 * 1536 / min(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", help="a commit to compare with")
+    parser.add_argument("--budget", type=int, default=64)
+    parser.add_argument("--documents", type=int, default=8, help="of each of eight tasks")
+    parser.add_argument("--hand", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.hand:
+        (args.hand / "seconds.json").write_text(json.dumps(by_hand(args.hand)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        found = {"now": cell(ROOT, work / "now", args.budget, args.documents)}
+        print(f"now: {found['now']['whole']:.0f} s", flush=True)
+        if args.before:
+            git = ["git", "-C", str(ROOT), "worktree"]
+            subprocess.run([*git, "add", "--detach", "-q", str(work / "code"), args.before], check=True)
+            try:
+                found["before"] = cell(work / "code", work / "before", args.budget, args.documents)
+            finally:
+                subprocess.run([*git, "remove", "--force", str(work / "code")], check=True)
+            print(f"before: {found['before']['whole']:.0f} s", flush=True)
+        facts = told(work / "now", args.budget)
+        (work / "hand").mkdir()
+        (work / "hand" / "given.json").write_text(json.dumps(facts["given"]))
+        began = time.perf_counter()
+        command = [sys.executable, __file__, "--hand", str(work / "hand")]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+        taken = json.loads((work / "hand" / "seconds.json").read_text())
+        hand = {f"seconds/{name}": value for name, value in taken.items()}
+        found["by hand"] = {**hand, "whole": time.perf_counter() - began}
+    text = table_of(found, facts, speed(), args.before)
+    print(text)
+    OUT.write_text(text, encoding="utf-8")
+
+
+def told(root: Path, budget: int) -> dict[str, Any]:
+    """The rows and documents of a finished cell, and how many tokens they have."""
+    from smartdpp.corpus.procedural import ReasoningGym
+
+    rows = [{key: row[key] for key in ("prompt", "response")} for row in files(root, "mixture.jsonl")]
+    samples = files(root, "samples.jsonl")
+    texts = {row["id"]: row for row in ReasoningGym().rows()}
+    documents = [{key: texts[s["id"]][key] for key in ("prompt", "response")} for s in samples]
+    (training,) = [
+        meta["facts"]
+        for path in (root / "store").rglob("meta.json")
+        if "response_tokens" in (meta := json.loads(path.read_text()))["facts"]
+    ]
+    return {
+        "given": {"rows": rows, "documents": documents},
+        "rows": budget,
+        "tokens": training["tokens"],
+        "responses": training["response_tokens"],
+        "read": sum(s["prompt_tokens"] + s["tokens"] for s in samples),
+        "documents": len(samples),
+    }
+
+
+def table_of(found: dict[str, Any], facts: dict[str, Any], rate: float, before: str | None) -> str:
+    names = list(found)
+    lines = [
+        "# A cell's seconds",
+        "",
+        f"{facts['rows']} rows ({facts['tokens']:,} tokens) trained, {facts['documents']} documents "
+        f"({facts['read']:,} tokens) scored before and after, with generations of up to 32 tokens; one run "
+        f"each. {platform.machine()}, {len(os.sched_getaffinity(0))} cores, {rate / 1e9:.0f} GFLOP/s."
+        + (f" Before: commit {before}." if before else ""),
+        "",
+        "| seconds | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for stage in STAGES:
+        cells = [found[name].get(f"seconds/{stage}") for name in names]
+        lines.append(f"| {stage} | " + " | ".join("" if s is None else f"{s:.1f}" for s in cells) + " |")
+    wholes = [found[name]["whole"] for name in names]
+    parts = [sum(found[name].get(f"seconds/{stage}", 0.0) for stage in STAGES) for name in names]
+    rest = [whole - part for whole, part in zip(wholes, parts, strict=True)]
+    lines.append("| starting, and what is between | " + " | ".join(f"{s:.1f}" for s in rest) + " |")
+    lines.append("| all | " + " | ".join(f"{s:.1f}" for s in wholes) + " |")
+    trained = [facts["tokens"] / found[name]["seconds/adapter"] for name in names]
+    lines.append("| tokens/s of training | " + " | ".join(f"{r:.0f}" for r in trained) + " |")
+    floor = (4 * LINEAR * facts["tokens"] + 4 * HEAD * facts["responses"]) / rate
+    shares = [floor / found[name]["seconds/adapter"] for name in names]
+    lines.append("| floor of training's products, share | " + " | ".join(f"{s:.0%}" for s in shares) + " |")
+    scored = [
+        2 * facts["documents"] / sum(found[n][f"seconds/{s}"] for s in ("base scores", "scores"))
+        for n in names
+    ]
+    lines.append("| documents/s of scoring | " + " | ".join(f"{r:.1f}" for r in scored) + " |")
+    return "\n".join([*lines, "", "All seconds hold loading, tokenizing, checkpoints and saving.", ""])
+
+
+if __name__ == "__main__":
+    main()
