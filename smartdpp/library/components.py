@@ -74,8 +74,22 @@ def _loaded(group: str, name: str) -> dict[str, Any]:
             inner, _, key = where.removeprefix("/").partition("@")
         else:
             inner, (option, _, key) = group, default.partition("@")
-        below |= {key: _loaded(inner, option)} if key else _loaded(inner, option)
-    return below | own
+        part = _loaded(inner, option)
+        for step in reversed(key.split(".") if key else []):  # warmup.recipe: a component's component
+            part = {step: part}
+        below = _merged(below, part)
+    return _merged(below, own)
+
+
+def _merged(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(below[key], own[key]) for key in below.keys() & own.keys() if _dicts(below, own, key)
+    }
+    return below | own | both
+
+
+def _dicts(below: dict[str, Any], own: dict[str, Any], key: str) -> bool:
+    return isinstance(below[key], dict) and isinstance(own[key], dict)
 
 
 def _has(found: dict[str, Any]) -> str:
