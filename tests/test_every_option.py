@@ -71,7 +71,7 @@ NEEDS = {
     "strategy=smart": ["strategy.num_tasks=2"],
     **{
         f"strategy={name}": ["query@strategy.query=file", "strategy.query.path={query}"]
-        for name in ("targeted", "tsds", "uot", "dsir")
+        for name in ("targeted", "tsds", "uot", "dsir", "decile")
     },
     "strategy=weights": ["strategy.weights={{copy: 0.7, add: 0.3}}"],
     "strategy=reselect": ["embedding=gradient", "embedding.dim=64", "strategy.rounds=2"],
