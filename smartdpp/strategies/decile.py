@@ -1,5 +1,5 @@
 """A slice of the pool by its distance to a target: what shows, trained on slice by slice, whether the
-distance means anything."""
+distance means anything. See smartdpp.influence."""
 
 from __future__ import annotations
 

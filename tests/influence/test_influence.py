@@ -1,0 +1,80 @@
+"""Slices and subsets are ordinary runs, and what is said of them is what their numbers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smartdpp.influence import cells
+from smartdpp.influence.cells import Found, run
+from smartdpp.influence.command import main, told
+from smartdpp.query import Development
+from smartdpp.strategies.decile import Decile
+from smartdpp.types import Pool
+
+
+def test_tenths_are_the_ranking_by_mean_cosine_in_ten_pieces() -> None:
+    rng = np.random.default_rng(0)
+    X, query = rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(3, 6)).astype(np.float32)
+    ids = np.array([f"{i:02d}" for i in range(40)])
+    pool = Pool(ids, X, np.zeros(40, np.int64), ["t"], np.ones(40, np.int64), query=query)
+    unit, q = (A / np.linalg.norm(A, axis=1, keepdims=True) for A in (X, query))
+    ranking = np.argsort(-(unit @ q.T).mean(1)).tolist()
+    pieces = [Decile(Development(), d).select(pool, 4, rng).index.tolist() for d in range(1, 11)]
+    assert [row for piece in pieces for row in piece] == ranking
+    assert Decile(Development(), 10).select(pool, 7, rng).index.tolist() == ranking[-7:]
+
+
+def cells_of(sign: float, n: int = 12) -> np.ndarray:
+    near = np.linspace(0, 1, n)
+    return np.column_stack([near, 3 - sign * near, 4 - sign * near])
+
+
+def test_what_is_said_follows_the_sign_and_the_interval() -> None:
+    page, _ = told(Found(100, cells_of(1), cells_of(-1), "loss"))
+    assert "slices: nearer, and better on unseen documents: they go together here, ρ = +1.00" in page
+    assert "subsets: foreseen, and better on the query: the opposite holds here, ρ = -1.00" in page
+    rng = np.random.default_rng(1)
+    page, _ = told(Found(100, rng.normal(size=(10, 3)), np.ones((5, 3)), "loss"))
+    assert "not shown either way" in page
+    assert "too few different values" in page
+
+
+def test_slices_and_subsets_are_trained_told_and_found_again(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(cells, "DECILES", 3)
+    settings = [
+        "corpus=jsonl",
+        f"corpus.path={corpus}",
+        "embedding=tfidf",
+        "embedding@probe=tfidf",
+        "model=tiny",
+        "evaluation.tasks=[parity]",
+        "evaluation.limit=4",
+        "evaluation.generate=false",
+        "tracker=none",
+        f"root={tmp_path}",
+    ]
+    out = tmp_path / "out"
+    assert main([*settings, "--subsets", "4", "--out", str(out)]) == 0
+    page = (out / "influence.md").read_text()
+    assert "a pool of 96 by mean cosine to the query, and 4 random subsets" in page
+    assert (out / "influence.png").stat().st_size > 1000
+    found = run(settings, 4, 0.5)
+    assert found.slices.shape == (3, 3)
+    assert found.subsets.shape == (4, 3)
+    assert (np.diff(found.slices[:, 0]) < 0).all()
+    assert np.isfinite(found.subsets).all()
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 7
+    capsys.readouterr()
+    for wrong, said in (
+        ([*settings, "budget=4"], "influence sets it by itself"),
+        ([*settings, "--subsets", "2"], "wants 4 at least"),
+        ([*settings, "evaluation=none"], "error"),
+        ([*settings, "--share", "1"], "choose a share between 0 and 1"),
+    ):
+        assert main(wrong) == 1
+        assert said in capsys.readouterr().err
