@@ -23,16 +23,23 @@ NEVER = (math.nan, math.inf, -math.inf, 1e308, 2**32, 10**30, True, "3", [3])
 MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
     ("Hidden", "layer"): {-1, 0},
     ("LogDetDistance", "truncate"): {-1},
+    ("Oracle", "at_least"): {-1, 0},
+    ("Top", "above"): {-1, 0},
+    ("Top", "below"): {-1, 0},
     **{
         (name, parameter): {0}
         for name, parameters in {
+            "Ability": "seed",
             "AllMeasures": "seed vendi_q",
+            "Arena": "copied mismatched seed",
             "Dpp": "ridge theta",
             "DppSample": "ridge theta",
             "Dsir": "min_words temperature",
             "Flan2022": "max_bad_share",
+            "Endpoint": "temperature",
             "Finetune": "dropout warmup weight_decay",
             "Gradient": "seed",
+            "Gist": "diversity",
             "GraphCut": "lam",
             "Harness": "num_fewshot seed",
             "Heldout": "seed",
@@ -40,7 +47,11 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "Indomain": "num_fewshot seed spare",
             "IndomainFile": "num_fewshot seed",
             "Jsonl": "cluster_seed max_bad_share num_fewshot seed",
+            "Judged": "seed temperature",
+            "Less": "seed",
             "LogDet": "ridge theta",
+            "Qdit": "alpha",
+            "Rated": "alpha",
             "Ray": "gpus retries",
             "ReasoningGym": "seed",
             "Targeted": "eta redundancy",
@@ -48,6 +59,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "Tfidf": "seed",
             "Tiny": "seed",
             "Tsds": "sigma",
+            "Warmup": "seed",
         }.items()
         for parameter in parameters.split()
     },
@@ -102,9 +114,10 @@ def test_a_number_out_of_bounds_is_refused(option: Path, corpus: Path) -> None:
     choices = {
         "function": [f"function@strategy.tasks={name}"],
         "query": ["strategy=targeted", f"query@strategy.query={name}"],
+        "judge": ["evaluation=judge", f"judge@evaluation.judge={name}"],
     }.get(group, [f"{group}={name}"])
     cfg = composed(*choices, *(override.format(data=corpus) for override in NEEDS.get(f"{group}/{name}", [])))
-    group = group if group in cfg else "strategy"
+    group = group if group in cfg else {"judge": "evaluation"}.get(group, "strategy")
     plain: Any = OmegaConf.to_container(cfg[group], resolve=True)
     component(group, plain)
     for path, node in components(plain):

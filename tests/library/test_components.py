@@ -24,7 +24,9 @@ MODEL = node("model", "smollm2_135m")
 )
 def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -> None:
     register()
-    given = {"path": "a/b"} if (group, name) == ("model", "hub") else {}
+    given = {("model", "hub"): {"path": "a/b"}, ("quality", "reward"): {"model.path": "a/b"}}.get(
+        (group, name), {}
+    )
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(
             "config", [f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()]]
