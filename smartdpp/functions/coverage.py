@@ -81,7 +81,9 @@ class Coverage:
         """(n, n): the kernel, symmetric: rows up to the diagonal are products, the others copies of these."""
         import torch
 
-        whole, columns = torch.empty((self.n, self.n), dtype=self.V.dtype), self.V.T.contiguous()
+        # numpy's memory comes in large pages where the system has them: torch's copies took twice as long
+        whole = torch.from_numpy(np.empty((self.n, self.n), dtype=self.float))
+        columns = self.V.T.contiguous()
         for a in range(0, self.n, TILE):
             b = min(a + TILE, self.n)
             torch.mm(self.V[a:b], columns[:, :b], out=whole[a:b, :b])
