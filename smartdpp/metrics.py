@@ -40,6 +40,7 @@ METRICS = Scores(
         Metric("win_rate", "win rate"),
         Metric("lc_win_rate", "win rate at equal length", long="length-controlled win rate"),
         Metric("exact_match", "exact match"),
+        Metric("task_score", "task score", long="score by the task's own rules"),
         Metric("rouge_l", "ROUGE-L"),
         Metric("accuracy", "accuracy"),
         Metric("own_over_other", "own over other", "nats/answer", digits=2),

@@ -8,6 +8,9 @@ only) accuracy share of documents whose right choice has the highest total log-l
 tie win_rate mean preference of a judge for the answer over its reference, and lc_win_rate at equal length:
 see smartdpp.evaluation.judgement
 
+task_score mean of what reasoning-gym's own scorers give a generation, from 0 to 1, over the rows that have
+one: see smartdpp.evaluation.scorers
+
 blind_loss, own_over_other, own_first: see smartdpp.evaluation.ability
 
 word_perplexity, byte_perplexity exp of nats per word and per byte of a document that is scored from its first

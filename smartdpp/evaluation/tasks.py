@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation.scorers import task_score
 from smartdpp.evaluation.scores import exact_match, rouge_l
 from smartdpp.types import Row
 
@@ -160,6 +161,7 @@ def _sample(row: Row, answer: Answer) -> Sample:
         "generation": text,
         "target": target,
         "exact_match": None if text is None else exact_match(text, target),
+        "task_score": None if text is None else task_score(row, text),
         "rouge_l": None if text is None else rouge_l(text, target),
         "choice_logprobs": answer.logprobs[1:n] if right is not None else None,
         "accuracy": float(int(np.argmax(answer.logprobs[1:n])) == right) if right is not None else None,

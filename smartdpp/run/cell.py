@@ -29,7 +29,7 @@ VERSION = {
     "mixture": 1,
     "diversity": 2,
     "adapter": 2,
-    "scores": 2,
+    "scores": 3,
 }
 
 
