@@ -36,7 +36,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "DppSample": "ridge theta",
             "Dsir": "min_words temperature",
             "Flan2022": "max_bad_share",
-            "Endpoint": "temperature",
+            "Endpoint": "retries temperature",
             "Finetune": "dropout warmup weight_decay",
             "Gradient": "seed",
             "Gist": "diversity",
