@@ -21,6 +21,12 @@ from smartdpp.study.settings import of_strategy, settings
 TOKENS = ["strategy=random", "diversity=none", "evaluation.generate=false", "evaluation.limit=2"]
 
 
+@pytest.fixture(scope="module")
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: the corpus, its embedding and the base model's scores are made once."""
+    return tmp_path_factory.mktemp("terms")
+
+
 def rows(run: Run) -> list[dict]:
     return mixture.read(run.mixture.here()).to_pylist()
 
@@ -44,14 +50,14 @@ def test_a_budget_in_tokens_goes_through_plan_run_summary_and_report(
     assert "budget 300 tokens" in (run.mixture.here() / "README.md").read_text()
 
     execute(small_run(*TOKENS, "budget=null", "budget_tokens=600", "until=plan"))
-    assert f"({small_run(*TOKENS, 'budget=null', 'budget_tokens=600').budget} examples or fewer)" in " ".join(
+    larger = small_run(*TOKENS, "budget=null", "budget_tokens=600")
+    assert f"({larger.budget} examples or fewer)" in " ".join(
         capsys.readouterr().out.replace("│", " ").split()
     )
-    larger = small_run(*TOKENS, "budget=null", "budget_tokens=600")
     execute(larger)
-    assert report([str(run.path), str(larger.path), "--out", str(tmp_path / "out")]) == 0
-    assert "budget (tokens)" in (tmp_path / "out" / "report.html").read_text()
-    assert any("along_budget_tokens" in path.name for path in (tmp_path / "out").rglob("*"))
+    assert report([str(run.path), str(larger.path), "--out", str(tmp_path / "tokens")]) == 0
+    assert "budget (tokens)" in (tmp_path / "tokens" / "report.html").read_text()
+    assert any("along_budget_tokens" in path.name for path in (tmp_path / "tokens").rglob("*"))
 
 
 def test_shares_limits_repeats_and_a_start_go_through_plan_run_summary_and_report(
@@ -90,7 +96,7 @@ def test_shares_limits_repeats_and_a_start_go_through_plan_run_summary_and_repor
     assert (row["n"], row["start"], row["start_given"], row["start_missing"]) == (63, 3, 4, 1)
     assert row["repeats"] == 16  # of the 24 rows there are of copy
     assert "16 of the examples are there again; with 3 examples of start (1 of 4 given are not" in said
-    assert report([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    assert report([str(run.path), "--out", str(tmp_path / "shares")]) == 0
 
 
 def test_runs_that_ask_for_something_are_told_from_those_that_do_not() -> None:
