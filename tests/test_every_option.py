@@ -27,7 +27,7 @@ ELSEWHERE = {
     "embedding": {"gte_large", "minilm", "sentence"},
     "model": {"falcon_7b", "hub", "llama2_7b", "llama_7b", "mistral_7b", "qwen3_0_6b", "smollm2_135m"},
     "recipe": {"qlora", "smart_fsdp"},
-    "evaluation": {"bbh", "mmlu"},
+    "evaluation": {"bbh", "ifeval", "mmlu"},
     "runtime": {"ray"},
     "tracker": {"wandb"},
 }

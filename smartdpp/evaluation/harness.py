@@ -55,9 +55,10 @@ class Harness:
     include_path: str | None = None
     data_dir: str | None = None
     seed: int = 1234
+    max_new_tokens: int | None = None  # of a generation; None: as a task says
 
     def __post_init__(self) -> None:
-        at_least(1, limit=self.limit, batch_size=self.batch_size)
+        at_least(1, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
         at_least(0, num_fewshot=self.num_fewshot, seed=self.seed)
         if not self.tasks:
             raise InputError("evaluation.tasks is empty: name at least one lm-eval task")
@@ -70,7 +71,7 @@ class Harness:
             f"mentions the task {name}"
             for name in self.tasks
             if not _mentioned(name, self.include_path)
-        ]
+        ] + (_lacking() if "ifeval" in self.tasks else [])
 
     def fingerprint(self) -> str:
         folders = [_folder(path) for path in (self.include_path, self.data_dir) if path]
@@ -142,6 +143,7 @@ class Harness:
             "batch_size": self.batch_size,
             "num_fewshot": self.num_fewshot,
             "seed": self.seed,
+            "max_new_tokens": self.max_new_tokens,
         }
         write_scores(out, done, settings=settings(lm) | how, truncated=truncated, left_out=left_out)
 
@@ -189,6 +191,9 @@ class Harness:
                 )
             if self.num_fewshot is not None or task.config.num_fewshot is None:
                 task.set_config("num_fewshot", self.num_fewshot or 0)
+            if self.max_new_tokens is not None and task.OUTPUT_TYPE == "generate_until":
+                own = task.config.generation_kwargs or {}
+                task.set_config("generation_kwargs", {**own, "max_gen_toks": self.max_new_tokens})
             task.set_fewshot_seed(self.seed)
         return tasks
 
@@ -391,6 +396,23 @@ def _mentioned(name: str, include_path: str | None) -> bool:
     folders += [_folder(include_path)] if include_path else []
     word = _word(name)
     return any(word.search(path.read_bytes()) for folder in folders for path in folder.rglob("*.yaml"))
+
+
+def _lacking() -> list[str]:
+    """What IFEval's checks need and is not here. lm-eval would fetch nltk's data, and without a network go on
+    until an answer's sentences are counted."""
+    if missing := [name for name in ("immutabledict", "langdetect", "nltk") if find_spec(name) is None]:
+        return [f"evaluation.tasks: ifeval needs {', '.join(missing)}: pip install 'smartdpp[ifeval]'"]
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        return [
+            "evaluation.tasks: ifeval counts sentences by nltk's punkt_tab, which is not here: "
+            "python -m nltk.downloader punkt_tab, or put a copy below a folder that NLTK_DATA names"
+        ]
+    return []
 
 
 def _all_left_out(tasks: dict[str, Task]) -> dict[str, list[str]]:

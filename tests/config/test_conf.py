@@ -36,6 +36,7 @@ NEEDS = {  # options that cannot work without a value of the user's
     "evaluation/harness": ["evaluation.tasks=[arc_easy]"],
 }
 REFUSED_WITHOUT = {  # what check says where it is missing
+    "evaluation/ifeval": "punkt_tab",
     "recipe/qlora": "CUDA",
     "recipe/smart_fsdp": "8 processes",
     "runtime/ray": "the package ray",
@@ -64,6 +65,7 @@ def test_all_of_them_are_found() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> None:
+    import nltk
     import torch
 
     group, name = str(option.parent), option.stem
@@ -76,6 +78,7 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
     cfg = composed(*choices, *extra)
     gpus = torch.cuda.device_count()
     here = {"CUDA": gpus > 0, "8 processes": gpus >= 8, "the package ray": find_spec("ray") is not None}
+    here["punkt_tab"] = any((Path(folder) / "tokenizers" / "punkt_tab").exists() for folder in nltk.data.path)
     refusal = REFUSED_WITHOUT.get(f"{group}/{name}")
     if refusal and not here[refusal]:
         with pytest.raises(ValueError, match=refusal):

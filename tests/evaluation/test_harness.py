@@ -155,6 +155,52 @@ def test_lm_evals_bbh_reads_a_folder_laid_out_like_the_hub(tmp_path, model):
         )
 
 
+IFEVAL = [
+    ("Write without commas.", ["punctuation:no_comma"], [{}]),
+    ("Write about it in JSON.", ["detectable_format:json_format"], [{}]),
+]
+
+
+def test_ifeval_reads_a_folder_and_checks_answers_of_the_length_that_is_asked(tmp_path, model, monkeypatch):
+    import nltk
+
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)  # no instruction here counts sentences
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    copy = tmp_path / "data" / "google" / "IFEval"
+    copy.mkdir(parents=True)
+    names = ("prompt", "instruction_id_list", "kwargs")
+    rows = [{"key": i, **dict(zip(names, one, strict=True))} for i, one in enumerate(IFEVAL)]
+    (copy / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (package,) = find_spec("lm_eval").submodule_search_locations
+    tasks = {"include_path": str(Path(package) / "tasks" / "ifeval"), "data_dir": str(tmp_path / "data")}
+    component = Harness(["ifeval"], max_new_tokens=3, **tasks)
+    assert component.check() == component.check_documents(None, None) == []
+    (tmp_path / "out").mkdir()
+    component.evaluate(model, None, None, tmp_path / "out")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert main_metric(scores["mean"]) == "prompt_level_strict_acc"
+    assert scores["left_out"] == {"ifeval": ["inst_level_loose_acc", "inst_level_strict_acc"]}
+    samples = read_samples(tmp_path / "out" / "samples.jsonl")
+    assert [sample["prompt_level_strict_acc"] for sample in samples] == [
+        float("," not in samples[0]["generation"] and samples[0]["generation"].strip() != ""),
+        0.0,
+    ]
+    assert 1 <= len(model.seen) <= 3, "the prompts, and two more tokens"
+
+
+def test_what_ifeval_lacks_is_said_before_the_work(monkeypatch, tmp_path):
+    import nltk
+
+    from smartdpp.evaluation import harness as module
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    (problem,) = Harness(["ifeval"]).check()
+    assert "python -m nltk.downloader punkt_tab" in problem
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "langdetect" else find_spec(name))
+    (problem,) = Harness(["ifeval"]).check()
+    assert problem == "evaluation.tasks: ifeval needs langdetect: pip install 'smartdpp[ifeval]'"
+
+
 def test_problems_are_seen_without_the_work(tmp_path):
     assert Harness(["mmlu"]).check() == Harness(["bbh_fewshot"]).check() == []
     assert Harness(["mmlu"], data_dir=str(tmp_path / "no")).check() == [
