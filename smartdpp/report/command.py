@@ -21,8 +21,8 @@ from smartdpp.track import Wandb
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Figures are many small objects that live until they are written: at Python's own threshold, looking
-    through them for garbage takes a quarter of a report's time."""
+    """Figures are many small objects that live until they are written: looking through them
+    for garbage as often as Python does frees nothing."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, 20, 20)
     try:
