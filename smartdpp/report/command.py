@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from smartdpp.errors import InputError
@@ -19,19 +17,6 @@ from smartdpp.study.results import run_folders
 from smartdpp.track import Wandb
 
 
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Figures are many small objects that live until they are written: looking through them
-    for garbage as often as Python does frees nothing."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-@seldom_collected()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(

@@ -1,7 +1,6 @@
 """The report says what the files say, with n and intervals, and works on whatever part of a sweep is
 there."""
 
-import gc
 import json
 import re
 from pathlib import Path
@@ -614,10 +613,3 @@ def test_runs_whose_evaluations_have_no_metric_in_common_share_a_report(tmp_path
     assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     compared = lines(section(report(tmp_path / "out"), "Against random, seed by seed"))
     assert [line["evaluation"] for line in compared] == ["heldout"]
-
-
-def test_a_report_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
-    before = gc.get_threshold()
-    assert main([str(tmp_path / "nowhere")]) == 1
-    assert main([str(finished_run(tmp_path)), "--out", str(tmp_path / "out")]) == 0
-    assert gc.get_threshold() == before
