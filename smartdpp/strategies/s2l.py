@@ -66,7 +66,7 @@ class S2L:
         shares = smallest_first(room, min(count, int(room.sum())))
         drawn = [rng.permutation(part)[:share] for part, share in zip(large, shares, strict=True) if share]
         if left := count - int(shares.sum()):
-            drawn.append(rng.permutation(np.sort(np.concatenate(tiny)))[:left])
+            drawn.append(rng.permutation(np.concatenate(tiny))[:left])
         return drawn
 
 

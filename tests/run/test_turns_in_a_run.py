@@ -139,7 +139,7 @@ def test_a_template_that_cannot_write_the_rows_ends_the_run_at_the_corpus(
 
     monkeypatch.setattr(Tiny, "tokenizer", strict)
     with pytest.raises(
-        InputError, match=r"row 'r0': the model's chat template refuses the conversation: no tools here"
+        InputError, match=r"line 1: the model's chat template refuses the conversation: no tools here"
     ):
         execute(small_run(talks, *COMMON))
 
