@@ -105,7 +105,7 @@ def usual(table: Any, out: Path) -> dict[str, Any]:
         kind.labelled = whole
         return kind
 
-    trainer._trainer, trainer.fuse = slow, lambda model: 0
+    trainer._trainer, trainer.fuse, trainer.pack = slow, lambda model: 0, lambda model: 0
     return ours(table, out)
 
 
