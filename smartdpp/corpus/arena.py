@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smartdpp.corpus.procedural import FAMILIES, SETTINGS, ReasoningGym
+from smartdpp.corpus.procedural import SETTINGS, ReasoningGym
 from smartdpp.errors import InputError
 from smartdpp.types import Row
 
@@ -153,11 +153,6 @@ class Arena:
 
     def _made(self, families: list[str], n: int, seed: int) -> ReasoningGym:
         return ReasoningGym(list(families), n, seed, dict(self.settings))
-
-
-def others(target: list[str]) -> list[str]:
-    """Every family that is none of the target's."""
-    return [name for name in FAMILIES if name not in target]
 
 
 def _plain(text: str) -> str:

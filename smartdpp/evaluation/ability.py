@@ -16,21 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from smartdpp.corpus.arena import DOCUMENTS
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import some_left
 from smartdpp.evaluation.heldout import Heldout
-from smartdpp.evaluation.rows import evaluate_rows
 from smartdpp.models.tokens import encode
 from smartdpp.types import Model, Row
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-PREFIX = "target/"
-"""Begins the tasks whose rows are documents; see smartdpp.corpus.arena."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +34,19 @@ class Ability(Heldout):
         if self.tasks is not None:
             return super().heldout(tasks)
         names = sorted(set(tasks))
-        if not (wanted := [name for name in names if name.startswith(PREFIX)]):
+        if not (wanted := [name for name in names if name.startswith(DOCUMENTS)]):
             raise InputError(
-                f"evaluation=ability: no task of the corpus begins with {PREFIX!r}, as corpus=arena's "
+                f"evaluation=ability: no task of the corpus begins with {DOCUMENTS!r}, as corpus=arena's "
                 "documents do; name tasks in evaluation.tasks"
             )
         some_left(wanted, names)
         return wanted
 
-    def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
-        evaluate_rows(
-            model,
-            adapter,
-            self._own(heldout),
-            out,
-            limit=self.limit,
-            batch_size=self.batch_size,
-            max_new_tokens=self.max_new_tokens,
-            stop=self.stop,
-            generate=self.generate,
-            seed=self.seed,
-            extended=contrasted,
-        )
-
     def _is_own(self, task: str) -> bool:
-        return task in self.tasks if self.tasks is not None else task.startswith(PREFIX)
+        return task in self.tasks if self.tasks is not None else task.startswith(DOCUMENTS)
+
+    def _extended(self, model: Model, rows: list[Row]) -> list[Row]:
+        return contrasted(model, rows)
 
 
 def contrasted(model: Model, rows: list[Row]) -> list[Row]:

@@ -112,6 +112,7 @@ class Heldout:
             stop=self.stop,
             generate=self.generate,
             seed=self.seed,
+            extended=self._extended,
         )
 
     def _own(self, heldout: pa.Table) -> dict[str, list[Row]]:
@@ -125,3 +126,7 @@ class Heldout:
 
     def _is_own(self, task: str) -> bool:
         return self.tasks is None or task in self.tasks
+
+    def _extended(self, model: Model, rows: list[Row]) -> list[Row]:
+        """A task's documents with what else is scored of them."""
+        return rows

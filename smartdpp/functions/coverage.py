@@ -21,6 +21,7 @@ import numpy as np
 
 from smartdpp.functions.features import Features
 from smartdpp.functions.neighbors import columns
+from smartdpp.functions.state import Falling
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +39,7 @@ DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
 RESOLUTION = 4e-7
 
 
-class Coverage:
-    rises = False
+class Coverage(Falling):
     chunk = 64
     width = 32
 
@@ -270,12 +270,6 @@ class Coverage:
                 row = self.kernel(np.array([j]))[0] if self.whole is None else self.whole[j]
                 self.loops.raise_best_dense(j, row, self.best, self.holder)
         self.started = True
-
-    def mark(self) -> Any:
-        return None
-
-    def rise(self, mark: Any) -> float:
-        return 0.0
 
     def window(self, index: np.ndarray) -> CoverageWindow:
         return CoverageWindow(self, index)

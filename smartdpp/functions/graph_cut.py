@@ -20,6 +20,7 @@ from smartdpp.bounds import NotNegative
 from smartdpp.errors import InputError
 from smartdpp.functions.features import Features, stacked
 from smartdpp.functions.order import checked
+from smartdpp.functions.state import Exact
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ class Pull:
         return cls(total, radius, 1e-12 * radius * (float(total.norm()) + lam * radius))
 
 
-class GraphCutState:
+class GraphCutState(Exact):
     """v = S - 2λC is all there is to keep. A gain can rise where similarities are negative, by at most ‖x_i‖
     times the change of v."""
 
@@ -141,18 +142,6 @@ class GraphCutState:
     def gains(self, index: np.ndarray | None = None) -> np.ndarray:
         square = self.features.square if index is None else self.features.square[index]
         return (self.features.project(self.v, index) - self.lam * square).cpu().numpy()
-
-    def tolerance(self, j: int, gain: float) -> float:
-        return self.rounding
-
-    def doubt(self, index: np.ndarray) -> float:
-        return 0.0
-
-    def sharpen(self) -> bool:
-        return False
-
-    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.rounding
 
     def add(self, index: np.ndarray) -> None:
         self.v = self.v - 2 * self.lam * self.features.rows(index).sum(0)

@@ -23,6 +23,7 @@ from smartdpp.functions.features import Features, stacked
 from smartdpp.functions.kernels import Kernel
 from smartdpp.functions.order import checked
 from smartdpp.functions.primal import Primal
+from smartdpp.functions.state import Falling
 
 if TYPE_CHECKING:
     from smartdpp.functions.schur import Schur
@@ -162,15 +163,13 @@ def open_gain(d2: np.ndarray, bonus: np.ndarray, theta: float) -> np.ndarray:
     return np.where(d2 < STOP, -np.inf, bonus + (1 - theta) * np.log(np.maximum(d2, CLAMP)))
 
 
-class LogDetState:
+class LogDetState(Falling):
     """d² only falls, so an old value bounds the present one.
 
     Large pools are tracked in single precision: then ``gains`` are upper bounds, above the truth by less than
     ``doubt``, which follows from the differences to float64 that are seen in every window. When d² comes down
     to their size the pool is tracked in float64.
     """
-
-    rises = False
 
     def __init__(self, function: LogDet, budget: int, double: int = DOUBLE) -> None:
         import torch
@@ -283,12 +282,6 @@ class LogDetState:
             for at in range(len(some)):
                 window.add(at)
             window.close()
-
-    def mark(self) -> Any:
-        return None
-
-    def rise(self, mark: Any) -> float:
-        return 0.0
 
     def window(self, index: np.ndarray) -> LogDetWindow:
         return LogDetWindow(self.schur, index, self.theta, self.bonus[index], self)

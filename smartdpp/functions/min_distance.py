@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from smartdpp.functions.features import Features
+from smartdpp.functions.state import Exact, Falling
 
 ROUNDING = 1e-12  # of a squared distance, beside the largest squared norm
 BLOCK = 1024  # rows compared with as many at a time
@@ -43,8 +44,7 @@ class MinDistance:
         return MinDistanceState(self.features)
 
 
-class MinDistanceState:
-    rises = False
+class MinDistanceState(Exact, Falling):
     chunk = 1024
     width = 1024
 
@@ -75,26 +75,8 @@ class MinDistanceState:
             self.seen[some] = len(chosen)
         return self.near[index].copy()
 
-    def tolerance(self, j: int, gain: float) -> float:
-        return self.rounding
-
-    def doubt(self, index: np.ndarray) -> float:
-        return 0.0
-
-    def sharpen(self) -> bool:
-        return False
-
-    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.rounding
-
     def add(self, index: np.ndarray) -> None:
         self.chosen += [int(j) for j in index]
-
-    def mark(self) -> Any:
-        return None
-
-    def rise(self, mark: Any) -> float:
-        return 0.0
 
     def window(self, index: np.ndarray) -> MinDistanceWindow:
         return MinDistanceWindow(self, index)

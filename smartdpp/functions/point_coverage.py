@@ -10,11 +10,12 @@ are products of the features, made in tiles in float64 when they are needed, on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from smartdpp.functions.features import Features
+from smartdpp.functions.state import Exact, Falling
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 TILE_BYTES = 2**26
 
 
-class PointCoverage:
+class PointCoverage(Exact, Falling):
     """``features`` (n, d), ``points`` (m, d), ``cap`` float64[m] and ``bonus`` float64[n], both >= 0 and on
     the features' device."""
 
-    rises = False
     chunk = 256
     width = 64
 
@@ -78,27 +78,9 @@ class PointCoverage:
             self.best = self.best.maximum(rows[0])
         return gain
 
-    def tolerance(self, j: int, gain: float) -> float:
-        return self.rounding
-
-    def doubt(self, index: np.ndarray) -> float:
-        return 0.0
-
-    def sharpen(self) -> bool:
-        return False
-
-    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
-        return self.gains(index), self.rounding
-
     def add(self, index: np.ndarray) -> None:
         for a in range(0, len(index), self.tile):
             self.best = self.best.maximum(self.rows(index[a : a + self.tile]).amax(0))
-
-    def mark(self) -> Any:
-        return None
-
-    def rise(self, mark: Any) -> float:
-        return 0.0
 
     def window(self, index: np.ndarray) -> PointCoverageWindow:
         return PointCoverageWindow(self, index)

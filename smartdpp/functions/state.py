@@ -113,3 +113,36 @@ class DivisibleState(State, Protocol):
     def pooled(self, commons: Sequence[Any]) -> Any:
         """Of the ``common`` of shares that nothing is chosen from: that of the pool."""
         ...
+
+
+class Exact:
+    """Of a state whose gains are the truth up to their rounding: nothing is left to be told apart."""
+
+    rounding: float
+
+    def gains(self, index: np.ndarray | None = None) -> np.ndarray:
+        raise NotImplementedError
+
+    def tolerance(self, j: int, gain: float) -> float:
+        return self.rounding
+
+    def doubt(self, index: np.ndarray) -> float:
+        return 0.0
+
+    def sharpen(self) -> bool:
+        return False
+
+    def resolve(self, index: np.ndarray) -> tuple[np.ndarray, float]:
+        return self.gains(index), self.rounding
+
+
+class Falling:
+    """Of a state whose gains only fall as items are added."""
+
+    rises = False
+
+    def mark(self) -> Any:
+        return None
+
+    def rise(self, mark: Any) -> float:
+        return 0.0

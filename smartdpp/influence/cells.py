@@ -13,8 +13,8 @@ from smartdpp.metrics import METRICS
 from smartdpp.models import Finetuned
 from smartdpp.models.batches import encoded
 from smartdpp.models.turns import alike
-from smartdpp.pilot.cells import prepared
 from smartdpp.query.stage import rows_of
+from smartdpp.run.alone import prepared
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.runtime.device import compute_dtype, placed

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
-
-from smartdpp.config.compose import conf_dir, register
-from smartdpp.errors import InputError
-from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.alone import prepared
+from smartdpp.run.pipeline import execute
 
 RANDOM = "random"
 WAYS: dict[str, tuple[str, ...]] = {
@@ -51,26 +45,6 @@ class Asked:
             *([f"strategy.query.per_task={self.query}"] if "strategy=targeted" in WAYS[way] else []),
             *self.overrides,
         ]
-
-
-def prepared(overrides: Sequence[str]) -> Run:
-    """InputError for what does not compose or cannot start."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    register()
-    try:
-        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
-            cfg = compose("config", list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(" ".join(str(error).split())) from None
-    HydraConfig.instance().set_config(cfg)
-    choices = dict(cfg.hydra.runtime.choices)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    OmegaConf.resolve(cfg)
-    return prepare(cfg, choices)
 
 
 def made(asked: Asked, way: str, seed: int) -> Path:

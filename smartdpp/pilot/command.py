@@ -28,9 +28,10 @@ import yaml
 from smartdpp.errors import InputError
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
-from smartdpp.pilot.cells import WAYS, Asked, made, prepared
+from smartdpp.pilot.cells import WAYS, Asked, made
 from smartdpp.pilot.page import Found, told
 from smartdpp.pilot.sequential import LOOKS, verdict
+from smartdpp.run.alone import prepared
 from smartdpp.store.disk import write_text
 
 OWN = ("budget", "documents", "query", "minutes", "matters", "root", "out")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config.check import check
 from smartdpp.diversity.components import AllMeasures, LogDetDistance
@@ -54,6 +54,16 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> Run:
             ]
         )
     return run
+
+
+def composed_run(cfg: DictConfig) -> Run:
+    """The run of a configuration as Hydra composed it (``return_hydra_config``), prepared. ``cfg`` is
+    resolved in place."""
+    choices = cfg.hydra.runtime.choices
+    with open_dict(cfg):
+        del cfg["hydra"]
+    OmegaConf.resolve(cfg)
+    return prepare(cfg, choices)
 
 
 def execute(run: Run, *, wait: bool = True) -> float | None:

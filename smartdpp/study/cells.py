@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from smartdpp.config.compose import combinations, composed, master, not_swept, split, started
 from smartdpp.errors import Diverged, InputError
 from smartdpp.logs.redact import redact, redacted
-from smartdpp.run.pipeline import prepare
+from smartdpp.run.pipeline import composed_run
 from smartdpp.run.result import scored
 from smartdpp.store.disk import read_json, unreadable
 from smartdpp.store.locks import busy
@@ -119,12 +119,8 @@ def cells(path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
         study = master(path, [*hydra_overrides, *not_swept(task_overrides)])
         for chosen in combinations(path, study, task_overrides):
             cfg = composed(path, [*hydra_overrides, *chosen])
-            choices = cfg.hydra.runtime.choices
-            with open_dict(cfg):
-                del cfg["hydra"]
             try:
-                OmegaConf.resolve(cfg)
-                run = prepare(cfg, choices)
+                run = composed_run(cfg)
                 cell = Cell(tuple(map(redact, chosen)), runs(run.path), *state(run.path))
             except InputError as error:
                 cell = Cell(
