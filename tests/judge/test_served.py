@@ -17,13 +17,10 @@ from smartdpp.judge import Endpoint
 from smartdpp.models import Tiny
 from smartdpp.types import Question
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_spec("fastapi") is None or find_spec("uvicorn") is None,
-        reason="transformers[serving] is not installed",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    find_spec("fastapi") is None or find_spec("uvicorn") is None,
+    reason="transformers[serving] is not installed",
+)
 
 
 @pytest.fixture
@@ -34,13 +31,13 @@ def address() -> Iterator[str]:
     command = [str(Path(sys.executable).parent / "transformers"), "serve", "--host", "127.0.0.1"]
     server = subprocess.Popen([*command, "--port", str(port), "--device", "cpu", str(Tiny().path())])
     try:
-        for _ in range(120):
+        for _ in range(600):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
                 break
             except OSError:
                 assert server.poll() is None
-                time.sleep(1)
+                time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
