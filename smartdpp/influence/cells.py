@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from smartdpp.store.disk import read_json
 from smartdpp.strategies.decile import DECILES, nearness
 
 BATCH_TOKENS = 4096
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,26 @@ class Found:
     # float64[J, 3]: the summed cosines of its rows, loss of the query, score of unseen documents
     subsets: np.ndarray
     metric: str  # of the score, which is negative where more is better: less is better of all of them
+    rows: tuple[int, int] = (0, 0)  # of a slice, of a subset
+    facts: dict[str, str] = field(default_factory=dict)  # what it was measured with
+
+
+FACTS = ("embedding", "corpus", "model", "recipe", "evaluation", "commit", "machine", "device")
 
 
 def run(overrides: Sequence[str], subsets: int, share: float) -> Found:
-    """Makes all of them, or finds them finished. InputError for what cannot be, before any training."""
+    """Makes all of them, or finds them finished. InputError for what cannot be, before any training.
 
-    def cell(*own: str) -> Run:
-        return prepared([*overrides, "diversity=none", *own])
+    Overrides of ``strategy.query`` are the slices' alone, as random subsets have no query.
+    """
+    common = [word for word in overrides if "strategy." not in word.partition("=")[0]]
 
-    corpus = cell("strategy=decile", "budget=1", "until=corpus")
+    def cell(strategy: str, *own: str) -> Run:
+        given = overrides if strategy == "decile" else common
+        return prepared([*given, "diversity=none", f"strategy={strategy}", *own])
+
+    corpus = cell("decile", "budget=1", "until=corpus")
+    cell("random", "budget=1")  # what does not compose is told before the corpus is read
     if not corpus.evaluates:
         raise InputError("evaluation=none: unseen documents are needed, whose loss training may lower")
     execute(corpus)
@@ -54,9 +67,10 @@ def run(overrides: Sequence[str], subsets: int, share: float) -> Found:
     tenth, part = n // DECILES, round(share * n)
     if not 0 < part < n:
         raise InputError(f"--share {share}: of {n} examples that is {part}; choose a share between 0 and 1")
-    runs = [cell("strategy=decile", f"strategy.decile={d}", f"budget={tenth}") for d in range(1, DECILES + 1)]
-    halves = [cell("strategy=random", f"budget={part}", f"select_seed={j}") for j in range(subsets)]
-    for one in (*runs, *halves):
+    runs = [cell("decile", f"strategy.decile={d}", f"budget={tenth}") for d in range(1, DECILES + 1)]
+    halves = [cell("random", f"budget={part}", f"select_seed={j}") for j in range(subsets)]
+    for number, one in enumerate((*runs, *halves), 1):
+        log.info("training %d of %d", number, len(runs) + len(halves))
         execute(one)
     first = runs[0]
     assert first.query is not None  # of decile
@@ -67,8 +81,11 @@ def run(overrides: Sequence[str], subsets: int, share: float) -> Found:
         near[rows].sum() for rows in chosen[DECILES:]
     ]
     found = np.column_stack([cosines, losses])
-    metric = read_json(first.path / "result.json")["score_metric"]
-    return Found(n, found[:DECILES], found[DECILES:], metric)
+    row = read_json(first.path / "result.json")
+    facts = {name: str(row[name]) for name in FACTS if row.get(name)}
+    if (base := row.get(f"{row['score_metric']}_base")) is not None:
+        facts["unseen documents before any training"] = f"{base:.3f}"
+    return Found(n, found[:DECILES], found[DECILES:], row["score_metric"], (tenth, part), facts)
 
 
 def _losses(of_query: Run, one: Run) -> tuple[float, float]:

@@ -29,9 +29,10 @@ from smartdpp.store.disk import write_text
 from smartdpp.study.correlations import Estimate, estimate, spearman
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
-OURS = ("strategy", "budget", "select_seed", "until", "diversity")
+OURS = ("strategy", "strategy.decile", "budget", "select_seed", "until", "diversity")
 SEED = 0  # of the resamples
 
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(f"{mine[0]}: influence sets it by itself")
         if args.subsets < 4:
             raise InputError(f"--subsets {args.subsets}: a rank correlation wants 4 at least")
-        text, figure = told(run(args.overrides, args.subsets, args.share))
+        text, figure, trainings = told(run(args.overrides, args.subsets, args.share))
     except InputError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         return 1
@@ -62,14 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "influence.md", text)
+    write_text(args.out / "influence.csv", trainings.to_csv(index=False))
     figure.savefig(args.out / "influence.png", dpi=120, metadata={"Software": None})
     print(text)
-    print(f"\nwritten into {args.out}: influence.md, influence.png")
+    print(f"\nwritten into {args.out}: influence.md, influence.csv, influence.png")
     return 0
 
 
-def told(found: Found) -> tuple[str, Figure]:
-    """The page and its figure."""
+def told(found: Found) -> tuple[str, Figure, pd.DataFrame]:
+    """The page, its figure, and a row for each training."""
     import pandas as pd
 
     name = METRICS[found.metric].heading
@@ -91,10 +93,12 @@ def told(found: Found) -> tuple[str, Figure]:
     }
     rows = [{"": what, "ρ (95 % interval)": str(rho) or "all are equal"} for what, rho in agree.items()]
     says = "\n".join(f"- {what}: {_said(rho)}." for what, rho in agree.items())
+    with_what = "".join(f"\n- {what}: {value}" for what, value in found.facts.items())
+    with_what = with_what and f"\n{with_what}"
     text = f"""# Does nearness to the target say what training does?
 
-{len(found.slices)} slices of a pool of {found.n} by mean cosine to the query, and {len(found.subsets)} random subsets of it, each
-trained on by itself with one seed.
+{len(found.slices)} slices of {found.rows[0]} rows of a pool of {found.n} by mean cosine to the query, and {len(found.subsets)} random subsets of
+{found.rows[1]} rows, each trained on by itself with one seed.{with_what}
 
 {table(Table(pd.DataFrame(slices)))}
 
@@ -105,7 +109,19 @@ trained on by itself with one seed.
 Of subsets ρ is the linear datamodeling score, the influence of a subset being the sum of its rows' cosines. The intervals are over the
 trainings, not over documents, tasks or seeds; slices differ in more than nearness (task, length), so that no slice shows a cause.
 """  # noqa: E501
-    return text, _figure(found, agree, name)
+    return text, _figure(found, agree, name), _trainings(found)
+
+
+def _trainings(found: Found) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = ["nearness", "loss_of_query", found.metric]
+    kinds = {"slice": found.slices, "subset": found.subsets}
+    frames = [pd.DataFrame(np.abs(cells), columns=columns) for cells in kinds.values()]
+    for frame, cells in zip(frames, kinds.values(), strict=True):
+        frame["nearness"] = cells[:, 0]
+        frame.insert(0, "number", np.arange(1, len(cells) + 1))
+    return pd.concat(frames, keys=kinds, names=["of"]).reset_index(level="of")
 
 
 def _agreement(cells: np.ndarray, column: int) -> Estimate:
