@@ -51,6 +51,7 @@ def rows(n: int) -> Any:
 
 @contextmanager
 def steps_timed() -> Any:
+    import torch
     from transformers import Trainer
 
     seconds: list[float] = []
@@ -59,6 +60,8 @@ def steps_timed() -> Any:
     def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
         loss = step(self, *args, **kwargs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
         return loss
 
