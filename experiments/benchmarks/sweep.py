@@ -117,9 +117,11 @@ def report(folder: Path) -> Measured:
 
 def missing(folder: Path) -> Measured:
     """Of a study none of whose cells has run: what finding out costs which they are."""
-    study = str(ROOT / "experiments" / "smart_functions.yaml")
-    seeds = f"seed={','.join(map(str, range(11)))}"
-    return measured(["-m", "smartdpp.report", study, seeds, f"root={folder}", "--out", str(folder)], folder)
+    study = str(ROOT / "experiments" / "quickstart.yaml")
+    functions = "graph_cut,facility_location,logdet"
+    cells = ["strategy=smart", "budget=24,72", f"seed={','.join(map(str, range(11)))}"]
+    cells += [f"function@strategy.{part}={functions}" for part in ("tasks", "instances")]
+    return measured(["-m", "smartdpp.report", study, *cells, f"root={folder}", "--out", str(folder)], folder)
 
 
 WHAT: dict[str, Callable[[Path], Measured]] = {

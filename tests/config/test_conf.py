@@ -57,7 +57,7 @@ def test_all_of_them_are_found() -> None:
     assert len(OPTIONS) == len(list(conf_dir().glob("*/*.yaml"))), (
         "options lie one folder deep: a group, then its options"
     )
-    assert {"diversity", "quickstart"} <= set(STUDIES)
+    assert {"needle", "noise", "skew", "quickstart"} <= set(STUDIES)
     assert {path.parts[0] for path in OPTIONS} == {*GROUPS, "runtime", "function", "query", "judge"} - {
         "probe"
     }

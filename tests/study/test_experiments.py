@@ -26,6 +26,12 @@ SIZES = {path: list(yaml.safe_load(path.read_text())["sizes"]) for path in SIZED
 OFFLINE = {"HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
+PAPER = (
+    *("corpus=flan2022", "embedding=gte_large", "embedding@probe=gte_large", "diversity=none"),
+    *("model=llama2_7b", "recipe=smart", "pool.max_tokens=4096", "budget=25000"),
+)
+
+
 def combinations(path: Path, *overrides: str) -> list[list[str]]:
     with study.started(path):
         return study.combinations(path, study.master(path, study.not_swept(list(overrides))), list(overrides))
@@ -53,12 +59,6 @@ def run_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_papers_studies_are_here() -> None:
-    papers = {"smart_mixing", "smart_tasks", "smart_functions", "smart_weighting"}
-    papers |= {"dpp_selection", "dpp_diversity", "dpp_kernel", "dpp_reference"}
-    assert papers <= {path.stem for path, sizes in SIZES.items() if sizes == ["laptop", "gpu", "paper"]}
-
-
 @pytest.mark.parametrize(
     ("path", "size"),
     [(path, size) for path in SIZED for size in SIZES[path]],
@@ -79,7 +79,7 @@ def test_every_size_has_distinct_cells_that_pass_the_check(path: Path, size: str
 )
 def test_what_studies_choose_from_passes_the_check_and_says_what_it_is(option: Path, tmp_path: Path) -> None:
     group, text = option.parent.name, option.read_text()
-    with study.started(SIZED[0]):  # as run.py -cd experiments
+    with study.started(EXPERIMENTS / "quickstart.yaml"):  # as run.py -cd experiments
         cfg = study.composed(
             EXPERIMENTS / "config.yaml",
             [f"{'+' * (group == 'way')}{group}={option.stem}", f"root={tmp_path}"],
@@ -95,7 +95,7 @@ def test_what_studies_choose_from_passes_the_check_and_says_what_it_is(option: P
 def test_a_way_of_choosing_is_its_options_by_another_name(tmp_path: Path) -> None:
     long = ["strategy=dpp", "embedding=gradient", "quality=response_tokens", "strategy.theta=0.3"]
     short, spelled = (
-        composed(EXPERIMENTS / "dpp_selection.yaml", [f"root={tmp_path}", *o])
+        composed(EXPERIMENTS / "skew.yaml", [f"root={tmp_path}", *o])
         for o in (["way=dpp_gradient_length_03"], long)
     )
     assert short.path == spelled.path
@@ -114,34 +114,24 @@ def test_a_study_says_what_it_asks_mirrors_and_costs(path: Path) -> None:
 
 
 def test_no_two_cells_of_a_study_are_one_run(tmp_path: Path) -> None:
-    for name, ways in (("smart_weighting", 12), ("dpp_selection", 18)):
+    for name, ways in (("skew", 7), ("noise", 14)):
         found = cells(EXPERIMENTS / f"{name}.yaml", [f"root={tmp_path}", "seed=0"])
         assert len({cell.path for cell in found}) == ways
         assert {cell.state for cell in found} == {"missing"}
 
 
 def test_a_sweep_on_the_command_line_wins_over_the_size(tmp_path: Path) -> None:
-    found = combinations(
-        EXPERIMENTS / "smart_mixing.yaml", "size=gpu", "seed=7", "strategy=smart", "budget=10,20"
-    )
+    found = combinations(EXPERIMENTS / "judge.yaml", "size=gpu", "seed=7", "strategy=smart", "budget=10,20")
     assert [cell[:3] for cell in found] == [
         ["strategy=smart", f"budget={budget}", "seed=7"] for budget in (10, 20)
     ]
-    assert "corpus.per_family=3200" in found[0]
+    assert "corpus.per_family=250" in found[0]
 
 
 def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
-    run = composed(
-        EXPERIMENTS / "smart_mixing.yaml",
-        combinations(EXPERIMENTS / "smart_mixing.yaml", "size=paper", f"root={tmp_path}")[0],
-    )
+    run = composed(EXPERIMENTS / "quickstart.yaml", [*PAPER, f"root={tmp_path}"])
     recipe, cfg = run.parts.recipe, run.cfg
-    assert (cfg.model.path, cfg.embedding.model, cfg.pool.max_tokens, cfg.seed) == (
-        "meta-llama/Llama-2-7b-hf",
-        "thenlper/gte-large",
-        4096,
-        23,
-    )
+    assert (cfg.model.path, cfg.embedding.model) == ("meta-llama/Llama-2-7b-hf", "thenlper/gte-large")
     assert (recipe.method, recipe.learning_rate, recipe.epochs, recipe.batch_size) == ("full", 2e-5, 1, 64)
     assert (recipe.weight_decay, recipe.warmup, recipe.scheduler, recipe.loss) == (
         0.1,
@@ -152,8 +142,9 @@ def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
 
 
 def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> None:
-    fewer = ("strategy.temperature=1", "strategy.normalize_gains=false")
-    done = run_py("-cn", "smart_weighting", "size=paper", "until=plan", *fewer, f"root={tmp_path}", **OFFLINE)
+    sweep = ("strategy=smart,equal,random", "seed=23", "evaluation=mmlu,bbh")
+    price = ("price.tokens_per_example=300", "price.tokens_per_second=2300")
+    done = run_py("-cn", "quickstart", *PAPER, *sweep, *price, "until=plan", f"root={tmp_path}", **OFFLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert (
@@ -164,7 +155,7 @@ def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> Non
 
 
 def test_a_size_that_a_study_does_not_have_is_one_sentence(tmp_path: Path) -> None:
-    done = run_py("-cn", "smart_mixing", "size=huge", "until=plan", f"root={tmp_path}")
+    done = run_py("-cn", "judge", "size=huge", "until=plan", f"root={tmp_path}")
     assert done.returncode == 1
     assert (
         done.stderr.strip()
@@ -192,8 +183,8 @@ def test_a_training_is_priced_once_and_a_known_corpus_by_its_own_length(small_ru
 
 
 def test_a_study_runs_to_its_end_and_again_does_only_what_is_missing(corpus: Path, tmp_path: Path) -> None:
-    path = EXPERIMENTS / "smart_tasks.yaml"
-    overrides = [*small(corpus, tmp_path), "strategy.num_tasks=2,3,9", "budget=8", "seed=0"]
+    path = EXPERIMENTS / "quickstart.yaml"
+    overrides = [*small(corpus, tmp_path), "strategy=smart", "strategy.num_tasks=2,3,9", "budget=8", "seed=0"]
     done = run_py("-cn", path.stem, *overrides)
     assert done.returncode == 1, "the corpus has no nine tasks"
     found = cells(path, overrides)
