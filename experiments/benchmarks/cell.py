@@ -1,11 +1,13 @@
 """What the seconds of a cell are spent on: now, at an earlier commit, and in a plain script by hand.
 
-    python experiments/benchmarks/cell.py [--before COMMIT] [--budget 64] [--documents 8]
+    python experiments/benchmarks/cell.py [--before COMMIT] [--budget 64] [--documents 8] [OVERRIDE ...]
 
 A cell chooses at random (tf-idf vectors, so that nearly all of it is model work), trains SmolLM2-135M by LoRA
 and scores it before and after. The plain script has the same rows and documents and uses TRL, PEFT and
 lm-eval as their documentation says. Each is a process of its own, one after another; the table goes to
-experiments/results/benchmarks/cell.md.
+experiments/results/benchmarks/cell.md. ``--model tiny`` tries the script, with overrides for a small corpus;
+what it writes goes nowhere. The earlier commit is checked out beside the repository's own folders for as long
+as it runs.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training import plain
+from training import model_of, plain
 
 ROOT = Path(__file__).parents[2]
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "cell.md"
-LINEAR, HEAD = 106.2e6, 28.3e6  # SmolLM2-135M's weights in its layers, and of its head
+NAMES = {"smollm2": "smollm2_135m", "tiny": "tiny"}  # in conf/model
 STAGES = ("corpus", "embedding", "mixture", "adapter", "base scores", "scores", "diversity")
 
 
-def cell(code: Path, root: Path, budget: int, documents: int) -> dict[str, Any]:
+def cell(code: Path, root: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """One run of the program as it is in the folder ``code``: its row, with the seconds of all of it."""
     command = [sys.executable, "run.py", "strategy=random", "embedding=tfidf", "embedding@probe=tfidf"]
-    command += [f"budget={budget}", f"evaluation.limit={documents}", "tracker=none", f"root={root}"]
+    command += ["tracker=none", f"root={root}", *overrides]
     began = time.perf_counter()
     subprocess.run(
         command, cwd=code, env=os.environ | {"PYTHONPATH": str(code)}, check=True, stdout=subprocess.DEVNULL
@@ -55,10 +58,8 @@ def by_hand(work: Path) -> dict[str, float]:
     from lm_eval.models.huggingface import HFLM
     from peft import PeftModel
 
-    from smartdpp.models import SmolLM2
-
     given, seconds = json.loads((work / "given.json").read_text()), {}
-    model = SmolLM2()
+    model = model_of(given["model"])
     tokenizer = model.tokenizer()
 
     def scored(weights: Any) -> None:
@@ -76,7 +77,7 @@ def by_hand(work: Path) -> dict[str, float]:
     scored(model.load())
     seconds["base scores"] = time.perf_counter() - began
     began = time.perf_counter()
-    plain(pa.Table.from_pylist(given["rows"]), work / "trained")
+    plain(model, pa.Table.from_pylist(given["rows"]), work / "trained")
     seconds["adapter"] = time.perf_counter() - began
     began = time.perf_counter()
     scored(PeftModel.from_pretrained(model.load(), work / "trained").eval())
@@ -98,60 +99,74 @@ def speed() -> float:
     return 2 * 1024 * 576 * 1536 / min(taken)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--before", help="a commit to compare with")
     parser.add_argument("--budget", type=int, default=64)
     parser.add_argument("--documents", type=int, default=8, help="of each of eight tasks")
+    parser.add_argument("--model", choices=list(NAMES), default="smollm2")
+    parser.add_argument("overrides", nargs="*", help="of every cell, as for run.py")
     parser.add_argument("--hand", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args(arguments)
     if args.hand:
         (args.hand / "seconds.json").write_text(json.dumps(by_hand(args.hand)))
         return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        found = {"now": cell(ROOT, work / "now", args.budget, args.documents)}
+        sizes = [f"model={NAMES[args.model]}", f"budget={args.budget}", f"evaluation.limit={args.documents}"]
+        sizes += args.overrides
+        found = {"now": cell(ROOT, work / "now", sizes)}
         print(f"now: {found['now']['whole']:.0f} s", flush=True)
         if args.before:
             git = ["git", "-C", str(ROOT), "worktree"]
             subprocess.run([*git, "add", "--detach", "-q", str(work / "code"), args.before], check=True)
             try:
-                found["before"] = cell(work / "code", work / "before", args.budget, args.documents)
+                found["before"] = cell(work / "code", work / "before", sizes)
             finally:
                 subprocess.run([*git, "remove", "--force", str(work / "code")], check=True)
             print(f"before: {found['before']['whole']:.0f} s", flush=True)
-        facts = told(work / "now", args.budget)
+        facts = told(work / "now", args.model)
         (work / "hand").mkdir()
         (work / "hand" / "given.json").write_text(json.dumps(facts["given"]))
-        began = time.perf_counter()
-        command = [sys.executable, __file__, "--hand", str(work / "hand")]
-        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
-        taken = json.loads((work / "hand" / "seconds.json").read_text())
-        hand = {f"seconds/{name}": value for name, value in taken.items()}
-        found["by hand"] = {**hand, "whole": time.perf_counter() - began}
+        found["by hand"] = hand(work / "hand")
     text = table_of(found, facts, speed(), args.before)
     print(text)
-    OUT.write_text(text, encoding="utf-8")
+    if args.model == "smollm2" and not args.overrides:
+        OUT.write_text(text, encoding="utf-8")
 
 
-def told(root: Path, budget: int) -> dict[str, Any]:
-    """The rows and documents of a finished cell, and how many tokens they have."""
-    from smartdpp.corpus.procedural import ReasoningGym
+def hand(work: Path) -> dict[str, Any]:
+    """The plain script on what ``work`` holds, in a process of its own."""
+    began = time.perf_counter()
+    command = [sys.executable, __file__, "--hand", str(work)]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    whole = time.perf_counter() - began
+    taken = json.loads((work / "seconds.json").read_text())
+    return {**{f"seconds/{name}": value for name, value in taken.items()}, "whole": whole}
+
+
+def told(root: Path, model: str) -> dict[str, Any]:
+    """The rows and documents of a finished cell, how many tokens they have, and the model's weights."""
+    import pyarrow.parquet as pq
 
     rows = [{key: row[key] for key in ("prompt", "response")} for row in files(root, "mixture.jsonl")]
     samples = files(root, "samples.jsonl")
-    texts = {row["id"]: row for row in ReasoningGym().rows()}
+    (heldout,) = (root / "store").rglob("heldout.parquet")
+    texts = {row["id"]: row for row in pq.read_table(heldout).to_pylist()}
     documents = [{key: texts[s["id"]][key] for key in ("prompt", "response")} for s in samples]
     (training,) = [
         meta["facts"]
         for path in (root / "store").rglob("meta.json")
         if "response_tokens" in (meta := json.loads(path.read_text()))["facts"]
     ]
+    sizes = model_of(model).anatomy()
     return {
-        "given": {"rows": rows, "documents": documents},
-        "rows": budget,
+        "given": {"model": model, "rows": rows, "documents": documents},
+        "rows": len(rows),
+        "head": sizes.vocabulary * sizes.hidden,
+        "linear": sizes.parameters - sizes.vocabulary * sizes.hidden,
         "tokens": training["tokens"],
         "responses": training["response_tokens"],
         "read": sum(s["prompt_tokens"] + s["tokens"] for s in samples),
@@ -182,7 +197,7 @@ def table_of(found: dict[str, Any], facts: dict[str, Any], rate: float, before: 
     lines.append("| all | " + " | ".join(f"{s:.1f}" for s in wholes) + " |")
     trained = [facts["tokens"] / found[name]["seconds/adapter"] for name in names]
     lines.append("| tokens/s of training | " + " | ".join(f"{r:.0f}" for r in trained) + " |")
-    floor = (4 * LINEAR * facts["tokens"] + 4 * HEAD * facts["responses"]) / rate
+    floor = (4 * facts["linear"] * facts["tokens"] + 4 * facts["head"] * facts["responses"]) / rate
     shares = [floor / found[name]["seconds/adapter"] for name in names]
     lines.append("| floor of training's products, share | " + " | ".join(f"{s:.0%}" for s in shares) + " |")
     scored = [
@@ -190,7 +205,13 @@ def table_of(found: dict[str, Any], facts: dict[str, Any], rate: float, before: 
         for n in names
     ]
     lines.append("| documents/s of scoring | " + " | ".join(f"{r:.1f}" for r in scored) + " |")
-    return "\n".join([*lines, "", "All seconds hold loading, tokenizing, checkpoints and saving.", ""])
+    lines += [
+        "",
+        "All seconds hold loading, tokenizing, checkpoints and saving. A cell imports libraries in the first",
+        "stage that needs them, the script before all.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

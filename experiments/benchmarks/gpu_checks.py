@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from training import model_of, steps_timed
 from training import rows as corpus_rows
-from training import steps_timed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,18 +45,13 @@ class Given:
 
     @property
     def model(self) -> Any:
-        from smartdpp.models import SmolLM2, Tiny
-
-        return Tiny() if self.name == "tiny" else SmolLM2()
+        return model_of(self.name)
 
     def table(self) -> pa.Table:
         """The rows, then the documents: id, task, prompt, response."""
         import pyarrow as pa
 
-        if self.name == "tiny":
-            found = [{"prompt": f"Add {i} to {i * i}.", "response": str(i + i * i)} for i in range(self.all)]
-        else:
-            found = corpus_rows(self.all).to_pylist()
+        found = corpus_rows(self.all, self.name).to_pylist()
         return pa.Table.from_pylist([{"id": f"{i}", "task": "t", **row} for i, row in enumerate(found)])
 
     @property

@@ -87,14 +87,14 @@ def an_hour(terminals: Sequence[Terminal]) -> float:
     return 3600 * cells / (max(ends) - began)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", type=int, default=4, help="cells for each terminal")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("overrides", nargs="*", help="of every cell, as for run.py")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     counts = [n for n in (1, 2, 4) if n <= max(2, cores)]
     rates: dict[int, list[float]] = {n: [] for n in counts}

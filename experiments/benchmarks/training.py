@@ -1,11 +1,11 @@
 """What a second of LoRA training reads: ours, ours as TRL and PEFT compute it, and a plain script of both.
 
-    python experiments/benchmarks/training.py [--rows 96] [--rounds 3]
+    python experiments/benchmarks/training.py [--rows 96] [--rounds 3] [--model tiny]
 
 Every measurement is a process of its own, the three in turns; rows are those of the default corpus. `as TRL
 and PEFT` is our trainer (same order of rows, same batches) with logits of every position and PEFT's own
 forward, so that its losses can be held against ours. The table goes to
-experiments/results/benchmarks/training.md.
+experiments/results/benchmarks/training.md, of the tiny model, which tries the script, nowhere.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "training.md"
 VARIANTS = {
     "ours": "smartdpp",
@@ -32,14 +34,23 @@ VARIANTS = {
 }
 
 
-def rows(n: int) -> Any:
-    """n rows of at most 512 tokens, spread over the default corpus: pyarrow table."""
+def model_of(name: str) -> Any:
+    from smartdpp.models import SmolLM2, Tiny
+
+    return Tiny() if name == "tiny" else SmolLM2()
+
+
+def rows(n: int, name: str = "smollm2") -> Any:
+    """n rows of at most 512 tokens, spread over the default corpus, or sums for the tiny model: a table."""
     import pyarrow as pa
 
     from smartdpp.corpus.procedural import ReasoningGym
-    from smartdpp.models import SmolLM2
 
-    tokenizer = SmolLM2().tokenizer()
+    if name == "tiny":
+        return pa.Table.from_pylist(
+            [{"prompt": f"Add {i} to {i * i}.", "response": str(i + i * i)} for i in range(n)]
+        )
+    tokenizer = model_of(name).tokenizer()
     found = []
     for row in itertools.islice(ReasoningGym().rows(), 0, None, 23):
         if len(tokenizer(row["prompt"] + row["response"])["input_ids"]) <= 480:
@@ -70,29 +81,37 @@ def steps_timed() -> Any:
     Trainer.training_step = step
 
 
-def measure(variant: str, n: int) -> dict[str, Any]:
+def measure(variant: str, n: int, name: str) -> dict[str, Any]:
     """Trains once; seconds of the steps and of all of it, peak memory, and each step's loss."""
     from smartdpp.store.record import peak_memory
 
-    table = rows(n)
+    table, model = rows(n, name), model_of(name)
     with steps_timed() as seconds, peak_memory() as peak, tempfile.TemporaryDirectory() as folder:
         start, began = peak(), time.perf_counter()
-        facts = {"plain": plain, "usual": usual, "ours": ours}[variant](table, Path(folder))
+        facts = {"plain": plain, "usual": usual, "ours": ours}[variant](model, table, Path(folder))
         whole = time.perf_counter() - began
         gib = (peak() - start) / 2**30
     return {"steps": sum(seconds), "whole": whole, "gib": gib, **facts}
 
 
-def ours(table: Any, out: Path) -> dict[str, Any]:
-    from smartdpp.finetune import Finetune
-    from smartdpp.models import SmolLM2
+def alone(variant: str, n: int, name: str) -> dict[str, Any]:
+    """The same in a process of its own, of this checkout's code."""
+    command = [sys.executable, __file__, "--one", variant, "--rows", str(n), "--model", name]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
-    facts = Finetune().train(SmolLM2(), table, out, seed=0)
+
+def ours(model: Any, table: Any, out: Path) -> dict[str, Any]:
+    from smartdpp.finetune import Finetune
+
+    facts = Finetune().train(model, table, out, seed=0)
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").open()]
     return {"tokens": facts["tokens"], "losses": losses}
 
 
-def usual(table: Any, out: Path) -> dict[str, Any]:
+def usual(model: Any, table: Any, out: Path) -> dict[str, Any]:
     """Ours, with what is done faster done as the libraries do it."""
     from smartdpp.finetune import trainer
 
@@ -109,18 +128,15 @@ def usual(table: Any, out: Path) -> dict[str, Any]:
         return kind
 
     trainer._trainer, trainer.fuse, trainer.pack = slow, lambda model: 0, lambda model: 0
-    return ours(table, out)
+    return ours(model, table, out)
 
 
-def plain(table: Any, out: Path) -> dict[str, Any]:
+def plain(model: Any, table: Any, out: Path) -> dict[str, Any]:
     """What somebody would write who has these rows and the two libraries' documentation."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    from smartdpp.models import SmolLM2
-
-    model = SmolLM2()
     chats = [
         {
             "prompt": [{"role": "user", "content": row["prompt"]}],
@@ -161,30 +177,30 @@ def plain(table: Any, out: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", choices=["smollm2", "tiny"], default="smollm2")
     parser.add_argument("--one", choices=list(VARIANTS), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.one:
-        print("\n" + json.dumps(measure(args.one, args.rows)))
+        print("\n" + json.dumps(measure(args.one, args.rows, args.model)))
         return
     found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
     for round_ in range(args.rounds):
         for variant in VARIANTS:
-            command = [sys.executable, __file__, "--one", variant, "--rows", str(args.rows)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
+            found[variant].append(alone(variant, args.rows, args.model))
             print(f"round {round_ + 1}, {variant}: {found[variant][-1]['steps']:.1f} s", flush=True)
     off = max(
         abs(a - b) for a, b in zip(found["ours"][0]["losses"], found["usual"][0]["losses"], strict=True)
     )
     text = table_of(found, off, args.rows)
     print(text)
-    OUT.write_text(text, encoding="utf-8")
+    if args.model == "smollm2":
+        OUT.write_text(text, encoding="utf-8")
 
 
 def table_of(found: dict[str, list[dict[str, Any]]], off: float, n: int) -> str:
