@@ -92,6 +92,7 @@ def small(corpus: Path, root: Path) -> list[str]:
         "embedding@probe=tfidf",
         "probe.dim=16",
         "model=tiny",
+        "evaluation=heldout",
         "evaluation.tasks=[parity]",
         "evaluation.limit=4",
         "evaluation.max_new_tokens=4",

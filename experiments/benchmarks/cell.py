@@ -35,7 +35,7 @@ STAGES = ("corpus", "embedding", "mixture", "adapter", "base scores", "scores", 
 def cell(code: Path, root: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """One run of the program as it is in the folder ``code``: its row, with the seconds of all of it."""
     command = [sys.executable, "run.py", "strategy=random", "embedding=tfidf", "embedding@probe=tfidf"]
-    command += ["tracker=none", f"root={root}", *overrides]
+    command += ["evaluation=heldout", "tracker=none", f"root={root}", *overrides]
     began = time.perf_counter()
     subprocess.run(
         command, cwd=code, env=os.environ | {"PYTHONPATH": str(code)}, check=True, stdout=subprocess.DEVNULL

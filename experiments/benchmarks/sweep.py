@@ -31,7 +31,13 @@ PLAN = (
 # a cell with next to no training and scoring: a model of 0.1M parameters, one step, four documents
 CELL = (
     *("embedding=tfidf", "embedding.dim=16", "embedding@probe=tfidf", "probe.dim=16", "model=tiny"),
-    *("evaluation.tasks=[even]", "evaluation.limit=4", "evaluation.max_new_tokens=4", "budget=16"),
+    *(
+        "evaluation=heldout",
+        "evaluation.tasks=[even]",
+        "evaluation.limit=4",
+        "evaluation.max_new_tokens=4",
+        "budget=16",
+    ),
     *("recipe.batch_size=16", "tracker=none", "strategy=random"),
 )
 CELLS = 6

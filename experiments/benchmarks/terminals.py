@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "experiments" / "results" / "benchmarks" / "terminals.md"
 CELL = (
     *("strategy=random", "budget=24", "diversity=none", "tracker=none"),
-    *("evaluation.limit=1", "evaluation.generate=false"),
+    *("evaluation=heldout", "evaluation.limit=1", "evaluation.generate=false"),
 )
 ENDED = re.compile(r"scores\s.*\[[\d.]+ s, ")  # the line of a stage that was made here
 

@@ -94,17 +94,16 @@ def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:
     if not rest or top not in known:
         return f"{key}: there is no such key; {nearest(top, known)}"
     folder = {"probe": "embedding"}.get(top, top)
-    names = {
-        name
-        for path in sorted(conf.glob(f"{folder}/*.yaml"))
-        for name in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)
-    }
-    close = difflib.get_close_matches(rest, names, 1)
-    hint = (
-        f"did you mean {top}.{close[0]}?"
-        if close and close[0] != rest
-        else f"--cfg job shows those it has, +{key}=VALUE gives it another"
-    )
+    texts = {path.stem: path.read_text() for path in sorted(conf.glob(f"{folder}/*.yaml"))}
+    names = {name: re.findall(r"^(\w+):", text, re.MULTILINE) for name, text in texts.items()}
+    having = [name for name, keys in names.items() if rest in keys]
+    close = difflib.get_close_matches(rest, {key for keys in names.values() for key in keys}, 1)
+    hint = f"--cfg job shows those it has, +{key}=VALUE gives it another"
+    if having:
+        hint = f"it is a key of {top}={', '.join(having)}: name one of them beside it"
+        hint += f", or evaluation.of.NAME.{rest} of evaluation=combined" * (top == "evaluation")
+    elif close:
+        hint = f"did you mean {top}.{close[0]}?"
     return f"{key}: the {top} that is chosen has no such key; {hint}"
 
 

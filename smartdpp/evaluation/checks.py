@@ -30,7 +30,7 @@ def known(wanted: Iterable[str], names: Iterable[str], where: str) -> None:
         some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(names)}: {some}"
         none = (
-            "; evaluation=none scores nothing"
+            "; evaluation=indomain scores rows of its own tasks, evaluation=none nothing"
             if len(unknown) == len(list(wanted)) and where == "the corpus"
             else ""
         )

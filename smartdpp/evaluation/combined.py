@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -106,13 +107,19 @@ class Combined:
         return found[0] if len(found) == 1 else {"of": found}
 
     def heldout(self, tasks: list[str]) -> list[str]:
-        found = sorted({task for part in self.of.values() for task in part.heldout(tasks)})
+        found = set()
+        for name, part in self.of.items():
+            with _placed(name):
+                found |= set(part.heldout(tasks))
         some_left(found, tasks)
-        return found
+        return sorted(found)
 
     def aside(self, rows: Iterator[Row]) -> dict[str, list[str]]:
-        # one of them reads the rows
-        return {task: ids for part in self._distinct().values() for task, ids in part.aside(rows).items()}
+        found: dict[str, list[str]] = {}
+        for name, part in self._distinct().items():
+            with _placed(name):
+                found |= part.aside(rows)  # one of them reads the rows
+        return found
 
     def unscored(self, heldout: pa.Table) -> dict[str, list[Row]]:
         return next(iter(self.of.values())).unscored(heldout)
@@ -148,11 +155,20 @@ class Combined:
         }
 
     def _named(self, problems: Any) -> list[str]:
-        return [
-            problem.replace("evaluation.", f"evaluation.of.{name}.")
-            for name, some in problems
-            for problem in some
-        ]
+        return [_place(problem, name) for name, some in problems for problem in some]
+
+
+def _place(problem: str, name: str) -> str:
+    return problem.replace("evaluation.", f"evaluation.of.{name}.")
+
+
+@contextmanager
+def _placed(name: str) -> Iterator[None]:
+    """A part's InputError names its settings by where they are."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_place(str(error), name)) from None
 
 
 def _rows(part: Evaluation) -> Any:

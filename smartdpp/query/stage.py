@@ -76,8 +76,8 @@ def refuse_scored(directory: Path, scored: Iterable[str]) -> None:
     leaked = sorted({row["id"] for row in rows_of(directory)} & set(scored))
     if leaked:
         raise InputError(
-            f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower evaluation.limit "
-            "or strategy.query.per_task."
+            f"{len(leaked)} scored documents were in the query, first {leaked[0]!r}: lower the "
+            "evaluation's limit or strategy.query.per_task."
         )
 
 

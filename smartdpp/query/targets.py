@@ -61,8 +61,8 @@ class Development:
             if len(rows) < self.per_task:
                 raise InputError(
                     f"strategy.query.per_task is {self.per_task}, but {len(rows)} rows of the held-out task "
-                    f"{task!r} are not scored: "
-                    "lower it or evaluation.limit, or give more rows (corpus.per_family, evaluation.spare)."
+                    f"{task!r} are not scored: lower it or the evaluation's limit, or give more rows "
+                    "(corpus.per_family, evaluation.spare)."
                 )
         return [row for _, rows in sorted(tasks.items()) for row in rows[: self.per_task]]
 

@@ -107,6 +107,9 @@ def test_flags_may_stand_anywhere() -> None:
 def test_a_key_that_there_is_not_comes_with_the_nearest() -> None:
     assert no_such_key("stratgy", conf_dir(), KEYS) == "stratgy: there is no such key; did you mean strategy?"
     assert no_such_key("strategy.num_task", conf_dir(), KEYS).endswith("did you mean strategy.num_tasks?")
+    said = no_such_key("evaluation.limit", conf_dir(), KEYS)
+    assert "it is a key of evaluation=ability, bbh, harness, heldout, " in said
+    assert said.endswith(": name one of them beside it, or evaluation.of.NAME.limit of evaluation=combined")
     assert no_such_key("probe.dmi", conf_dir(), KEYS).endswith("did you mean probe.dim?")
 
 

@@ -61,7 +61,8 @@ def test_an_evaluation_that_holds_everything_out_names_the_way(run):
     ):
         Heldout().heldout(["alpaca"])
     with pytest.raises(
-        InputError, match=r"the corpus has no task gcd; it has 1: alpaca; evaluation=none scores nothing"
+        InputError,
+        match=r"the corpus has no task gcd; it has 1: alpaca; evaluation=indomain scores rows of its own",
     ):
         Heldout(tasks=["gcd"]).heldout(["alpaca"])
     assert NoEvaluation().heldout(["alpaca"]) == []
