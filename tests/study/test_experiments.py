@@ -122,10 +122,11 @@ def test_no_two_cells_of_a_study_are_one_run(tmp_path: Path) -> None:
 
 def test_a_sweep_on_the_command_line_wins_over_the_size(tmp_path: Path) -> None:
     found = combinations(EXPERIMENTS / "judge.yaml", "size=gpu", "seed=7", "strategy=smart", "budget=10,20")
-    assert [cell[:3] for cell in found] == [
-        ["strategy=smart", f"budget={budget}", "seed=7"] for budget in (10, 20)
-    ]
-    assert "corpus.per_family=250" in found[0]
+    assert [
+        [setting for setting in cell if setting.startswith(("strategy=", "budget=", "seed="))]
+        for cell in found
+    ] == [["seed=7", "strategy=smart", f"budget={budget}"] for budget in (10, 20)]
+    assert "evaluation.of.heldout.limit=25" in found[0]
 
 
 def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
