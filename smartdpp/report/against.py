@@ -8,6 +8,7 @@ baseline's is none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,7 @@ def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[
             results, name, [before for before, compared in found.items() if not isinstance(compared, str)]
         )
     lines = [line for compared in found.values() if not isinstance(compared, str) for line in compared]
-    family = {line["same"]: line["difference"].p for line in reversed(lines) if _counts(line)}
-    family = {same: p for same, p in family.items() if np.isfinite(p)}
-    adjusted = dict(zip(family, holm(list(family.values())), strict=True))
+    adjusted = _corrected(lines)
     sections = []
     for baseline, compared in found.items():
         if isinstance(compared, str):
@@ -62,8 +61,42 @@ def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[
         p_holm = np.array(
             [adjusted.get(line["same"], np.nan) if _counts(line) else np.nan for line in compared]
         )
-        sections.append(_section(results, compared[0]["baseline"], compared, p_holm, len(family), looks))
+        sections.append(_section(results, compared[0]["baseline"], compared, p_holm, len(adjusted), looks))
     return sections
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A way of choosing against the baseline, as the section shows it."""
+
+    values: tuple[Any, ...]  # of ``columns(results)``
+    runs: tuple[str, ...]
+    difference: Difference  # the way minus the baseline, in the main metric
+    p_holm: float  # nan for fewer than CLAIM pairs, and for the baseline's own mixtures
+
+
+def compared(results: Results, baseline: str) -> list[Compared]:
+    """Each way against one baseline; none without finished runs of both."""
+    lines = _compare(results, baseline, [])
+    if isinstance(lines, str):
+        return []
+    adjusted = _corrected(lines)
+    return [
+        Compared(
+            line["by"],
+            tuple(line["group"]["run"]),
+            line["difference"],
+            adjusted.get(line["same"], np.nan) if _counts(line) else np.nan,
+        )
+        for line in lines
+    ]
+
+
+def _corrected(lines: Sequence[dict[str, Any]]) -> dict[Any, float]:
+    """p after Holm's correction for all the comparisons that there are, by what they are of."""
+    family = {line["same"]: line["difference"].p for line in reversed(lines) if _counts(line)}
+    family = {same: p for same, p in family.items() if np.isfinite(p)}
+    return dict(zip(family, holm(list(family.values())).tolist(), strict=True))
 
 
 def _counts(line: dict[str, Any]) -> bool:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from smartdpp.errors import InputError
 from smartdpp.logs.terminal import streams
+from smartdpp.report import arena
 from smartdpp.report.compose import write
 from smartdpp.store.disk import DISK_ERRORS
 from smartdpp.store.remote import address, folder
 from smartdpp.study.cells import Cell, Wanted, cells, state, wanted
 from smartdpp.study.results import run_folders
 from smartdpp.track import Wandb
+
+YAML = (".yaml", ".yml")
+Made = TypeVar("Made")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "what",
         nargs="+",
-        help="run folders, or addresses of them; or a study's YAML and the overrides it was run with",
+        help="run folders, or addresses of them; or a study's YAML and the overrides it was run with; or "
+        "several such studies, side by side",
     )
     parser.add_argument("--out", type=Path, help="folder to write into")
     parser.add_argument(
@@ -38,7 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         args.out = args.out.expanduser()
     try:
-        if Path(args.what[0]).suffix in (".yaml", ".yml"):
+        if len(studies := _studies(args.what)) > 1:
+            if args.wandb:
+                raise InputError("--wandb mirrors one study's report; give one study")
+            several = [
+                arena.Study(name, wanted(path, overrides), cells(path, overrides))
+                for name, (path, overrides) in zip(_distinct(studies), studies, strict=True)
+            ]
+            out = args.out or studies[0][0].parent / "results" / "arena"
+            text, files = _written(lambda: arena.write(several, out), out)
+            print(text)
+            print(f"\nwritten into {out}: {', '.join(file.name for file in files)}")
+            return 0
+        if Path(args.what[0]).suffix in YAML:
             study = Path(args.what[0]).expanduser()
             report, found, name = wanted(study, args.what[1:]), cells(study, args.what[1:]), study.stem
             out = args.out or study.parent / "results" / study.stem
@@ -50,15 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out = args.out or (
                 runs[0] / "report" if len(runs) == 1 and address(runs[0]) is None else Path("report")
             )
-        try:
-            text, files, made = write(found, report, out)
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            raise InputError(
-                f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out "
-                "PATH"
-            ) from error
+        text, files, made = _written(lambda: write(found, report, out), out)
         if args.wandb:
             Wandb(mode=args.wandb).log_report(name, made, out)
     except InputError as error:
@@ -67,3 +77,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text)
     print(f"\nwritten into {out}: {', '.join(file.name for file in files)}")
     return 0
+
+
+def _studies(what: Sequence[str]) -> list[tuple[Path, list[str]]]:
+    """Each study's YAML with its overrides: those in front of the first one are all studies'."""
+    of_all: list[str] = []
+    found: list[tuple[Path, list[str]]] = []
+    for word in what:
+        if "=" not in word and Path(word).suffix in YAML:
+            found.append((Path(word).expanduser(), list(of_all)))
+        else:
+            (found[-1][1] if found else of_all).append(word)
+    return found
+
+
+def _distinct(studies: Sequence[tuple[Path, list[str]]]) -> list[str]:
+    """The studies' names; of one that is there several times, with its overrides."""
+    stems = [path.stem for path, _ in studies]
+    return [
+        stem if stems.count(stem) == 1 else " ".join([stem, *overrides])
+        for stem, (_, overrides) in zip(stems, studies, strict=True)
+    ]
+
+
+def _written(write: Callable[[], Made], out: Path) -> Made:
+    """What ``write`` returns; a folder that cannot be written into is one sentence."""
+    try:
+        return write()
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise InputError(
+            f"cannot write {error.filename or out}: {error.strerror}. Choose another folder with --out PATH"
+        ) from error

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path], Report]:
     """Writes the report into ``out``; returns its text for the terminal, the files written, and what it
     holds."""
-    results, report = _composed([_read(cell) for cell in found], wanted)
+    results, report = _composed([checked(cell) for cell in found], wanted)
     out.mkdir(parents=True, exist_ok=True)
     texts = {"report.html": page.render(report), "report.md": markdown.render(report)}
     if len(results.table):
@@ -55,7 +55,7 @@ def write(found: list[Cell], wanted: Wanted, out: Path) -> tuple[str, list[Path]
     return markdown.brief(report), [*(out / name for name in texts), *pictures], report
 
 
-def _read(cell: Cell) -> Cell:
+def checked(cell: Cell) -> Cell:
     """The cell, damaged if a report could not read it."""
     said = damage(cell.path) if cell.state == "done" and cell.path else None
     return replace(cell, state="damaged", detail=said) if said else cell
@@ -110,7 +110,7 @@ def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
     return Report(
         wanted.title,
         wanted.question,
-        _facts(results),
+        facts(results),
         tuple(_cards(trained, wanted)),
         cells.counts(found),
         tuple(sections),
@@ -165,7 +165,8 @@ def _beside(results: Results, wanted: Wanted | None = None) -> list[Section]:
     return found
 
 
-def _facts(results: Results) -> dict[str, str]:
+def facts(results: Results) -> dict[str, str]:
+    """What holds for all runs."""
     table = results.table
 
     def all_of(name: str) -> str:
@@ -179,10 +180,10 @@ def _facts(results: Results) -> dict[str, str]:
     changed = (
         " with uncommitted changes" if "uncommitted" in table and table["uncommitted"].notna().any() else ""
     )
-    facts = {name: all_of(name) for name in ("model", "recipe", "corpus", "evaluation")}
-    facts |= {"commit": commits + changed if commits else ""}
-    facts |= {"machine": all_of("machine"), "device": all_of("device"), "precision": all_of("dtype")}
-    return {name: value for name, value in facts.items() if value}
+    found = {name: all_of(name) for name in ("model", "recipe", "corpus", "evaluation")}
+    found |= {"commit": commits + changed if commits else ""}
+    found |= {"machine": all_of("machine"), "device": all_of("device"), "precision": all_of("dtype")}
+    return {name: value for name, value in found.items() if value}
 
 
 def _cards(results: Results, wanted: Wanted) -> list[Card]:

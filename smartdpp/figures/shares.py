@@ -1,0 +1,91 @@
+"""Ways of choosing by settings: the share of the oracle's gain that each reaches, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.figures.drawing import Drawing
+from smartdpp.figures.style import BLUE, GREY, VERMILION, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LOW, HIGH = -1.0, 2.0  # beyond it an interval ends in an arrow
+
+
+def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
+    """One panel a setting, one line a way, best on top: at 0 chance, at 100 % choosing by the truth.
+
+    frame: way, setting, share, share_low, share_high (nan: no share), gain, p_holm; rows in the order of the
+    lines. settings: name to what its panel says beneath the name.
+    """
+    told = frame[frame["share"].notna()]
+    ways = list(told["way"].unique())
+    low = max(LOW, min(-0.2, told["share_low"].min() - 0.1)) if len(told) else 0.0
+    high = min(HIGH, max(1.15, told["share_high"].max() + 0.1)) if len(told) else 1.0
+    figure, axes = panels(11, 2.5 + 0.72 * max(len(ways), 1), 1, len(settings), sharey=True)
+    for ax, (name, said) in zip(axes, settings.items(), strict=True):
+        ax.set_title(f"{name}\n{said}", fontsize=15)
+        ax.axvline(0, color=GREY, linewidth=1.5)
+        ax.axvline(1, color=GREY, linewidth=1.5, linestyle="--")
+        ax.set_xlim(low, high)
+        ticks = [tick for tick in (-1, -0.5, 0, 0.5, 1, 1.5, 2) if low <= tick <= high]
+        ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks], fontsize=13)
+        own = told[told["setting"] == name]
+        for row in own.to_dict("records"):
+            _point(ax, ways.index(row["way"]), row, (low, high))
+        for y in (y for y, way in enumerate(ways) if way not in set(own["way"])):
+            ax.plot(0.5, y, marker="_", color="#bbbbbb", markersize=12)
+        if own.empty and len(told):
+            ax.text(
+                0.5, -0.4, "no share: the oracle is not\nsurely better than chance", ha="center", fontsize=11
+            )
+    axes[0].set_yticks(range(len(ways)), [way.replace("_", " ") for way in ways])
+    axes[0].set_ylim(max(len(ways), 1) - 0.5, -0.7)
+    figure.supxlabel(
+        "share of the oracle's gain over random rows (%), 95 % interval; 0: random, dashed: the oracle\n"
+        "filled: differs from random after Holm's correction; –: not run there",
+        fontsize=13,
+    )
+    best = [
+        f"in {name}: "
+        + ", ".join(f"{row['way']} {100 * row['share']:.0f} %" for row in of.to_dict("records"))
+        for name, of in told.groupby("setting", sort=False)
+    ]
+    alt = (
+        f"Share of the oracle's gain over random that {len(ways)} ways of choosing reach; {'; '.join(best)}."
+    )
+    return Drawing("leaderboard", alt, figure)
+
+
+def _point(ax: Axes, y: int, row: Mapping[str, Any], ends: tuple[float, float]) -> None:
+    shown = row["p_holm"] < 0.05
+    color = VERMILION if row["share"] < 0 else BLUE
+    value = float(np.clip(row["share"], *ends))
+    left, right = (float(np.clip(row[end], *ends)) for end in ("share_low", "share_high"))
+    ax.plot([left, right], [y, y], color=color, solid_capstyle="butt")
+    for end, at, marker in ((left, "share_low", 8), (right, "share_high", 9)):  # carets, at a cut
+        if not ends[0] <= row[at] <= ends[1]:
+            ax.plot(end, y, marker=marker, color=color, markersize=9, clip_on=False)
+    ax.plot(
+        value,
+        y,
+        marker="o" if value >= 0 else "s",
+        markersize=12,
+        color=color,
+        markerfacecolor=color if shown else "white",
+        markeredgewidth=2.5,
+    )
+    ax.annotate(
+        f"{100 * row['share']:.0f}",
+        (value, y),
+        xytext=(0, 9),
+        textcoords="offset points",
+        ha="center",
+        fontsize=13,
+        color=color,
+    )

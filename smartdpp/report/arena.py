@@ -1,0 +1,407 @@
+"""Several studies of pools whose truth is known, side by side: which way of choosing gains how much of what
+could be gained, in which setting.
+
+    python -m smartdpp.report root=R experiments/needle.yaml experiments/noise.yaml corpus.mismatched=0.7 \\
+        experiments/skew.yaml --out experiments/results/arena
+
+Overrides in front of the first study are all studies'; those behind one are its own. A setting is a study,
+or a part of it that has a pool, model or budget of its own. Only whole worlds count: seeds for which every
+way of the setting has finished. Ways of two studies are one row where they choose by the same options.
+
+It writes leaderboard.md, leaderboard.png, leaderboard.csv (a row per way and setting, as numbers) and
+losses.csv (a row per document and a column per way, from which all of it can be computed again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.errors import InputError
+from smartdpp.evaluation.intervals import CLAIM, Difference, paired_difference
+from smartdpp.figures.shares import leaderboard
+from smartdpp.figures.style import style
+from smartdpp.metrics import METRICS
+from smartdpp.report import cells, markdown, oracle
+from smartdpp.report.against import compared
+from smartdpp.report.compose import checked, facts
+from smartdpp.report.content import Picture, Report, Section, Table, Text
+from smartdpp.report.numbers import number
+from smartdpp.run.folder import artifacts
+from smartdpp.store.disk import write_text
+from smartdpp.store.remote import file
+from smartdpp.study.cells import Cell, Wanted
+from smartdpp.study.gain import Share
+from smartdpp.study.power import smallest, would_show
+from smartdpp.study.results import Results, collect, main_metric
+from smartdpp.study.settings import labels, of_strategy, plain, short
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ORACLE, BASE = oracle.ORACLE, "untrained"
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    wanted: Wanted
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way of choosing in one setting."""
+
+    way: str
+    gain: Difference  # over the baseline, positive is better
+    p_holm: float  # corrected for the setting's ways; nan where nothing is claimed
+    share: Share | None  # of the oracle's gain; None for the oracle itself
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    baseline: str
+    metric: str
+    lines: list[Line]
+    worlds: list[int]  # seeds that every way finished
+    partial: list[int]  # seeds that only some did
+    cleared: Cleared | None
+    runs: dict[str, dict[int, str]]  # way to seed to run, the baseline's and the oracle's too
+
+    @property
+    def noise(self) -> float:
+        """nats: the median over the ways of the sd over worlds of a pair's difference."""
+        gains = [line.gain for line in self.lines if line.gain.seeds > 1]
+        return float(np.median([sd(gain) for gain in gains])) if gains else float("nan")
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """Whether choosing by the truth teaches ability: each positive where it does."""
+
+    floor: Difference  # the prompt-blind loss minus the oracle's
+    untrained: float  # the prompt-blind loss minus the untrained model's
+    own: Difference  # the oracle's own over other minus the untrained model's
+
+    def __bool__(self) -> bool:
+        return any(one.mean - one.half > 0 for one in (self.floor, self.own))
+
+
+def sd(gain: Difference) -> float:
+    """Over worlds, of one pair's difference, from half the width of the interval over them."""
+    from scipy.special import stdtrit
+
+    return gain.half_seeds * gain.seeds**0.5 / -float(stdtrit(gain.seeds - 1, 0.025))
+
+
+def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
+    """The text for the terminal, and the files written."""
+    found = {one.name: _whole(one) for one in studies}
+    if not (folders := [folder for results, _ in found.values() for folder in results.folders]):
+        raise InputError(
+            f"{', '.join(found)}: no seed has been finished by all its ways yet; there is nothing to compare"
+        )
+    every = collect(list(dict.fromkeys(folders)))
+    names = _names(every)
+    settings = [
+        setting
+        for one in studies
+        if len(found[one.name][0].table)
+        for setting in _settings(one, *found[one.name], names)
+    ]
+    with style():
+        drawing = leaderboard(_frame(settings), {one.name: _beneath(one) for one in settings})
+    states = cells.counts([cell for one in studies for cell in one.cells])
+    sections = (
+        Section(
+            "Share of the oracle's gain", (Picture(drawing), Table(_wide(settings)), Text(_note(settings)))
+        ),
+        Section("Each setting", tuple(Text(_said(one)) for one in settings)),
+        Section("Each way in each setting", (Table(_long(settings)),)),
+    )
+    report = Report(
+        "Ways of choosing where the truth is known",
+        "What share of the gain of choosing by the truth does each way reach, and in which setting?",
+        facts(every),
+        (),
+        states,
+        sections,
+    )
+    texts = {
+        "leaderboard.md": markdown.render(report),
+        "leaderboard.csv": _frame(settings).to_csv(index=False),
+        "losses.csv": _losses(settings, dict(zip(every.table["run"], every.folders, strict=True))),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return markdown.brief(report), [*(out / name for name in texts), drawing.png(out)]
+
+
+def _whole(study: Study) -> tuple[Results, dict[str, list[int]]]:
+    """The runs of whole worlds, and for each panel the seeds that only some ways finished."""
+    done = [cell for cell in map(checked, study.cells) if cell.state == "done"]
+    results = collect([cell.path for cell in done if cell.path]).trainings()
+    if results.table.empty:
+        return results, {}
+    table, kept, partial = results.table, [], {}
+    for panel, group in _panels(results, table[table["n"] > 0]):
+        ways = group.groupby("seed")["label"].nunique()
+        whole = set(ways.index[ways == group["label"].nunique()])
+        partial[panel] = sorted(int(seed) for seed in set(ways.index) - whole)
+        kept += [
+            results.folders[i] for i, seed in zip(group.index, group["seed"], strict=True) if seed in whole
+        ]
+    return collect(kept), partial
+
+
+def _panels(results: Results, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Parts that have a pool, a model, a budget of their own; by the settings that say which."""
+    by = _by(results)
+    if not by:
+        yield "", table
+        return
+    for _, group in table.groupby(table[by].map(plain).agg(", ".join, axis=1), sort=False):
+        yield _panel(by, tuple(group[by].iloc[0])), group
+
+
+def _by(results: Results) -> list[str]:
+    return [*(["budget"] if results.table["budget"].nunique() > 1 else []), *results.context]
+
+
+def _panel(by: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{short(name)} {plain(value)}" for name, value in zip(by, values, strict=True))
+
+
+def _names(every: Results) -> dict[str, str]:
+    """Run to its way's name: the option of experiments/way that made it in any study, else the strategy."""
+    own = [name for name in every.settings if of_strategy(name)]
+    table = every.table.assign(by=labels(every.table, own))
+    names: dict[str, str] = {}
+    for by, group in table.groupby("by", sort=False):
+        named = group["way"].dropna() if "way" in group else group["strategy"].iloc[:0]
+        name = str(named.iloc[0] if len(named) else group["strategy"].iloc[0])
+        names[by] = name if name not in names.values() else by
+    return {run: names[by] for run, by in zip(table["run"], table["by"], strict=True)}
+
+
+def _settings(
+    study: Study, results: Results, partial: Mapping[str, list[int]], names: Mapping[str, str]
+) -> Iterator[Setting]:
+    baseline, metric = study.wanted.baselines[0], main_metric(results.table)
+    shares = {tuple(map(plain, values)): share for values, share in oracle.shares(results, baseline)}
+    against = compared(results, baseline)
+    for panel, group in _panels(results, results.table):
+        runs: dict[str, dict[int, str]] = {}
+        for run, seed in zip(group["run"], group["seed"], strict=True):
+            runs.setdefault(names[run], {})[int(seed)] = run
+        lines = [
+            Line(
+                names[one.runs[0]],
+                _gain(one.difference, metric),
+                one.p_holm,
+                shares.get(tuple(map(plain, one.values))),
+            )
+            for one in against
+            if one.runs[0] in set(group["run"])
+        ]
+        yield Setting(
+            ", ".join(part for part in (study.name, panel) if part),
+            baseline,
+            metric,
+            lines,
+            sorted({int(seed) for seed in group["seed"]}),
+            partial.get(panel, []),
+            _cleared(group[group["strategy"] == ORACLE]),
+            runs,
+        )
+
+
+def _gain(difference: Difference, metric: str) -> Difference:
+    return replace(difference, mean=-difference.mean) if METRICS[metric].lower else difference
+
+
+def _cleared(runs: pd.DataFrame) -> Cleared | None:
+    """None without runs of the oracle that were scored by evaluation=ability. Over worlds alone: each has
+    documents of its own."""
+    needed = ("loss", "loss_base", "blind_loss", "own_over_other", "own_over_other_base")
+    if runs.empty or any(name not in runs or runs[name].isna().any() for name in needed):
+        return None
+    return Cleared(
+        paired_difference((runs["blind_loss"] - runs["loss"]).tolist(), []),
+        float((runs["blind_loss"] - runs["loss_base"]).mean()),
+        paired_difference((runs["own_over_other"] - runs["own_over_other_base"]).tolist(), []),
+    )
+
+
+def _order(settings: Sequence[Setting]) -> list[str]:
+    """Ways, the best mean share first, those without one by their gain; the oracle above all."""
+    lines: dict[str, list[Line]] = {}
+    for setting in settings:
+        for line in setting.lines:
+            lines.setdefault(line.way, []).append(line)
+
+    def rank(way: str) -> tuple[bool, bool, float]:
+        shares = [line.share.value for line in lines[way] if line.share and not np.isnan(line.share.value)]
+        gains = [line.gain.mean for line in lines[way]]
+        return way != ORACLE, not shares, -float(np.mean(shares or gains))
+
+    return sorted(lines, key=rank)
+
+
+def _frame(settings: Sequence[Setting]) -> pd.DataFrame:
+    """A row per way and setting, as numbers: ways as ``_order`` has them, settings as given."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "way": way,
+            "setting": setting.name,
+            "worlds": line.gain.seeds,
+            "documents": line.gain.documents,
+            "gain": line.gain.mean,
+            "half": line.gain.half,
+            "sd_over_worlds": sd(line.gain),
+            "p": line.gain.p,
+            "p_holm": line.p_holm,
+            "would_show": would_show(line.gain.half),
+            "share": line.share.value if line.share else np.nan,
+            "share_low": line.share.low if line.share else np.nan,
+            "share_high": line.share.high if line.share else np.nan,
+        }
+        for way in _order(settings)
+        for setting in settings
+        for line in setting.lines
+        if line.way == way
+    )
+
+
+def _wide(settings: Sequence[Setting]) -> pd.DataFrame:
+    """Ways by settings."""
+    import pandas as pd
+
+    frame = _frame(settings)
+    cell = {(row["way"], row["setting"]): _cell(row) for row in frame.to_dict("records")}
+    return pd.DataFrame(
+        {"way": way} | {one.name: cell.get((way, one.name), "") for one in settings}
+        for way in frame["way"].unique()
+    )
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    mark = "●" if row["p_holm"] < 0.05 else "○"
+    return f"{_share(row) or _nats(row) + ' nats'} {mark}"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    value, low, high = (100 * row[name] for name in ("share", "share_low", "share_high"))
+    return "" if np.isnan(value) else f"{value:.0f} % ({low:.0f} to {high:.0f} %)"
+
+
+def _nats(row: Mapping[str, Any]) -> str:
+    return f"{row['gain']:+.3f}" + ("" if np.isnan(row["half"]) else f" ± {row['half']:.3f}")
+
+
+def _note(settings: Sequence[Setting]) -> str:
+    baselines = ", ".join(dict.fromkeys(one.baseline for one in settings))
+    return (
+        f"The gain over {baselines} as a share of the oracle's, which chooses by the truth, with its 95 % "
+        "interval: a bootstrap over worlds and documents. In nats where there is none: of the oracle, and "
+        "where the oracle is not surely better than chance. ●: differs from chance after Holm's correction "
+        f"for all ways of the setting, at 0.05, from {CLAIM} worlds on; ○: not shown. Empty: not run there."
+    )
+
+
+def _long(settings: Sequence[Setting]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = _frame(settings).to_dict("records")
+    return pd.DataFrame(
+        {
+            "setting": row["setting"],
+            "way": row["way"],
+            "worlds": str(row["worlds"]),
+            "gain (nats)": _nats(row),
+            "p (Holm)": "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}",
+            "sd over worlds": number(row["sd_over_worlds"], 3),
+            "would show in 8 of 10": number(row["would_show"], 3),
+            "share of the oracle's": _share(row),
+        }
+        for setting in settings
+        for row in rows
+        if row["setting"] == setting.name
+    )
+
+
+def _said(setting: Setting) -> str:
+    """What a setting is made of, what it could show, and whether it may be used."""
+    worlds, gains = len(setting.worlds), [line.gain for line in setting.lines]
+    documents = max((gain.documents for gain in gains), default=0)
+    text = f"{setting.name}: {worlds} world{'s' if worlds != 1 else ''} that all ways finished"
+    text += f", {documents} documents. " if documents else ". "
+    if setting.partial:
+        text += f"Left out, as not all ways have finished: worlds {', '.join(map(str, setting.partial))}. "
+    if worlds > 1:
+        text += (
+            f"A pair's difference varies by {setting.noise:.2f} nats from world to world (median over "
+            f"{len(gains)} ways), so {smallest(setting.noise, worlds, len(gains)):.2f} would be shown in 8 "
+            "of 10 such studies after correction. "
+        )
+    if setting.cleared is None:
+        return text + "Whether its oracle teaches ability was not measured (evaluation=ability)."
+    one = setting.cleared
+    text += "Used: " if one else "Not to be used: "
+    text += (
+        f"choosing by the truth raises own over other by {_with_half(one.own)} nats an answer over the "
+        f"untrained model, and its loss is {_with_half(one.floor)} nats a token below the prompt-blind floor"
+    )
+    if one.untrained > 0:
+        text += f" (the untrained model's already is, by {one.untrained:.2f}, so the first says more)"
+    return text + "."
+
+
+def _beneath(setting: Setting) -> str:
+    """The second line of a panel's title."""
+    best = [line.gain.mean for line in setting.lines if line.way == ORACLE]
+    worlds = f"{len(setting.worlds)} world{'s' if len(setting.worlds) != 1 else ''}"
+    return worlds + (f", oracle {best[0]:+.2f} nats" if best else "")
+
+
+def _with_half(difference: Difference) -> str:
+    return f"{difference.mean:+.2f}" + ("" if np.isnan(difference.half) else f" ± {difference.half:.2f}")
+
+
+def _losses(settings: Sequence[Setting], folders: Mapping[str, Path]) -> str:
+    """A line per document of a world: its tokens, and the summed loss after each way (nll in nats); of
+    studies by loss."""
+    import pandas as pd
+
+    parts = []
+    for setting in settings:
+        for seed in setting.worlds if setting.metric == "loss" else []:
+            runs = {way: folders[of[seed]] for way, of in setting.runs.items() if seed in of}
+            first = next(iter(runs.values()))
+            found = {BASE: _samples(first, "base scores")}
+            found |= {way: _samples(run, "scores") for way, run in runs.items()}
+            found = {way: samples for way, samples in found.items() if len(samples)}
+            if found:
+                tokens = next(iter(found.values()))["tokens"]
+                nll = {way: samples["nll"].round(3) for way, samples in found.items()}
+                parts.append(pd.DataFrame({"setting": setting.name, "seed": seed, "tokens": tokens} | nll))
+    every = pd.concat(parts) if parts else pd.DataFrame(columns=["setting", "seed", "tokens"])
+    return every.to_csv(index_label=["task", "id"] if parts else None)
+
+
+def _samples(run: Path, stage: str) -> pd.DataFrame:
+    import pandas as pd
+
+    samples = file(artifacts(run).get(stage, run) / "samples.jsonl")
+    if not samples.is_file():
+        return pd.DataFrame()
+    return pd.read_json(samples, lines=True).set_index(["task", "id"])[["nll", "tokens"]]

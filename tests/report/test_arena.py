@@ -1,0 +1,148 @@
+"""Several studies side by side: the share of the oracle's gain of every way in every setting."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smartdpp.report.command import main
+from smartdpp.study.cells import cells
+from tests.synthetic_runs import finished_run, put
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+GAINS = {"random": 0.0, "oracle": 0.8, "dpp": 0.4, "submodular": 0.0}
+STRATEGY = {"dpp_minilm": "dpp", "facility_location": "submodular"}
+WORLDS = "seed=0,1,2,3,4"
+
+
+def finish(name: str, overrides: list[str], root: Path, ability: float | None = 5.0) -> list[Path]:
+    """Makes runs of a study's cells: the same ways, gains and noise in each; ``ability``: what the oracle
+    adds to own over other."""
+    made = []
+    for cell in cells(EXPERIMENTS / f"{name}.yaml", overrides):
+        chosen = dict(word.split("=", 1) for word in cell.overrides)
+        way, seed = chosen.get("way"), int(chosen["seed"])
+        strategy = STRATEGY.get(way or "", way or chosen.get("strategy", ""))
+        noise = np.random.default_rng([seed, *strategy.encode()]).normal(0, 0.03)
+        measured = {
+            "blind_loss": 6.0,
+            "own_over_other_base": 10.0,
+            "own_over_other": 10 + (ability or 0) + noise,
+        }
+        run = finished_run(
+            root,
+            cell.path.name,  # type: ignore[union-attr]
+            strategy=strategy,
+            seed=seed,
+            loss=3.0 - GAINS[strategy] + 0.2 * seed + noise,
+            names={"way": way} if way else {},
+            **(measured if ability is not None else {}),
+        )
+        made.append(run)
+    return made
+
+
+def words(root: Path) -> list[str]:
+    """The command line of two studies in ``root``, with a few of their ways."""
+    needle, skew = "strategy=random,oracle,dpp", "way=random,oracle,dpp_minilm,facility_location"
+    what = [str(EXPERIMENTS / "needle.yaml"), needle, str(EXPERIMENTS / "skew.yaml"), skew]
+    return [f"root={root}", WORLDS, *what, f"--out={root / 'out'}"]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("studies")
+    of_all, needle, needles, skew, skews = (w for w in words(root)[1:-1] if w)
+    finish(Path(needle).stem, [f"root={root}", of_all, needles], root)
+    finish(Path(skew).stem, [f"root={root}", of_all, skews], root)
+    assert main(words(root)) == 0
+    return root / "out"
+
+
+def rows(out: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (out / "leaderboard.csv").open() as file:
+        return {(row["way"], row["setting"]): row for row in csv.DictReader(file)}
+
+
+def test_a_way_of_two_studies_is_one_row_with_its_share_in_each(studies: Path) -> None:
+    found = rows(studies)
+    assert list(dict.fromkeys(way for way, _ in found)) == ["oracle", "dpp_minilm", "facility_location"]
+    for setting in ("needle", "skew"):
+        row = found["dpp_minilm", setting]
+        assert float(row["share"]) == pytest.approx(0.5, abs=0.1)
+        assert float(row["share_low"]) < 0.5 < float(row["share_high"])
+        assert float(row["p_holm"]) < 0.05
+        assert row["worlds"] == "5"
+    assert float(found["facility_location", "skew"]["p_holm"]) > 0.05
+    page = (studies / "leaderboard.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("| facility_location |")]
+    assert line.split("|")[2].strip() == ""  # not run in needle
+    assert line.rstrip("| ").endswith("○")
+    assert "needle: 5 worlds that all ways finished" in page
+    assert "would be shown in 8 of 10 such studies after correction" in page
+    assert "Used: choosing by the truth raises own over other by +5.0" in page
+    assert (studies / "leaderboard.png").stat().st_size > 10_000
+
+
+def test_worlds_that_some_ways_have_not_finished_are_left_out_and_named(
+    studies: Path, tmp_path: Path
+) -> None:
+    for part in ("runs", "store"):
+        shutil.copytree(studies.parent / part, tmp_path / part)
+    for folder in (tmp_path / "runs").iterdir():
+        row = json.loads((folder / "result.json").read_text())
+        if row["seed"] == 4 and row["strategy"] == "oracle" and "way" in row:
+            (folder / "result.json").unlink()
+    assert main(words(tmp_path)) == 0
+    found, page = rows(tmp_path / "out"), (tmp_path / "out" / "leaderboard.md").read_text()
+    assert {found[way, "skew"]["worlds"] for way in ("oracle", "dpp_minilm", "facility_location")} == {"4"}
+    assert found["oracle", "needle"]["worlds"] == "5"
+    assert "Left out, as not all ways have finished: worlds 4." in page
+
+
+def test_every_gain_can_be_computed_again_from_the_documents(studies: Path) -> None:
+    sums: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    with (studies / "losses.csv").open() as file:
+        for row in csv.DictReader(file):
+            for way in ("random", "dpp_minilm"):
+                of = sums.setdefault((row["setting"], row["seed"], way), {}).setdefault(row["task"], [0, 0])
+                of[0] += float(row[way])
+                of[1] += float(row["tokens"])
+    loss = {key: np.mean([nll / n for nll, n in tasks.values()]) for key, tasks in sums.items()}
+    for setting in ("needle", "skew"):
+        gain = np.mean(
+            [loss[setting, str(seed), "random"] - loss[setting, str(seed), "dpp_minilm"] for seed in range(5)]
+        )
+        assert gain == pytest.approx(float(rows(studies)["dpp_minilm", setting]["gain"]), abs=0.002)
+
+
+def test_a_setting_whose_oracle_teaches_no_ability_is_not_to_be_used(tmp_path: Path) -> None:
+    of_all, ways = [f"root={tmp_path}", "seed=0,1"], "strategy=random,oracle"
+    made = finish("needle", [*of_all, ways], tmp_path, ability=-1.0)
+    for run in made:
+        row = json.loads((run / "result.json").read_text())
+        put(run / "result.json", row | {"blind_loss": 1.0})
+    finish("needle", [*of_all, ways, "budget=20"], tmp_path, ability=None)
+    what = [str(EXPERIMENTS / "needle.yaml"), ways, str(EXPERIMENTS / "needle.yaml"), ways, "budget=20"]
+    assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "Not to be used: choosing by the truth raises own over other by -1.0" in page
+    assert "needle" in page
+    assert "budget=20: 2 worlds that all ways finished" in page
+    assert "Whether its oracle teaches ability was not measured" in page
+
+
+def test_nothing_finished_and_a_mirror_of_several_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    few = [f"root={tmp_path}", "seed=0", "strategy=random"]
+    what = [*few, *(str(EXPERIMENTS / f"{name}.yaml") for name in ("needle", "mixture_law"))]
+    assert main(what) == 1
+    assert "no seed has been finished by all its ways yet" in capsys.readouterr().err
+    assert main([*what, "--wandb", "offline"]) == 1
+    assert "give one study" in capsys.readouterr().err
