@@ -27,7 +27,7 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     ways = list(told["way"].unique())
     low = max(LOW, min(-0.2, told["share_low"].min() - 0.1)) if len(told) else 0.0
     high = min(HIGH, max(1.15, told["share_high"].max() + 0.1)) if len(told) else 1.0
-    figure, axes = panels(11, 2.5 + 0.72 * max(len(ways), 1), 1, len(settings), sharey=True)
+    figure, axes = panels(11, 2.3 + 0.62 * max(len(ways), 1), 1, len(settings), sharey=True)
     for ax, (name, said) in zip(axes, settings.items(), strict=True):
         ax.set_title(f"{name}\n{said}", fontsize=15)
         ax.axvline(0, color=GREY, linewidth=1.5)
@@ -83,9 +83,10 @@ def _point(ax: Axes, y: int, row: Mapping[str, Any], ends: tuple[float, float]) 
     ax.annotate(
         f"{100 * row['share']:.0f}",
         (value, y),
-        xytext=(0, 9),
+        xytext=(0, 10),
         textcoords="offset points",
         ha="center",
         fontsize=13,
         color=color,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
     )

@@ -4,6 +4,7 @@ runs.
     python -m smartdpp.report runs/A [runs/B ...]                        runs, or folders of runs
     python -m smartdpp.report experiments/quickstart.yaml [key=value ...] a study; overrides as given to
     run.py
+    python -m smartdpp.report experiments/needle.yaml experiments/skew.yaml   several, side by side
 
 It writes report.html (one file, opens offline), report.md, results.csv (one flat row per finished run),
 tasks.csv (one row per run and task of the pool) and the figures as PNG. Sections say what they are made of;
