@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from smartdpp.config.overrides import options, refuse
@@ -26,6 +27,7 @@ from smartdpp.store import remote
 
 HANDLER = r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)|colorlog\.ColoredFormatter|ext://sys\.(stdout|stderr)"
 SAMPLER = r"optuna\.samplers\.[A-Z][A-Za-z]*Sampler"
+ONE = "evaluation=heldout"  # which the settings of one evaluation are of, where none is named
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 # here, for workers that only import this
@@ -56,8 +58,17 @@ def compose_without_code() -> None:
     if getattr(load, "checked", False):
         return
 
-    def load_checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        cfg = load(self, *args, **kwargs)
+    def load_checked(self: Any, config_name: str | None, overrides: list[str], *args: Any, **how: Any) -> Any:
+        try:
+            cfg = load(self, config_name, overrides, *args, **how)
+        except ConfigCompositionException as error:
+            if not re.match(r"Could not override 'evaluation\.(?!of\b)", str(error)):
+                raise
+            plain = [text for text in overrides if not text.startswith("evaluation.")]
+            choices = load(self, config_name, plain, *args, **how).hydra.runtime.choices
+            if choices.evaluation != "combined" or any(text.startswith("evaluation=") for text in plain):
+                raise
+            cfg = load(self, config_name, [*overrides, ONE], *args, **how)
         refuse_code(cfg)
         return cfg
 

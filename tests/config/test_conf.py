@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
 
 from smartdpp.config.check import check
 from smartdpp.config.compose import conf_dir, register
@@ -92,6 +93,17 @@ def test_a_study_composes_and_passes_the_check(study: str) -> None:
     cfg = composed(name=study, folder=ROOT / "experiments")
     assert check(cfg).strategy is not None
     assert cfg.report
+
+
+def test_settings_of_one_evaluation_are_those_of_heldout_where_none_is_named() -> None:
+    alone = composed("evaluation.limit=4", "evaluation.tasks=[gcd]").evaluation
+    assert alone == composed("evaluation=heldout", "evaluation.limit=4", "evaluation.tasks=[gcd]").evaluation
+    assert composed("evaluation.of.heldout.limit=4").evaluation.of.keys() == {"heldout", "indomain"}
+    needle = composed("evaluation.limit=4", name="needle", folder=ROOT / "experiments").evaluation
+    assert (needle.limit, needle._target_.rpartition(".")[2]) == (4, "Ability")
+    for wrong in (["evaluation.limt=4"], ["evaluation=combined", "evaluation.limit=4"]):
+        with pytest.raises(ConfigCompositionException, match="Could not override"):
+            composed(*wrong)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
