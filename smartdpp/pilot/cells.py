@@ -16,6 +16,11 @@ WAYS: dict[str, tuple[str, ...]] = {
     "diverse": ("strategy=dpp",),
 }
 """What is tried: chance, and the two cheap ideas, nearness to the target and diversity."""
+BOUND = "nearest rows"
+BOUNDS: dict[str, tuple[str, ...]] = {BOUND: ("strategy=decile", "strategy.decile=1")}
+"""Beside them, no way to choose: the rows nearest to the target, and nothing but those. It tells about what
+nearness has to give there, and is not judged."""
+QUERIED = ("strategy=targeted", "strategy=decile")
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Asked:
             f"budget={self.budget}",
             f"seed={seed}",
             f"root={json.dumps(str(self.root), ensure_ascii=False)}",
-            *WAYS[way],
-            *([f"strategy.query.per_task={self.query}"] if "strategy=targeted" in WAYS[way] else []),
+            *(options := (WAYS | BOUNDS)[way]),
+            *([f"strategy.query.per_task={self.query}"] if options[0] in QUERIED else []),
             *self.overrides,
         ]
 

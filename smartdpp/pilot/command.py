@@ -5,11 +5,14 @@
 
 POOL and TARGET are files or folders that corpus=jsonl reads. Part of the target's rows is scored, the rest is
 known to the ways that choose towards it. Chance is compared with ways of choosing, one seed after another,
-until the question is decided or the price is reached. The settings are budget (rows of a mixture),
-documents and query (rows of each of the target's tasks that are scored, and
-that ways may know), minutes (the price), matters (the smallest gain that would, in nats a
-token), root and out (folders); any other key=value is a run's, as recipe.epochs=3 or model=qwen3_0_6b. What
-has run is found again by the same command.
+until the question is decided or the price is reached; beside them are the nearest rows alone, as a bound. The
+settings are budget (rows of a mixture), full (rows of the mixture that you mean to train on, for its price),
+documents and query (rows of each of the target's tasks that are scored, and that ways may know), minutes (the
+price), matters (the smallest gain that would, in nats a token), root and out (folders); any other key=value
+is a run's, as recipe.epochs=3 or model=qwen3_0_6b. What has run is found again by the same command.
+
+It is a command of its own and no configuration of run.py, as it is many runs, and which come next depends on
+how those before have ended.
 """
 
 from __future__ import annotations
@@ -28,13 +31,13 @@ import yaml
 from smartdpp.errors import InputError
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
-from smartdpp.pilot.cells import WAYS, Asked, made
+from smartdpp.pilot.cells import BOUNDS, WAYS, Asked, made
 from smartdpp.pilot.page import Found, told
 from smartdpp.pilot.sequential import LOOKS, verdict
 from smartdpp.run.alone import prepared
 from smartdpp.store.disk import write_text
 
-OWN = ("budget", "documents", "query", "minutes", "matters", "root", "out")
+OWN = ("budget", "full", "documents", "query", "minutes", "matters", "root", "out")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Options:
     minutes: float
     matters: float
     out: Path
+    full: int | None = None  # rows of the mixture that is meant to be trained on
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
 def run(options: Options, say: Callable[[str], Any]) -> Found:
     """Runs cells, seed by seed, until a look at them decides the question or the price is reached."""
     asked, begun = options.asked, time.monotonic()
-    folders: dict[str, list[Path]] = {way: [] for way in WAYS}
+    folders: dict[str, list[Path]] = {way: [] for way in (*WAYS, *BOUNDS)}
     found = None
     for way in folders:
         prepared(asked.of(way, 0))  # what is wrong with any of them shows before the first one runs
@@ -83,7 +87,7 @@ def run(options: Options, say: Callable[[str], Any]) -> Found:
         spent = (time.monotonic() - begun) / 60
         dear = spent + spent / (seed + 1) > options.minutes
         if seed + 1 in LOOKS or dear:
-            found = Found.of(asked, folders, options.matters, dear, spent)
+            found = Found.of(asked, folders, options.matters, dear, spent, options.full)
             state = verdict(found.gains, options.matters).state if seed + 1 in LOOKS else "undecided"
             say(f"{seed + 1} seeds, {spent:.0f} min: {state}")
             if dear or state != "undecided":
@@ -111,6 +115,7 @@ def _options(words: Sequence[str]) -> Options:
         )
     for name, least, kind in (
         ("budget", 1, int),
+        ("full", 1, int),
         ("documents", 2, int),
         ("query", 1, int),
         ("minutes", 0, (int, float)),
@@ -132,4 +137,5 @@ def _options(words: Sequence[str]) -> Options:
         own.get("minutes", 120),
         own.get("matters", 0.05),
         Path(own.get("out", root)).expanduser(),
+        own.get("full"),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from smartdpp.evaluation.intervals import Difference, paired_difference
 from smartdpp.figures.style import BLUE, GREY, panels, style
 from smartdpp.metrics import METRICS
-from smartdpp.pilot.cells import RANDOM, Asked
+from smartdpp.pilot.cells import BOUND, RANDOM, Asked
 from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, verdict
 from smartdpp.report.against import Documents
 from smartdpp.report.content import Table
@@ -38,6 +38,9 @@ class Found:
     matters: float
     dear: bool  # the price was reached
     minutes: float
+    bound: Difference | None = None  # the nearest rows' gain over random, no way that is judged
+    training: float = 0.0  # seconds for one row of a mixture, with all its epochs
+    full: int | None = None  # rows of the mixture that is meant to be trained on
 
     @classmethod
     def of(
@@ -47,6 +50,7 @@ class Found:
         matters: float,
         dear: bool,
         minutes: float,
+        full: int | None = None,
     ) -> Found:
         results = {way: collect(list(dict.fromkeys(runs))) for way, runs in folders.items()}
         table = results[RANDOM].table
@@ -70,6 +74,7 @@ class Found:
                     for a, b in zip(pairs["run"], pairs["run_of_random"], strict=True)
                 ]
                 gains[way] = paired_difference(by_seed, adds if all(adds) else [])
+        bound = gains.pop(BOUND, None)
         cost = {
             way: float(
                 sum(
@@ -89,6 +94,9 @@ class Found:
             matters,
             dear,
             minutes,
+            bound,
+            float((table["made_in/adapter"] / table["n"]).mean()) if "made_in/adapter" in table else 0.0,
+            full,
         )
 
 
@@ -113,22 +121,32 @@ def answer(found: Found) -> str:
         return (
             f"**Yes: {way}.** It gains {_gain(found.gains[way])} {unit} over random rows, which gain "
             f"{abs(found.random - found.base):.3f} over no training ({tried}). Choosing from the whole pool "
-            f"took {found.seconds[way]:.0f} s."
+            f"took {found.seconds[way]:.0f} s.{_price(found)}"
         )
     most = max(gain.mean + gain.half for gain in found.gains.values())
     if said.state == "random" and seeds in LOOKS:
         return (
             f"**Take random rows.** No way that was tried gains as much as {found.matters:g} {unit}: the "
-            f"largest gain that the results leave room for is {most:.3f} ({tried})."
+            f"largest gain that the results leave room for is {most:.3f} ({tried}).{_price(found)}"
         )
     why = "the price is reached" if found.dear else f"{LOOKS[-1]} seeds are the most"
+    take = f"**Not decided, and {why}: take random rows until more is known.**"
     if not np.isfinite(most):
-        return f"**Not decided, and {why}.** Give it more minutes ({tried})."
+        return f"{take} Give it more minutes ({tried})."
     shown = max(would_show(gain.half) for gain in found.gains.values())
     return (
-        f"**Not decided, and {why}.** Gains up to {most:.3f} {unit} are possible; one of {shown:.3f} "
-        f"would have shown in 8 of 10 such pilots ({tried})."
+        f"{take} Gains up to {most:.3f} {unit} are possible; one of {shown:.3f} would have shown in 8 of 10 "
+        f"such pilots ({tried})."
     )
+
+
+def _price(found: Found) -> str:
+    """What the mixture that is meant costs, where its size is told: the training, in proportion to its
+    rows."""
+    if found.full is None:
+        return ""
+    hours = found.full * found.training / 3600
+    return f" Training on {found.full} rows would take {hours:.1f} hours on this machine, however chosen."
 
 
 def _table(found: Found) -> Table:
@@ -144,6 +162,15 @@ def _table(found: Found) -> Table:
         }
         for way, gain in sorted(found.gains.items(), key=lambda item: -item[1].mean)
     ]
+    if found.bound:
+        rows.append(
+            {
+                "way": f"{BOUND} alone, as a bound",
+                f"gain over random, {unit}": _gain(found.bound),
+                "p": "not judged",
+                "seconds to choose": f"{found.seconds[BOUND]:.0f}",
+            }
+        )
     return Table(pd.DataFrame(rows))
 
 
@@ -165,14 +192,17 @@ def _gain(gain: Difference) -> str:
 
 def _figure(found: Found) -> Figure:
     ways = sorted(found.gains, key=lambda way: found.gains[way].mean)
+    shown = ([(f"{BOUND} (bound)", found.bound)] if found.bound else []) + [
+        (way, found.gains[way]) for way in ways
+    ]
     with style():
-        figure, (ax,) = panels(10, 2.5 + 0.7 * len(ways))
-        for y, way in enumerate(ways):
-            gain = found.gains[way]
-            ax.errorbar(gain.mean, y, xerr=gain.half, fmt="o", color=BLUE, capsize=5, markersize=11)
+        figure, (ax,) = panels(10, 2.5 + 0.7 * len(shown))
+        for y, (_, gain) in enumerate(shown):
+            color, marker = (GREY, "s") if gain is found.bound else (BLUE, "o")
+            ax.errorbar(gain.mean, y, xerr=gain.half, fmt=marker, color=color, capsize=5, markersize=11)
         ax.axvline(0, color=GREY, linewidth=1.5)
         ax.axvline(found.matters, color=GREY, linewidth=1.5, linestyle="--")
-        ax.set_yticks(range(len(ways)), ways)
-        ax.set_ylim(-0.6, len(ways) - 0.4)
+        ax.set_yticks(range(len(shown)), [name for name, _ in shown])
+        ax.set_ylim(-0.6, len(shown) - 0.4)
         ax.set_xlabel(f"gain over random ({METRICS[found.metric].heading}); dashed: what would matter")
     return figure

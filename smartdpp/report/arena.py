@@ -2,7 +2,7 @@
 could be gained, in which setting.
 
     python -m smartdpp.report root=R experiments/needle.yaml experiments/noise.yaml corpus.mismatched=0.7 \\
-        experiments/skew.yaml --out experiments/results/arena
+        experiments/skew.yaml
 
 Overrides in front of the first study are all studies'; those behind one are its own. A setting is a study,
 or a part of it that has a pool, model or budget of its own. Only whole worlds count: seeds for which every
@@ -356,7 +356,10 @@ def _said(setting: Setting) -> str:
     if setting.cleared is None:
         return text + "Whether its oracle teaches ability was not measured (evaluation=ability)."
     one = setting.cleared
-    text += "Used: " if one else "Not to be used: "
+    if np.isnan(one.own.half):
+        text += "One world does not tell whether it is to be used: "
+    else:
+        text += "Used: " if one else "Not to be used: "
     text += (
         f"choosing by the truth raises own over other by {_with_half(one.own)} nats an answer over the "
         f"untrained model, and its loss is {_with_half(one.floor)} nats a token below the prompt-blind floor"

@@ -23,6 +23,7 @@ from smartdpp.store import remote
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.mixture import read_tasks
 from smartdpp.study.settings import labels, of_measure, of_strategy, plain, settings
+from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,7 +225,7 @@ def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd
     table = table.assign(ldd=np.nan, ldd_n=np.nan)
     curves = [_curve(run) for run in runs]
     measured = table[table["diversity_ldd"].notna()]
-    for _, group in measured.groupby(["budget", *context], dropna=False):
+    for _, group in measured.groupby(alike(measured, ["budget", *context])):  # a setting may be a list
         n = int(group["diversity_ldd_n"].min())
         table.loc[group.index, "ldd_n"] = n
         for i in group.index:

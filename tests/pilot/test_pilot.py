@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from smartdpp.evaluation.intervals import Difference, paired_difference
 from smartdpp.pilot import command, sequential
+from smartdpp.pilot.cells import Asked
+from smartdpp.pilot.page import Found, answer
 from smartdpp.pilot.sequential import LOOKS, as_good, verdict
 
 
@@ -54,6 +58,26 @@ def test_looking_again_and_again_calls_nothing_better_too_often(true: float, mos
     assert true == 0 or called / 300 > 0.5
 
 
+def told(**of: Any) -> str:
+    gains = {"towards the target": gain(0.3, 0.1, 1e-5), "diverse": gain(0.0, 0.1, 0.9)}
+    asked = Asked("pool", "target", 40, 50, 8, Path("root"))
+    plain = Found(asked, "loss", 3.5, 3.2, gains, dict.fromkeys(gains, 2.0), 900, 0.05, False, 30.0)
+    return answer(replace(plain, **of))
+
+
+def test_the_paragraph_says_what_the_mixture_that_is_meant_would_cost() -> None:
+    said = told(training=3.6, full=1000)
+    assert said.startswith("**Yes: towards the target.** It gains +0.300 ± 0.100 nats/token over random rows")
+    assert said.endswith("Training on 1000 rows would take 1.0 hours on this machine, however chosen.")
+    assert "would take" not in told(training=3.6)
+
+
+def test_what_is_not_decided_is_a_choice_too() -> None:
+    said = told(gains={"diverse": gain(0.05, 0.1, 0.4)}, dear=True)
+    assert said.startswith("**Not decided, and the price is reached: take random rows until more is known.**")
+    assert "Gains up to 0.150 nats/token are possible" in said
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     draw = random.Random(0)
@@ -77,13 +101,20 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
     monkeypatch.setattr(sequential, "LOOKS", (2,))
     for module in (command, command.told.__globals__):
         monkeypatch.setitem(module.__dict__ if hasattr(module, "__dict__") else module, "LOOKS", (2,))
-    words = [*map(str, files), "budget=5", "documents=4", f"root={tmp_path / 'root'}", "model=tiny"]
+    words = [
+        *map(str, files),
+        "budget=5",
+        "full=1000",
+        "documents=4",
+        f"root={tmp_path / 'root'}",
+        "model=tiny",
+    ]
     words += ["embedding=tfidf", "embedding.dim=8", "embedding@probe=tfidf", "probe.dim=8"]
     assert command.main(words) == 0
     page = (tmp_path / "root" / "pilot.md").read_text()
     assert page in capsys.readouterr().out
     assert "5 of 30 rows, 2 seeds" in page
-    assert {"towards the target", "diverse"} <= {
+    assert {"towards the target", "diverse", "nearest rows alone, as a bound"} <= {
         cell.strip() for line in page.splitlines() for cell in line.split("|")
     }
     assert (tmp_path / "root" / "pilot.png").is_file()
@@ -92,7 +123,7 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
         return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "root").glob("runs/*/result.json")}
 
     before = results()
-    assert len(before) == 6
+    assert len(before) == 8
     assert command.main(words) == 0
     assert results() == before
 
@@ -100,6 +131,7 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (["full=none"], "full=none: give a number from 1 on"),
         (["budget=0"], "budget=0: give a number from 1 on"),
         (["strategy=dpp"], "strategy=dpp: a pilot sets it by itself"),
         (["bugdet=3"], "bugdet"),

@@ -41,6 +41,7 @@ def finish(name: str, overrides: list[str], root: Path, ability: float | None = 
             seed=seed,
             loss=3.0 - GAINS[strategy] + 0.2 * seed + noise,
             names={"way": way} if way else {},
+            config={"corpus": {"others": [] if way else ["gcd"], "per_target": 88 if way else 10}},
             **(measured if ability is not None else {}),
         )
         made.append(run)
