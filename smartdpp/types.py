@@ -71,6 +71,9 @@ class Pool:
     # int64[s], rows of earlier rounds, or of a mixture to add to: they count as chosen, none is chosen again
     start: np.ndarray | None = None
     asked: Asked | None = None
+    # float64[n], of rows of earlier rounds how far the trained model's own answers are behind their
+    # responses, NaN of the others; for strategies that say answers = True alone
+    gap: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -281,6 +284,11 @@ class Strategy(Protocol):
     @property
     def renew(self) -> bool:
         """Whether the pool is embedded anew for every round, by the model as trained so far."""
+        ...
+
+    @property
+    def answers(self) -> bool:
+        """Whether the model as trained so far answers, between rounds, the prompts that it was trained on."""
         ...
 
     @property

@@ -75,6 +75,7 @@ NEEDS = {
     },
     "strategy=weights": ["strategy.weights={{copy: 0.7, add: 0.3}}"],
     "strategy=reselect": ["embedding=gradient", "embedding.dim=64", "strategy.rounds=2"],
+    "strategy=kmq_rounds": ["strategy.rounds=2", "strategy.clusters=3", "strategy.max_new_tokens=2"],
     "task_vector=task2vec": ["task_vector.examples=4"],
 }
 REFUSED = (  # what two options may say of each other

@@ -79,7 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what a component may leave out, which
     },
     "strategy": {
         **dict.fromkeys(("check", "misfits"), _nothing_wrong),
-        **{"rounds": 1, "renew": False, "query": None, "text": False, "memory": _unknown},
+        **{"rounds": 1, "renew": False, "answers": False, "query": None, "text": False, "memory": _unknown},
         **{"nested": False, "honours": (), "named": ()},
     },
     "recipe": {"parallel": "ddp", "processes": 1, "memory": _unknown},

@@ -31,7 +31,7 @@ READING = {  # of a corpus: no part of the identity at these defaults
 # parameters that came later, by component: no part of the identity at what was done before there was a choice
 LATER: dict[str, dict[str, Any]] = {
     "smartdpp.strategies.top.Top": {"above": None, "below": None, "per_task": False},
-    "smartdpp.strategies.targeted.Targeted": {"targets": "pooled"},
+    "smartdpp.strategies.targeted.Targeted": {"targets": "pooled", "witnesses": None},
     "smartdpp.quality.Ifd": {"ratio": "losses"},
 }
 

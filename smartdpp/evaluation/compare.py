@@ -66,7 +66,8 @@ def mean_interval(samples: list[Sample], metric: str, n_boot: int = 2000, seed: 
     found = _studentised(
         _rows_by_task(samples, size > 0, metric), lambda rows: _ratio(total, size, rows), n_boot, seed
     )
-    if metric in METRICS:  # none of which is below 0; shares end at 1
+    # none of which is below 0, and shares end at 1; but the one is a difference of logarithms
+    if metric in METRICS and metric != "own_over_other":
         most = np.inf if metric in RATIOS else 1.0
         for interval in (found, *found["tasks"].values()):
             interval |= {"low": max(interval["low"], 0.0), "high": min(interval["high"], most)}  # nan stays

@@ -90,13 +90,15 @@ class FLVMI:
     s_iq is reached.
 
     A large eta is facility location; a small one is soon exhausted: then nothing is left to gain. Time grows
-    with n², memory does not.
+    with n², memory does not. With ``witnesses`` (int[w], distinct rows) only these are to be covered: drawn
+    at random they stand for the pool, in n · w.
     """
 
     X: Any
     Q: Any
     eta: float = 1.0
     normalize: bool = True
+    witnesses: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _at_least_0("eta", self.eta)
@@ -110,15 +112,23 @@ class FLVMI:
         return query_of(self.Q, self.features)
 
     @cached_property
+    def points(self) -> Features:
+        """What is to be covered, (n, d) or (w, d)."""
+        if self.witnesses is None:
+            return self.features
+        return Features(self.features.subset(checked(self.witnesses, len(self))), self.normalize)
+
+    @cached_property
     def cap(self) -> torch.Tensor:
-        """float64[n]: η max_q s_iq."""
-        return self.eta * nearest(self.features, self.query)
+        """float64[n] or [w]: η max_q s_iq."""
+        return self.eta * nearest(self.points, self.query)
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def identity(self) -> list[Any]:
-        return ["flvmi", self.eta, *self.query.identity(), *self.features.identity()]
+        only = [] if self.witnesses is None else [self.witnesses]
+        return ["flvmi", self.eta, *self.query.identity(), *self.features.identity(), *only]
 
     def gains(self, order: Any) -> np.ndarray:
         """float64[k]: the marginal gain of each item of ``order`` (int[k], distinct) given those before
@@ -131,7 +141,7 @@ class FLVMI:
 
     def state(self, budget: int) -> PointCoverage:
         """A greedy run's state: see smartdpp.functions.state."""
-        return PointCoverage(self.features, self.features, cap=self.cap)
+        return PointCoverage(self.features, self.points, cap=self.cap)
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,7 +131,9 @@ The first three are the law's own predictions: run them to know. A row is seen {
 {table(Table(shares))}
 
     python run.py strategy=weights 'strategy.weights={{{named}}}' budget={sweep.budget} ...
-"""
+
+with the sweep's other settings in place of the dots; of a study `-cd experiments -cn NAME`, and `seed=0,1,2,3,4` for the seeds.
+"""  # noqa: E501
 
 
 def _figure(measured: np.ndarray, foreseen: np.ndarray, rho: Estimate, name: str) -> Figure:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.corpus.notes import noted, said
+from smartdpp.corpus.overlap import plain
 from smartdpp.errors import InputError
 from smartdpp.models.turns import alike
 from smartdpp.store.disk import write_text
@@ -61,6 +62,21 @@ def unplaced(embedding: Embedding, rows: list[Row], pool: pa.Table) -> list[str]
         f"strategy.query: {len(unknown)} of {len(rows)} prompts, first {first['prompt'][:40]!r} of row "
         f"{first['id']!r}, hold no word that the embedding knows from the pool's prompts: leave them out, or "
         "choose an embedding that reads any text (embedding=minilm)."
+    ]
+
+
+def in_pool(rows: list[Row], pool: pa.Table) -> list[str]:
+    """What is wrong with a query of which rows are the pool's too, by prompt and response, or by the prompt
+    alone where the query has no response."""
+    texts = {text: plain(text) for name in ("prompt", "response") for text in pool[name].to_pylist()}
+    pairs = zip(pool["prompt"].to_pylist(), pool["response"].to_pylist(), strict=True)
+    there = {pair for p, r in pairs for pair in ((texts[p], texts[r]), (texts[p], ""))}
+    found = [row["id"] for row in rows if (plain(row["prompt"]), plain(row["response"])) in there]
+    if not found:
+        return []
+    return [
+        f"strategy.query: {len(found)} of {len(rows)} rows, first {found[0]!r}, are rows of the pool, where "
+        "they would be chosen as nearest to themselves: take them out of the one or the other."
     ]
 
 

@@ -29,6 +29,7 @@ VERSION = {
     "mixture": 1,
     "diversity": 2,
     "adapter": 2,
+    "answers": 1,
     "scores": 3,
 }
 
@@ -43,6 +44,7 @@ class Round:
     embedding: Artifact  # what it looks at
     mixture: Artifact  # with what the rounds before have chosen
     adapter: Artifact
+    answers: Artifact | None = None  # of the rounds before, by the model that they left
 
 
 @dataclass(frozen=True)
@@ -164,18 +166,30 @@ class Run:
             before = rounds[-1] if rounds else None
             trained = {"adapter": before.adapter} if before and renew else {}
             embedding = self._embedded("embedding", **trained)
+            answers = self._answers(before) if before and self.parts.strategy.answers else None
             mixture = self.artifact(
                 "mixture",
                 chosen | ({"round": number} if count > 1 else {}),
                 embedding=embedding,
                 **shared,
                 **({"before": before.mixture} if before else {}),
+                **({"answers": answers} if answers else {}),
             )
             adapter = self.artifact(
                 "adapter", training, mixture=mixture, **({"start": before.adapter} if before else {})
             )
-            rounds.append(Round(number, before, embedding, mixture, adapter))
+            rounds.append(Round(number, before, embedding, mixture, adapter, answers))
         return rounds
+
+    def _answers(self, before: Round) -> Artifact:
+        strategy: Any = self.parts.strategy
+        rewarded = self.signals.get("reward")
+        return self.artifact(
+            "answers",
+            {"max_new_tokens": strategy.max_new_tokens, "reward": rewarded and rewarded.params},
+            adapter=before.adapter,
+            mixture=before.mixture,
+        )
 
     @property
     def mixture(self) -> Artifact:

@@ -22,7 +22,8 @@ from smartdpp.errors import InputError
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact, redacted
 from smartdpp.models.anatomy import anatomy
-from smartdpp.query.stage import unplaced
+from smartdpp.query import File
+from smartdpp.query.stage import in_pool, unplaced
 from smartdpp.run import plan, result, summary, tracked
 from smartdpp.run.cell import Run, run_rows
 from smartdpp.run.sound import of_run
@@ -202,6 +203,8 @@ def _check_pool(run: Run) -> None:
             problems += unplaced(
                 run.parts.embedding, rows, run_rows(run, columns=_read_by(run.parts.embedding))
             )
+            if isinstance(query, File):  # the others are held out
+                problems += in_pool(rows, run_rows(run, columns=["prompt", "response"]))
         except InputError as error:
             problems.append(str(error))
     _refuse(problems)

@@ -30,6 +30,7 @@ from smartdpp.diversity import components as diversity
 from smartdpp.embedding import shards as embedding
 from smartdpp.embedding import warmup
 from smartdpp.errors import Diverged, NotFinite
+from smartdpp.evaluation import own_answers
 from smartdpp.evaluation import rows as evaluation
 from smartdpp.evaluation.scores import read_samples
 from smartdpp.finetune import trainer
@@ -77,6 +78,8 @@ def stages(run: Run) -> list[Stage]:
         found += [_mixture(run, this), _adapter(run, this)]
         if following.embedding.key != this.embedding.key:
             found.append(_embedding_as_trained(run, following))
+        if following.answers:
+            found.append(_answers(run, following, following.answers))
     found.append(_mixture(run, run.rounds[-1]))
     if run.trains:
         found += [_diversity(run), _adapter(run, run.rounds[-1])]
@@ -173,6 +176,24 @@ def _embedding_as_trained(run: Run, this: Round) -> Stage:
     )
 
 
+def _answers(run: Run, this: Round, artifact: Artifact) -> Stage:
+    """What the model, as the rounds before this one have left it, answers to their prompts."""
+    before: Any = this.before
+    quality: Any = run.parts.quality if "reward" in run.signals else None
+    strategy: Any = run.parts.strategy
+
+    def build(out: Path) -> Facts:
+        rows, adapter = mixture.read(before.mixture.here()), before.adapter.here()
+        return own_answers.measure(run.parts.model, adapter, rows, strategy.max_new_tokens, quality, out)
+
+    def plan() -> str:
+        by = run.names["quality"] if quality else "its own perplexity"
+        return f"answer the prompts chosen so far by the model as trained so far, and score that by {by}"
+
+    name = f"answers round {this.number}"
+    return Stage(name, "mixture", artifact, build, own_answers.describe, plan)
+
+
 def _embedding_need(run: Run, artifact: Artifact, encoder: Any) -> Need | None:
     def above(pool: Rows, wide: int) -> float | None:
         d = columns(artifact, encoder, pool.n)
@@ -256,6 +277,10 @@ def _mixture(run: Run, this: Round) -> Stage:
             mixture.pool(rows, X, score, vectors),
             start=before.index if before else begun.index if begun else None,
         )
+        if before and this.answers:
+            gap = np.full(len(pool), np.nan)
+            gap[before.index] = np.load(this.answers.here() / own_answers.FILE, allow_pickle=False)
+            pool = replace(pool, gap=gap)
         asked = query.rows_of(run.query.here()) if run.query else []
         if run.query:
             pool = mixture.towards(pool, embedding.load(run.query.here()), asked)

@@ -4,8 +4,8 @@ Yu et al. 2024, arXiv 2409.11378, as in their code: floor(budget / clusters) of 
 with probability proportional to exp(score). What their code loses, the remainder and what small clusters
 cannot give, goes round the clusters that have more, so that the budget is met.
 
-Their iterative form weighs clusters between rounds by what a reward model thinks of the trained model's own
-answers. Rounds here renew the embedding alone (strategy=reselect), so it is not offered.
+Their iterative form, which weighs clusters between rounds by the trained model's own answers, is
+strategy=kmq_rounds.
 """
 
 from __future__ import annotations

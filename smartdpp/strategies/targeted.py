@@ -4,8 +4,8 @@ be good for.
 flqmi, flvmi and gcmi are the submodular mutual information of selection and query, maximised greedily (Iyer
 et al. 2021; PRISM, arXiv 2103.00128; SIMILAR, arXiv 2107.00717): see smartdpp.functions.mutual_information.
 The others rank rows by their cosine to the query's: see smartdpp.strategies.query_rules. What the query is,
-and that none of it is scored, is smartdpp.query's. The pool's tasks are unseen, and nothing is sampled: ties
-go to the first id.
+and that none of it is scored, is smartdpp.query's. The pool's tasks are unseen, and nothing is sampled but
+flvmi's ``witnesses``: ties go to the first id.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ class Targeted:
     ``targets``: pooled takes the query's rows as one target, whatever their tasks; balanced lets its tasks
     take turns, each with its own ranking by max or mean, or round robin among its own rows.
 
-    ``eta`` is of flqmi and flvmi, ``redundancy`` of gcmi. Where nothing is left to gain before the budget is
-    spent (flvmi with a small eta, flqmi with eta = 0), the function begins anew with the rest of the pool,
-    and so covers the query once more; how often is logged. The selection is in greedy order and a smaller
-    budget is a prefix of a larger one.
+    ``eta`` is of flqmi and flvmi, ``redundancy`` of gcmi, ``witnesses`` of flvmi: so many rows, drawn from
+    what is left of the pool, stand for it as what is to be covered; None: all of it, which takes n². Where
+    nothing is left to gain before the budget is spent (flvmi with a small eta, flqmi with eta = 0), the
+    function begins anew with the rest of the pool, and so covers the query once more; how often is logged.
+    The selection is in greedy order and a smaller budget is a prefix of a larger one.
     """
 
     nested: ClassVar[bool] = True
@@ -55,8 +56,14 @@ class Targeted:
     eta: float = 1.0
     redundancy: float = 0.0
     targets: Literal["pooled", "balanced"] = "pooled"
+    witnesses: int | None = None
 
     def __post_init__(self) -> None:
+        if self.witnesses is not None and (self.witnesses < 1 or self.function != "flvmi"):
+            raise InputError(
+                f"strategy.witnesses is {self.witnesses} with strategy.function={self.function}: it is a "
+                "positive number of rows, or null for all, and of flvmi alone."
+            )
         for name, value in (("eta", self.eta), ("redundancy", self.redundancy)):
             if not 0 <= value < np.inf:
                 raise InputError(f"strategy.{name} is {value}: choose 0 or a positive number.")
@@ -93,7 +100,7 @@ class Targeted:
             )
         index, gain = np.zeros(0, dtype=np.int64), np.zeros(0)
         while len(index) < budget:
-            chosen = maximize(self._function(pool.X[rest], query), budget - len(index))
+            chosen = maximize(self._function(pool.X[rest], query, rng), budget - len(index))
             ended = np.flatnonzero(chosen.gain < NOTHING * chosen.gain[0])
             some = len(chosen) if self.function == "gcmi" or not len(ended) else max(1, int(ended[0]))
             index, gain = (
@@ -123,11 +130,13 @@ class Targeted:
             chosen = query_rules.largest(query_rules.closeness(X, Q, groups, how).max(axis=0), budget)
         return Selection(rows[chosen.index], chosen.gain)
 
-    def _function(self, X: np.ndarray, Q: np.ndarray) -> Any:
+    def _function(self, X: np.ndarray, Q: np.ndarray, rng: np.random.Generator) -> Any:
         match self.function:
             case "flqmi":
                 return FLQMI(X, Q, eta=self.eta)
             case "flvmi":
-                return FLVMI(X, Q, eta=self.eta)
+                few = self.witnesses is not None and self.witnesses < len(X)
+                drawn = np.sort(rng.permutation(len(X))[: self.witnesses]) if few else None
+                return FLVMI(X, Q, eta=self.eta, witnesses=drawn)
             case "gcmi":
                 return GCMI(X, Q, redundancy=self.redundancy)

@@ -4,6 +4,7 @@ checkpoints that survive a kill."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from smartdpp.finetune import Finetune
 from smartdpp.models import Tiny
 from smartdpp.models.checkpoints import checkpoints
 from smartdpp.models.turns import encode_row
+from smartdpp.report import main as report
 from smartdpp.run.cell import Run, run_rows
 from smartdpp.run.pipeline import execute
 from smartdpp.run.price import total
 from smartdpp.run.stages import artifacts, stages
 from smartdpp.store.disk import read_json
+from smartdpp.strategies.mixture import selection
 
 N = 24
 ROWS = pa.table(
@@ -246,6 +249,7 @@ def test_what_cannot_be_is_said_in_one_sentence(wrong: Callable[[], object], sai
 
 IN_A_RUN = (
     "strategy=targeted",
+    "strategy.function=less",
     "strategy.query.per_task=3",
     "embedding=less",
     "embedding.dim=32",
@@ -293,13 +297,38 @@ def test_a_run_warms_up_once_and_goes_on_after_a_kill_in_it(
     np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1, atol=1e-3)
     heldout = set(run_rows(run, "heldout")["id"].to_pylist())
     assert not heldout & set(drawn(run.parts.embedding.warmup, run_rows(run))["id"].to_pylist())
+    S = (X / np.linalg.norm(X, axis=1)[:, None]) @ (Q / np.linalg.norm(Q, axis=1)[:, None]).T
+    near = S.mean(1)  # one task
+    chosen = selection(run.mixture.path)
+    np.testing.assert_allclose(chosen.gain, np.sort(near)[::-1][: len(chosen)], atol=1e-3)
     row = read_json(run.path / "result.json")
     assert row["made_in/warm-up"] > 0
+    assert report([str(run.path)]) == 0
     other = small_run(*IN_A_RUN, "embedding.preconditioner=none", "embedding.dim=16")
     assert other.warmups["embedding"].key == run.warmups["embedding"].key
     assert other.embedding.key != run.embedding.key
     again = small_run(*IN_A_RUN, "embedding.warmup.seed=1")
     assert again.query.key != run.query.key
+
+
+@pytest.mark.slow
+def test_warm_up_and_gradients_in_two_processes_are_those_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", here)
+    found = []
+    for processes in (1, 2):
+        warm, out = tmp_path / f"warm{processes}", tmp_path / f"X{processes}"
+        warm.mkdir(), out.mkdir()
+        warmup = replace(WARMUP, recipe=replace(RECIPE, processes=processes))
+        train(warmup, Tiny(), ROWS, warm)
+        kept = checkpoints(warm)
+        embed(replace(LESS, warmup=warmup).after(warm), ROWS, out, shard=8, processes=processes)
+        found.append(([one.learning_rate for one in kept], np.asarray(load(out), dtype=np.float64)))
+    (rates, one), (also, two) = found
+    assert rates == pytest.approx(also)
+    np.testing.assert_allclose(two, one, atol=1e-3)
 
 
 def test_a_share_of_no_row_is_told_before_anything_is_trained(small_run: Callable[..., Run]) -> None:

@@ -62,6 +62,13 @@ def test_an_interval_ends_where_its_metric_does(metric):
     assert metric == "loss" or found["tasks"]["a"]["high"] <= 1
 
 
+def test_a_difference_of_logarithms_has_no_bounds():
+    values = np.array([19.0, 22.0, -6.0, 30.0])
+    samples = [{"task": "a", "id": str(i), "own_over_other": v} for i, v in enumerate(values)]
+    found = mean_interval(samples, "own_over_other")
+    assert found["low"] < 0 < 1 < found["estimate"] == values.mean() < found["high"]
+
+
 def test_what_both_runs_share_cancels():
     rng = np.random.default_rng(0)
     hardness = {task: rng.normal(10, 5, 40) for task in "ab"}

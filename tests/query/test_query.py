@@ -53,6 +53,7 @@ OPTIONS = [
     *(f"strategy=targeted strategy.function={rule}" for rule in ("round_robin", "max", "mean", "less")),
     "strategy=targeted strategy.function=round_robin strategy.targets=balanced",
     "strategy=targeted strategy.function=max strategy.targets=balanced",
+    "strategy=targeted strategy.function=flvmi strategy.witnesses=20",
     "strategy=tsds strategy.sigma=0 strategy.alpha=0.3 strategy.C=2.0 strategy.neighbors=20",
     "strategy=tsds strategy.sample=true",
     "strategy=uot strategy.reg=0.1 strategy.reg_pool=0.01",
@@ -168,6 +169,21 @@ def test_a_file_with_a_heldout_prompt_is_refused(small_run: Callable[..., Run], 
     assert small_run(*wanted).mixture.key != run.mixture.key, "a file counts by its content"
     path.write_text(json.dumps({"prompt": f" {theirs.upper()} "}) + "\n")
     with pytest.raises(InputError, match=r"1 prompts, first that of row .* must not hold what is scored"):
+        small_run(*wanted)
+
+
+def test_a_file_with_a_row_of_the_pool_is_refused(small_run: Callable[..., Run], tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "wanted.jsonl"
+    path.write_text('{"prompt": "Is 12 a prime?"}\n')
+    wanted = ("strategy=targeted", "query@strategy.query=file", f"strategy.query.path={path}")
+    run = small_run(*wanted, "until=corpus")
+    execute(run)
+    one, two = pq.read_table(run.corpus.path / "data.parquet")["prompt"].to_pylist()[:2]
+    rows = [{"prompt": one, "response": "another answer"}, {"id": "it", "prompt": f"{two.upper()} "}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="1 of 2 rows, first 'it', are rows of the pool"):
         small_run(*wanted)
 
 

@@ -43,7 +43,7 @@ TASK_NESTED = [
     "weights",
 ]  # the same inside each task
 # a choice for one budget is no part of one for another
-NOT_NESTED = ["decile", "dpp_sample", "filtered", "gist", "s2l", "tagcos", "two_rounds"]
+NOT_NESTED = ["decile", "dpp_sample", "filtered", "gist", "kmq_rounds", "s2l", "tagcos", "two_rounds"]
 
 
 NEEDS = {"weights": ["strategy.weights={b: 1, c: 2, d: 1, e: 1, f: 0.5, g: 1}"]}

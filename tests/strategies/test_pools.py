@@ -18,6 +18,7 @@ from smartdpp.strategies.clusters import kmeans
 from smartdpp.strategies.gist import Gist, distances
 from smartdpp.strategies.k_center import KCenter
 from smartdpp.strategies.kmq import KMeansQuality, KMeansRandom
+from smartdpp.strategies.kmq_rounds import KMeansRounds
 from smartdpp.strategies.novelselect import NovelSelect
 from smartdpp.strategies.qdit import Qdit
 from smartdpp.strategies.s2l import S2L, smallest_first
@@ -288,3 +289,52 @@ def test_fewer_different_rows_than_clusters_are_fewer_clusters(caplog: pytest.Lo
     assert sum(found.sizes) == 12
     assert len(found.rows) <= 3
     assert "where 5 were asked for" in caplog.text
+
+
+def test_gist_by_facility_location_covers_the_pool_with_rows_that_lie_apart() -> None:
+    """For every distance the greedy order among rows far enough from those taken; the best of them by f."""
+    pool, budget, weight = pool_of(3), 6, 3.0
+    V = unit(pool.X)
+    S = V @ V.T
+    best, expected, gains = -np.inf, [], []
+    for d in distances(0.05):
+        reached, free, chosen, gain = np.zeros(len(V)), np.ones(len(V), bool), [], []
+        while len(chosen) < budget and free.any():
+            new = np.where(free, np.maximum(S - reached, 0).sum(1), -np.inf)
+            j = int(new.argmax())
+            chosen, gain = [*chosen, j], [*gain, new[j]]
+            reached = np.maximum(reached, S[j])
+            free &= ~(S[j] > 1 - d**2 / 2) if d else np.arange(len(V)) != j
+        if len(chosen) < budget:
+            break
+        between = np.sqrt(2 - 2 * S[np.ix_(chosen, chosen)][~np.eye(budget, dtype=bool)].max())
+        if (value := sum(gain) / len(V) + weight * between) > best:
+            best, expected, gains = value, chosen, gain
+    found = Gist(weight, 0.05, FacilityLocation).select(pool, budget, np.random.default_rng(0))
+    assert found.index.tolist() == expected
+    np.testing.assert_allclose(found.gain, gains, rtol=1e-5)
+    assert expected != maximize(FacilityLocation(pool.X), budget).index.tolist()
+
+
+def test_gist_adds_no_function_that_can_fall() -> None:
+    with pytest.raises(InputError, match="must be monotone"):
+        Gist(function=LogDet)
+
+
+def test_a_round_gives_clusters_shares_by_the_exponential_of_how_far_answers_are_behind() -> None:
+    """Of 40 rows 8 are chosen, 2 of each cluster. The means of the gaps are 1, 0 and ln 2, and of the first
+    cluster, of which nothing is known, their mean 0.564: of 16 more e, 1, 2 and 1.758 parts of 7.476, which
+    are 5.8, 2.1, 4.3 and 3.8. Rounded down, the two that are left over go to the heaviest: 6, 2, 5, 3. The
+    first cluster has one row left; the next two go to the heaviest with room, as the second has six."""
+    pool, rounds = pool_of(), KMeansRounds(clusters=4, restarts=20)
+    first = rounds.select(pool, 8, np.random.default_rng(1)).index
+    assert np.bincount(CLUSTER[first]).tolist() == [2, 2, 2, 2]
+    gap = np.full(40, np.nan)
+    for cluster, values in ((1, (1.5, 0.5)), (2, (-3.0, 3.0)), (3, (np.log(2), np.nan))):
+        gap[first[CLUSTER[first] == cluster]] = values
+    gap[first[CLUSTER[first] == 0]] = np.nan
+    after = replace(pool, start=first, gap=gap)
+    second = rounds.select(after, 16, np.random.default_rng(1)).index
+    counts = np.bincount(CLUSTER[second], minlength=4)
+    assert not set(second) & set(first)
+    assert counts.tolist() == [1, 6, 3, 6]

@@ -24,6 +24,7 @@ WAYS = (
     "strategy=s2l strategy.per_source=false strategy.clusters=5",
     "strategy=tagcos strategy.clusters=5 strategy.penalty=0.5",
     "strategy=gist quality=response_tokens strategy.diversity=4 strategy.epsilon=0.2",
+    "strategy=gist +function@strategy.function=facility_location strategy.epsilon=0.2",
     "strategy=novelselect strategy.neighbors=5",
 )
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from smartdpp.errors import InputError
 from smartdpp.functions import LogDet
 from smartdpp.greedy import maximize
+from smartdpp.models import Finetuned
+from smartdpp.models.tokens import encode
+from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import artifacts
@@ -165,3 +171,46 @@ def test_what_cannot_be_renewed_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(InputError, match=message):
         small_run(*overrides)
+
+
+def test_kmq_in_rounds_follows_what_the_trained_model_answers(
+    small_run: Callable[..., Run], reward_model: Path
+) -> None:
+    settings = (
+        "strategy=kmq_rounds",
+        *(f"strategy.{one}" for one in ("clusters=4", "rounds=2", "max_new_tokens=4")),
+        "budget=12",
+        "evaluation.generate=false",
+    )
+    execute(small_run(*settings, "until=plan"))
+    run = small_run(*settings)
+    execute(run)
+    first, last = run.rounds
+    gap = np.load(last.answers.path / "gap.npy")
+    rows = read(first.mixture.path).to_pylist()
+    said = [json.loads(line)["answer"] for line in (last.answers.path / "generations.jsonl").open()]
+    tuned = Finetuned(run.parts.model, str(first.adapter.path))
+    model, tokenizer = tuned.load().eval(), tuned.tokenizer()
+    assert len(gap) == len(rows) == len(said) == 6
+    for row, answer, found in zip(rows, said, gap, strict=True):
+        if not answer.strip():
+            assert np.isnan(found)
+            continue
+        nll = []
+        for text in (row["response"], answer):
+            one = encode(tokenizer, tuned.format, row["prompt"], text)
+            labels = torch.tensor([[-100] * one.n_prompt + one.ids[one.n_prompt :]])
+            nll.append(float(model(input_ids=torch.tensor([one.ids]), labels=labels).loss.detach()))
+        assert found == pytest.approx(nll[0] - nll[1], abs=1e-3)
+    assert np.isfinite(gap).any()
+    chosen, earlier = selection(last.mixture.path).index, selection(first.mixture.path).index
+    assert chosen[:6].tolist() == earlier.tolist()
+    assert len(set(chosen.tolist())) == 12
+    assert report([str(run.path)]) == 0
+    rewarded = small_run(*settings, "quality=reward", f"quality.model.path={reward_model}", "until=mixture")
+    execute(rewarded)
+    assert rewarded.rounds[0].mixture.path != first.mixture.path
+    by_reward = np.load(rewarded.rounds[1].answers.path / "gap.npy")
+    assert np.isfinite(by_reward).any()
+    with pytest.raises(InputError, match="needs at least one example for each round"):
+        small_run(*settings, "budget=1")

@@ -47,6 +47,28 @@ def test_it_is_the_greedy_order_of_the_function_over_the_pool_by_id(strategy, fu
     np.testing.assert_allclose(found.gain, expected.gain)
 
 
+def test_flvmi_over_witnesses_covers_these_rows_alone():
+    pool, rows = pool_of(), np.argsort(pool_of().ids)
+    drawn = np.random.default_rng(0).permutation(60)[:20]
+    V, Q = (A / np.linalg.norm(A, axis=1)[:, None] for A in (pool.X[rows].astype(float), pool.query))
+    reach = np.minimum((V @ V[drawn].T).clip(0), 3 * (V[drawn] @ Q.T).max(1).clip(0))
+    best, expected = np.zeros(20), []
+    for _ in range(8):
+        gain = np.maximum(reach - best, 0).sum(1)
+        gain[expected] = -1
+        expected.append(int(gain.argmax()))
+        best = np.maximum(best, reach[expected[-1]])
+    some = Targeted(Development(), "flvmi", eta=3.0, witnesses=20)
+    assert select(some, pool, 8).index.tolist() == rows[expected].tolist()
+    assert select(some, pool, 5).index.tolist() == rows[expected[:5]].tolist()
+    whole = Targeted(Development(), "flvmi", eta=3.0)
+    all_of_them = Targeted(Development(), "flvmi", eta=3.0, witnesses=60)
+    assert select(all_of_them, pool, 8).index.tolist() == select(whole, pool, 8).index.tolist()
+    for wrong in ({"witnesses": 0, "function": "flvmi"}, {"witnesses": 9}):
+        with pytest.raises(InputError, match=r"strategy.witnesses is \d"):
+            Targeted(Development(), **wrong)
+
+
 def test_a_query_that_is_covered_is_covered_once_more(caplog):
     """With eta = 0 a few picks are nearest to every query; the next few are nearest among the rest."""
     pool = pool_of()

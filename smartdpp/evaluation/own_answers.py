@@ -1,0 +1,59 @@
+"""How far a trained model's own answers are behind those it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.evaluation.generation import Sampling, generated
+from smartdpp.models import Finetuned
+from smartdpp.signals.stage import Signals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from smartdpp.types import Model, ModelQuality
+
+BATCH, BATCH_TOKENS = 16, 4096
+FILE = "gap.npy"
+
+
+def measure(
+    model: Model, adapter: Path, rows: pa.Table, max_new_tokens: int, reward: ModelQuality | None, out: Path
+) -> dict[str, Any]:
+    """Writes ``gap.npy`` float64[n]: of each row the score of its response less that of the answer that the
+    model finetuned into ``adapter`` writes to its prompt, the likeliest token each time; NaN where it writes
+    nothing. The score is ``reward``'s, or where that is None the model's own mean nats per token: the gap is
+    then log PPL(response) - log PPL(answer). Returns facts."""
+    import pyarrow as pa
+
+    how = Sampling(max_new_tokens, None, 0.0, 0)
+    asked = rows.select(["task", "id", "prompt", "response"])
+    answers = generated(model, adapter, asked.to_pylist(), out / "generations.jsonl", how, BATCH)
+    said = np.array([bool(one.answer.strip()) for one in answers])
+    gap, given = np.full(len(rows), np.nan), asked.filter(pa.array(said))
+    if said.any():
+        texts = [one.answer for one in answers if one.answer.strip()]
+        own = given.set_column(given.column_names.index("response"), "response", pa.array(texts))
+        tuned: Any = Finetuned(model, str(adapter.absolute()))
+        score = (
+            Signals("reward", reward.model, reward.batch_tokens)
+            if reward
+            else Signals("response", tuned, BATCH_TOKENS)
+        )
+        gap[said] = (score.prepare(given)(given) - score.prepare(own)(own))[:, 0]
+    np.save(out / FILE, gap, allow_pickle=False)
+    return {
+        "n": len(rows),
+        "silent": int((~said).sum()),
+        "tokens": sum(one.tokens for one in answers),
+        "mean_gap": float(gap[said].mean()) if said.any() else None,
+    }
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """What the stage did, in one line."""
+    mean = "none" if facts["mean_gap"] is None else f"{facts['mean_gap']:.4g}"
+    return f"{facts['n']} prompts answered, {facts['silent']} of them by nothing; mean gap {mean}"
