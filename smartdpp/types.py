@@ -267,8 +267,9 @@ class Strategy(Protocol):
 
     @property
     def honours(self) -> tuple[str, ...]:
-        """What select sees to itself, of ``tokens``, ``per_token``, ``weights``, ``max_share``, ``repeat``
-        and ``start``; () by default. Of a nested strategy's order tokens and max_share are seen to for it."""
+        """What select sees to itself, of ``tokens``, ``per_token``, ``weights``, ``max_share``, ``repeat``,
+        ``start`` and ``outside`` (of a start, rows that are not in the pool); () by default. Of a nested
+        strategy's order tokens and max_share are seen to for it."""
         ...
 
     @property

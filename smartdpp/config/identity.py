@@ -76,7 +76,7 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     for key in Terms.__dataclass_fields__:  # nothing where nothing is asked, as before there were such keys
         del plain[key]
     terms = parts.terms.of_strategy(parts.strategy)
-    plain |= terms.identity(start.fingerprint(terms.start))
+    plain |= terms.identity(start.fingerprint(terms.start, parts.strategy))
     plain["files"] = {"corpus": parts.corpus.fingerprint(), "evaluation": parts.evaluation.fingerprint()}
     for group in GROUPS:
         if group not in ("corpus", "evaluation", "tracker"):

@@ -1,10 +1,15 @@
 """How diverse a set of examples is: the log determinant distance, what it hangs on, and the field's other
 measures beside it.
 
-As a library: ``log_det_distance(X)`` and any ``measure(X) -> float`` below, X (n, d) one row an example. As a
+The package itself may be called: ``smartdpp.diversity(data)`` is ``smartdpp.measure(data)``. As a
+library: ``log_det_distance(X)`` and any ``measure(X) -> float`` below, X (n, d) one row an example. As a
 component of a run: conf/diversity. As a command that compares datasets without training: ``python -m
 smartdpp.diversity``.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from smartdpp.diversity.components import AllMeasures, LogDetDistance, NoMeasure
 from smartdpp.diversity.coverage import coverage, targets_covered
@@ -35,3 +40,12 @@ __all__ = [
     "uniform_sphere",
     "vendi_score",
 ]
+
+
+class _Called(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, float | None]:
+        """As ``smartdpp.measure``."""
+        return sys.modules["smartdpp"].measure(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Called

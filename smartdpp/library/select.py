@@ -175,7 +175,10 @@ def select(
     rows = [source.rows[i] for i in kept]
     table = _table(rows, None if tokens is None else tokens[kept])
     asked = None if query is None else _asked(query, vectors, parts["strategy"].text)
-    begun = starts.find(terms.start, table)
+    # X= has no vectors of rows that are not in the data
+    begun = starts.find(terms.start, table, X is None and "outside" in parts["strategy"].honours)
+    if begun and begun.missing:
+        log.warning("start: %d of %d given are not in the data and do not count", begun.missing, begun.given)
     named, tasks = parts["strategy"].named, table["task"].to_pylist()
     if terms != Terms() and (problems := terms.refused(named, tasks, costs, begun, size)):
         raise InputError("\n".join(problems))
@@ -331,7 +334,7 @@ def _chosen(
         "seed": seed,
         "quality": _hash(score),
         "query": None if Q is None else _hash(Q),
-    } | terms.identity(starts.fingerprint(terms.start))
+    } | terms.identity(starts.fingerprint(terms.start, strategy))
     if tasks is not None:
         params["task_vectors"] = tasks.key
     if len({row["task"] for row in wanted}) > 1:
@@ -343,9 +346,12 @@ def _chosen(
     def build(out: Path) -> dict[str, Any]:
         vectors = None if tasks is None else task2vec.load(tasks.here())
         pool = mixture.pool(_with_costs(table), X, score, vectors)
-        pool = replace(pool, start=begun.index if begun else None)
         pool = mixture.towards(pool, Q, wanted) if wanted else pool
         pool = mixture.with_text(pool, table, wanted) if strategy.text else pool
+        pool = replace(pool, start=begun.index if begun else None)
+        if begun and begun.outside:
+            there, others = starts.placed(begun, parts["embedding"], table)
+            pool = mixture.joined(pool, others, [row["task"] for row in there.outside])
         selection = under_terms(strategy, pool, terms, size, np.random.default_rng([seed, SELECT]))
         np.save(out / "index.npy", selection.index.astype(np.int64), allow_pickle=False)
         np.save(out / "gain.npy", np.asarray(selection.gain, dtype=np.float64), allow_pickle=False)

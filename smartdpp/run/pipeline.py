@@ -217,7 +217,7 @@ def _budget_problems(run: Run, size: int) -> list[str]:
         return [said] if size > n else []
     rows = run_rows(run, columns=["id", "task", *(("prompt", "response") if run.terms.start else ())])
     try:
-        begun = start.find(run.terms.start, rows)
+        begun = start.find(run.terms.start, rows, "outside" in run.parts.strategy.honours)
     except InputError as error:
         return [str(error)]
     named, tasks = run.parts.strategy.named, rows["task"].to_pylist()

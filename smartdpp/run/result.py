@@ -21,6 +21,7 @@ ASKED = (
     "start",
     "start_given",
     "start_missing",
+    "start_outside",
     "start_included",
 )
 

@@ -271,12 +271,10 @@ def _mixture(run: Run, this: Round) -> Stage:
         read = signals.join(rows, {name: artifact.here() for name, artifact in run.signals.items()})
         vectors = task2vec.load(run.task_vectors.here()) if run.task_vectors else None
         before = mixture.selection(this.before.mixture.here()) if this.before else None
-        begun = start.find(run.terms.start, rows if reads_text else run_rows(run, columns=START))
+        content = rows if reads_text else run_rows(run, columns=START)
+        begun = start.find(run.terms.start, content, "outside" in strategy.honours)
         X, score = embedding.load(this.embedding.here()), run.parts.quality.score(read)
-        pool = replace(
-            mixture.pool(rows, X, score, vectors),
-            start=before.index if before else begun.index if begun else None,
-        )
+        pool = mixture.pool(rows, X, score, vectors)
         if before and this.answers:
             gap = np.full(len(pool), np.nan)
             gap[before.index] = np.load(this.answers.here() / own_answers.FILE, allow_pickle=False)
@@ -286,13 +284,17 @@ def _mixture(run: Run, this: Round) -> Stage:
             pool = mixture.towards(pool, embedding.load(run.query.here()), asked)
         if strategy.text:
             pool = mixture.with_text(pool, rows, asked)
+        whole = replace(pool, start=before.index if before else begun.index if begun else None)
+        if begun and begun.outside:
+            begun, others = start.placed(begun, _ready(run, "embedding"), run_rows(run))
+            whole = mixture.joined(whole, others, [row["task"] for row in begun.outside])
         rng = np.random.default_rng([run.cfg.select_seed, SELECT])
         expected = strategy.size(len(pool), run.budget) * this.number // len(run.rounds)
         terms, spent = run.terms, int(pool.cost[before.index].sum()) if before else 0
         if terms.budget_tokens is not None:
             tokens = terms.budget_tokens * this.number // len(run.rounds)
             terms = replace(terms, budget_tokens=max(tokens - spent, 1))
-        selection = select(strategy, pool, terms, max(0, expected - (len(before) if before else 0)), rng)
+        selection = select(strategy, whole, terms, max(0, expected - (len(before) if before else 0)), rng)
         if before:
             selection = mixture.followed(before, selection)
         spent, distinct = int(pool.cost[selection.index].sum()), len(np.unique(selection.index))

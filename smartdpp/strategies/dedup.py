@@ -37,7 +37,7 @@ class Dedup:
     """
 
     nested: ClassVar[bool] = True
-    honours: ClassVar[tuple[str, ...]] = ("start",)
+    honours: ClassVar[tuple[str, ...]] = ("start", "outside")
     threshold: float = 0.95
     first: Literal["id", "quality"] = "id"
 

@@ -40,7 +40,7 @@ class Dpp:
     """
 
     nested: ClassVar[bool] = True
-    honours: ClassVar[tuple[str, ...]] = ("start",)
+    honours: ClassVar[tuple[str, ...]] = ("start", "outside")
     kernel: Literal["vmf", "rbf", "linear"] = "vmf"
     gamma: float = 1.0
     effective_items: float | None = None

@@ -28,7 +28,7 @@ class KCenter:
     """
 
     nested: ClassVar[bool] = True
-    honours: ClassVar[tuple[str, ...]] = ("start",)
+    honours: ClassVar[tuple[str, ...]] = ("start", "outside")
     first: Literal["random", "id"] = "random"
     normalize: bool = True
 

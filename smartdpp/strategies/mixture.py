@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "task", "dataset", "prompt", "response", "source", "license")
 TURNS = ("messages", "tools")
 READ = ["prompt", "response"]  # by a strategy that reads texts
+BLOCK = 256  # rows whose similarities to the pool are in memory together
 CHOICE = ("corpus", "pool", "embedding", "quality", "strategy", "budget", "select_seed")
 TERMS = ("budget_tokens", "tokens_by", "weights", "max_share", "repeat", "start", "start_include")
 UNASKED: tuple[Any, ...] = (None, 1, False, "gain")  # as smartdpp.strategies.terms has them by default
@@ -71,6 +72,37 @@ def towards(pool: Pool, query: np.ndarray | None, rows: list[Row]) -> Pool:
     names = list(dict.fromkeys(str(row["task"]) for row in rows))
     task = np.array([names.index(str(row["task"])) for row in rows], dtype=np.int64)
     return replace(pool, query=query, query_task=task, query_names=names)
+
+
+def joined(pool: Pool, X: np.ndarray, tasks: list[str]) -> Pool:
+    """The pool with m rows behind its own that count as chosen: X float32[m, d] in its space, and tasks.
+
+    Where the pool has no such task, it is that of the row they are nearest to, as all else is.
+    """
+    if not len(X):
+        return pool
+    rows, places = np.asarray(pool.X), {name: i for i, name in enumerate(pool.names)}
+    scale = 1 / np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float32).tiny)
+    parts = np.split(X, range(BLOCK, len(X), BLOCK))
+    near = np.concatenate([np.argmax((part @ rows.T) * scale, axis=1) for part in parts])
+    task = [places.get(name, pool.task[i]) for name, i in zip(tasks, near, strict=True)]
+
+    def grown(values: np.ndarray | None) -> Any:
+        return None if values is None else np.concatenate([values, values[near]])
+
+    ids = np.array([f"{i}\uffff" for i in range(len(X))], dtype=StringDType())  # none of the pool's
+    begun, last = np.zeros(0, dtype=np.int64) if pool.start is None else pool.start, len(pool)
+    return replace(
+        pool,
+        ids=np.concatenate([pool.ids, ids]),
+        X=np.concatenate([rows, X]),
+        task=np.concatenate([pool.task, np.array(task, dtype=np.int64)]),
+        cost=grown(pool.cost),
+        quality=grown(pool.quality),
+        template=grown(pool.template),
+        score=grown(pool.score),
+        start=np.concatenate([begun, np.arange(last, last + len(X))]),
+    )
 
 
 def with_text(pool: Pool, rows: pa.Table, query: list[Row]) -> Pool:
@@ -152,6 +184,9 @@ def asked(facts: dict[str, Any]) -> str:
         said += f"; {facts['repeats']} of the examples are there again"
     if facts.get("start") is not None:
         said += f"; {'with' if facts['start_included'] else 'added to'} {facts['start']} examples of start"
+        if facts.get("start_outside"):
+            said += f" and {facts['start_outside']} rows outside the pool"
+            said += ", which the mixture has not" * facts["start_included"]
         if facts["start_missing"]:
             said += f" ({facts['start_missing']} of {facts['start_given']} given are not in the pool)"
     return said

@@ -95,7 +95,7 @@ class Smart:
     def honours(self) -> tuple[str, ...]:
         """What is left open is decided for a number of examples, none of which is chosen yet."""
         open_ = self.num_tasks == "auto" or isinstance(self.tasks, Auto) or isinstance(self.instances, Auto)
-        return ("weights", "max_share") if open_ else ("weights", "max_share", "tokens", "start")
+        return ("weights", "max_share", *(() if open_ else ("tokens", "start", "outside")))
 
     def check(self) -> list[str]:
         return []

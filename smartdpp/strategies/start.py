@@ -1,14 +1,15 @@
 """What a mixture starts from (``start=``): rows that count as chosen before anything is.
 
 A run, a mixture or any file that ``corpus=jsonl`` reads: its rows are those of the pool with the same prompt
-and response, every copy of them; or ids of the pool, as a list or in a .txt of one a line. What is not in the
-pool cannot count, as it has no place in the embedding: it is counted and told.
+and response, every copy of them; or ids of the pool, as a list or in a .txt of one a line. Rows outside the
+pool are embedded as the pool is, for strategies that honour ``outside``: they count as chosen too. For others
+they cannot count: they are counted and told.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ from smartdpp.corpus.build import Limits, of_turns
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.rows import content_hash
 from smartdpp.errors import InputError
+from smartdpp.models.turns import alike
 from smartdpp.store.disk import digest, read_json
+from smartdpp.types import Embedding, Row, Strategy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,12 +32,13 @@ Start = str | list[str] | None
 
 @dataclass(frozen=True)
 class Found:
-    """``index`` int64[s], rows of the pool, ascending; of the ``given`` rows or ids ``missing`` are not in
-    it."""
+    """``index`` int64[s], rows of the pool, ascending; of the ``given`` rows or ids ``missing`` are not in it
+    and do not count, ``outside`` (distinct) are not in it and do."""
 
     index: np.ndarray
     given: int
     missing: int
+    outside: tuple[Row, ...] = ()
 
 
 def check(start: Start) -> list[str]:
@@ -54,24 +58,28 @@ def check(start: Start) -> list[str]:
     )
 
 
-def fingerprint(start: Start) -> str:
-    """Its content, wherever it lies; empty where there is none, or it cannot be read, which ``check``
-    says."""
+def fingerprint(start: Start, strategy: Strategy) -> str:
+    """Its content, wherever it lies, and whether rows outside the pool count; empty where there is none, or
+    it cannot be read, which ``check`` says."""
     if not start or check(start):
         return ""
     if isinstance(start, list):
         return digest(sorted(start))
     path = _file(start)
-    return content_hash(path.parent, [path]) if path.suffix == ".txt" else Jsonl(str(path)).fingerprint()
+    if path.suffix == ".txt":
+        return content_hash(path.parent, [path])
+    content = Jsonl(str(path)).fingerprint()
+    return digest([content, "outside"]) if "outside" in strategy.honours else content
 
 
-def find(start: Start, rows: pa.Table) -> Found | None:
-    """Where it is in a pool's table, of which id, prompt and response are read; None without a start.
-    InputError where nothing of it is there."""
+def find(start: Start, rows: pa.Table, outside: bool) -> Found | None:
+    """Where it is in a pool's table, of which id, prompt and response are read, and whether its rows
+    ``outside`` the pool count; None without a start. InputError where nothing of it counts."""
     if start is None:
         return None
     ids = start if isinstance(start, list) else _ids(_file(start))
-    given = _rows(str(_file(str(start)))) if ids is None else ids
+    read = _rows(str(_file(str(start)))) if ids is None else []
+    given = [name for name, _ in read] if ids is None else ids
     if ids is None:
         pairs = zip(rows["prompt"].to_pylist(), rows["response"].to_pylist(), strict=True)
         own = [_content(prompt, response) for prompt, response in pairs]
@@ -80,12 +88,29 @@ def find(start: Start, rows: pa.Table) -> Found | None:
     wanted = set(given)
     index = np.array([i for i, name in enumerate(own) if name in wanted], dtype=np.int64)
     there = wanted.intersection(own)
-    if not there:
+    others = {name: row for name, row in read if name not in there} if outside else {}
+    if not there and not others:
         what = "rows has the prompt and response of one" if ids is None else "ids is one"
         raise InputError(
             f"start={start}: none of its {len(given)} {what} in the pool, so there is nothing to add to"
         )
-    return Found(index, len(given), sum(name not in there for name in given))
+    missing = 0 if others else sum(name not in there for name in given)
+    return Found(index, len(given), missing, tuple(others.values()))
+
+
+def placed(found: Found, embedding: Embedding, pool: pa.Table) -> tuple[Found, np.ndarray]:
+    """The rows outside the pool, whose table this is, in its space: float32[m, d]. Those that hold no word
+    that the embedding knows have no place there: they are missing."""
+    import pyarrow as pa
+
+    rows = pa.Table.from_pylist(alike(found.outside))
+    unknown = set(embedding.unknown(pool, rows))
+    known = [i for i in range(len(rows)) if i not in unknown]
+    outside = tuple(found.outside[i] for i in known)
+    found = replace(found, outside=outside, missing=found.missing + len(unknown))
+    if not known:
+        return found, np.zeros((0, 0), dtype=np.float32)
+    return found, np.asarray(embedding.prepare(pool)(rows.take(known)), dtype=np.float32)
 
 
 def _file(start: str) -> Path:
@@ -104,12 +129,12 @@ def _ids(path: Path) -> list[str] | None:
 
 
 @cache
-def _read(path: str, changed: int) -> list[bytes]:
+def _read(path: str, changed: int) -> list[tuple[bytes, Row]]:
     rows = (of_turns(row, Limits()) for row in Jsonl(path).rows())
-    return [_content(row["prompt"], row["response"]) for row in rows]
+    return [(_content(row["prompt"], row["response"]), row) for row in rows]
 
 
-def _rows(path: str) -> list[bytes]:
+def _rows(path: str) -> list[tuple[bytes, Row]]:
     return _read(path, Path(path).stat().st_mtime_ns)
 
 

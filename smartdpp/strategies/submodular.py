@@ -36,7 +36,7 @@ class Submodular:
     def honours(self) -> tuple[str, ...]:
         """A log determinant's gains are negative where rows resemble each other: none of them per token."""
         made = getattr(self.function, "func", self.function)
-        return ("start",) if made is LogDet else ("start", "per_token")
+        return ("start", "outside") if made is LogDet else ("start", "outside", "per_token")
 
     def check(self) -> list[str]:
         return []

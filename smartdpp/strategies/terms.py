@@ -51,8 +51,8 @@ class Terms:
     ``weights`` multiplies the shares of tasks, 1 for those that are not named and 0 for none of it.
     ``max_share``: no task holds more of the budget. ``repeat``: rows of a task, or of all, may be seen so
     often where its share is more than it holds. ``start``: a run, a mixture or a file whose rows count as
-    chosen, or ids of the pool (a list, or a .txt of one a line); with ``start_include`` they are in the
-    mixture, beside the budget.
+    chosen, or ids of the pool (a list, or a .txt of one a line); with ``start_include`` those in the pool are
+    in the mixture, beside the budget.
     """
 
     budget_tokens: int | None = None
@@ -223,6 +223,7 @@ class Terms:
         if start:
             found |= {"start": len(start.index), "start_given": start.given, "start_missing": start.missing}
             found |= {"start_included": self.start_include}
+            found |= {"start_outside": len(start.outside)} if start.outside else {}
         return found
 
     def identity(self, start: str) -> dict[str, Any]:

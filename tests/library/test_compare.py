@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,15 @@ FEW = {"options": {"log_det.reference_seeds": [0, 1]}}
 def sets(corpus: Path) -> tuple[list[dict], list[dict]]:
     rows = [json.loads(line) for line in corpus.read_text().splitlines()]
     return rows[:60], rows[60:]
+
+
+def test_diversity_is_a_package_and_is_called_as_measure_is(sets: tuple[list[dict], list[dict]]) -> None:
+    X = np.random.default_rng(3).normal(size=(60, 5)).astype(np.float32)
+    assert smartdpp.diversity(sets[0], X=X) == smartdpp.measure(sets[0], X=X)  # type: ignore[operator]
+    assert smartdpp.diversity.vendi_score(X) > 1
+    code = "import smartdpp; print(callable(smartdpp.diversity), 'diversity' in dir(smartdpp))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout == "True True\n", said.stderr
 
 
 def test_a_set_is_measured_by_every_measure(sets: tuple[list[dict], list[dict]]) -> None:

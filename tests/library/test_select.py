@@ -364,6 +364,14 @@ def test_what_is_chosen_is_added_to_what_is_there(corpus: Path, tmp_path: Path) 
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in first))
     added = smartdpp.select(str(corpus), budget=8, start=tmp_path / "mine.jsonl", **dpp)
     assert [row["prompt"] for row in added] == [row["prompt"] for row in both[8:]]
+    others = [{"prompt": row["prompt"] + " Say it.", "response": row["response"]} for row in first]
+    (tmp_path / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
+    beyond = smartdpp.select(str(corpus), budget=8, start=tmp_path / "others.jsonl", **dpp)
+    prompts = [{row["prompt"] for row in of} for of in (first, added, beyond)]
+    assert not prompts[0] & prompts[2], "rows that read like those outside the data are not chosen"
+    X = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
+    with pytest.raises(InputError, match="none of its 8 rows has the prompt and response of one"):
+        smartdpp.select(str(corpus), budget=8, start=tmp_path / "others.jsonl", strategy="dpp", X=X)
 
 
 @pytest.mark.parametrize(

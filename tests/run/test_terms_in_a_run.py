@@ -130,6 +130,35 @@ def test_a_mixture_is_added_to_by_its_run_its_folder_its_file_and_its_ids_alike(
     assert first.slug not in names
 
 
+def test_rows_from_outside_the_pool_are_added_to_as_well(
+    small_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    mine, options = tmp_path / "mine.jsonl", ["strategy=dpp", "budget=8", "until=mixture"]
+    plain = small_run(*options)
+    execute(plain)
+    spoken = [row["prompt"].replace("?", "? Say it.") for row in rows(plain)] + ["How long is houseapple?"]
+    lines = [{"prompt": prompt, "response": "so"} for prompt in [*spoken, spoken[0], "zzqx"]]
+    mine.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    added = small_run(*options, f"start={mine}")
+    execute(small_run(*options, f"start={mine}", "until=plan"))
+    execute(added)
+    facts = added.mixture.meta()["facts"]
+    assert {name: facts[name] for name in facts if name.startswith("start")} == {
+        "start": 0,
+        "start_given": 11,
+        "start_missing": 1,
+        "start_included": False,
+        "start_outside": 9,
+    }
+    said = "added to 0 examples of start and 9 rows outside the pool (1 of 11 given are not in the pool)"
+    assert said in mixture.describe(facts)
+    assert [row["id"] for row in rows(added)] != [row["id"] for row in rows(plain)]
+    with pytest.raises(
+        InputError, match="none of its 11 rows has the prompt and response of one in the pool"
+    ):
+        execute(small_run("strategy=random", "budget=8", f"start={mine}", "until=mixture"))
+
+
 @pytest.mark.parametrize(
     "strategy",
     [

@@ -9,10 +9,22 @@ import pytest
 
 from smartdpp.config.allowed import component
 from smartdpp.errors import InputError
-from smartdpp.functions import FacilityLocation, LogDet
-from smartdpp.strategies import baselines, dedup, deita, dpp, dpp_sample, mixing, smart, submodular, top
+from smartdpp.functions import FacilityLocation, GraphCut, LogDet
+from smartdpp.strategies import (
+    baselines,
+    dedup,
+    deita,
+    dpp,
+    dpp_sample,
+    k_center,
+    mixing,
+    smart,
+    submodular,
+    top,
+)
 from smartdpp.strategies.allocate import affordable
 from smartdpp.strategies.automatic import Auto
+from smartdpp.strategies.mixture import joined
 from smartdpp.strategies.terms import Terms, select, uses_budget
 from smartdpp.strategies.weights import Weights
 from smartdpp.types import Asked, Pool
@@ -215,6 +227,41 @@ def test_diversity_goes_on_from_a_start_as_if_it_had_been_picked(strategy, pool)
     first = chosen(strategy, pool, budget=8)
     going_on = chosen(strategy, replace(pool, start=first.index), budget=8)
     assert going_on.index.tolist() == chosen(strategy, pool, budget=16).index[8:].tolist()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        submodular.Submodular(),
+        submodular.Submodular(GraphCut),
+        dpp.Dpp(theta=0.2),
+        smart.Smart(),
+        k_center.KCenter(first="id"),
+        dedup.Dedup(0.9),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_rows_outside_the_pool_count_as_if_they_were_in_it_and_chosen(strategy, pool):
+    assert "outside" in strategy.honours
+    outside = np.arange(0, 64, 5)
+    own = np.setdiff1d(np.arange(64), outside)
+    names = [pool.names[task] for task in pool.task[outside]]
+    part = replace(
+        pool, ids=pool.ids[own], X=pool.X[own], task=pool.task[own], cost=pool.cost[own],
+        quality=pool.quality[own],
+    )  # fmt: skip
+    whole = chosen(strategy, replace(pool, start=outside), budget=12)
+    added = chosen(strategy, joined(part, pool.X[outside], names), budget=12)
+    assert own[added.index].tolist() == whole.index.tolist()
+    np.testing.assert_allclose(added.gain, whole.gain, rtol=1e-5, atol=1e-9)
+
+
+def test_a_row_outside_the_pool_whose_task_it_has_not_is_of_the_task_of_the_nearest_row(pool):
+    scaled = replace(pool, X=pool.X * np.linspace(0.1, 9, 64, dtype=np.float32)[:, None])
+    grown = joined(replace(scaled, start=np.array([3])), pool.X[[40, 62]], ["d", "mine"])
+    assert [grown.names[task] for task in grown.task[64:]] == ["d", pool.names[pool.task[62]]]
+    assert grown.start.tolist() == [3, 64, 65]
+    assert grown.cost[65] == pool.cost[62]
 
 
 def test_smart_goes_on_from_a_start_inside_every_task(pool):
