@@ -33,6 +33,8 @@ LATER: dict[str, dict[str, Any]] = {
     "smartdpp.strategies.top.Top": {"above": None, "below": None, "per_task": False},
     "smartdpp.strategies.targeted.Targeted": {"targets": "pooled", "witnesses": None},
     "smartdpp.quality.Ifd": {"ratio": "losses"},
+    "smartdpp.evaluation.judged.Judged": {"generation": "plain"},
+    "smartdpp.judge.Endpoint": {"served_as": None},
 }
 
 
@@ -92,7 +94,7 @@ def _with_judge(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
     is asked."""
     if "judge" in node:
         asked = {key: value for key, value in node["judge"].items() if key not in ASKING}
-        return node | {
+        return _as_before(node) | {
             "judge": with_content(asked, evaluation.judge), "reference": evaluation.reference_content()
         }  # fmt: skip
     if isinstance(parts := node.get("of"), dict):
@@ -111,11 +113,15 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
     }
     if str(node.get("_target_")).startswith("smartdpp.embedding.") and inside.get("text") == "user":
         del inside["text"]  # what every encoder of texts read before there was a choice
-    for key, usual in LATER.get(str(node.get("_target_")), {}).items():
-        if key in inside and inside[key] == usual:
-            del inside[key]
+    inside = _as_before(inside)
     content = component.fingerprint() if hasattr(component, "fingerprint") else ""
     return inside | ({"content": content} if content else {})
+
+
+def _as_before(node: dict[str, Any]) -> dict[str, Any]:
+    """A component without the parameters that came later, where they are as it was before."""
+    later = LATER.get(str(node.get("_target_")), {})
+    return {key: value for key, value in node.items() if not (key in later and later[key] == value)}
 
 
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:

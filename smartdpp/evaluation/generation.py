@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.evaluation.language_model import quiet, spoken
-from smartdpp.models.finetuned import load_finetuned
+from smartdpp.evaluation import engines
+from smartdpp.evaluation.language_model import ends_of, quiet, spoken
+from smartdpp.models.finetuned import Finetuned, load_finetuned
 from smartdpp.models.tokens import encode_prompt
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FILE = "generations.jsonl"
+MORE = 16  # batches that another engine is given at once
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ def generated(
     path: Path,
     how: Sampling,
     batch_size: int,
+    engine: engines.Engine = "plain",
 ) -> list[Generation]:
     """An answer to each row, in order: of a conversation to all before its last trained turn. ``path`` holds
-    whole batches, and in the end all in this order; the model is loaded only if some are missing."""
+    whole batches, and in the end all in this order; the model is loaded only if some are missing. Greedy
+    answers are the same from every ``engine`` up to rounding."""
     from tqdm import tqdm
 
     done = {(one.task, one.id): one for one in (read(path) if path.is_file() else [])}
@@ -68,11 +72,12 @@ def generated(
         prompts = [prompt_tokens(tokenizer, model.format, row) for row in missing]
         order = sorted(range(len(missing)), key=lambda i: -len(prompts[i]))  # less padding
         with quiet(), tqdm(total=len(rows), initial=len(done), unit="answer", desc="generating") as progress:
-            weights = placed(load_finetuned(model, adapter, dtype=compute_dtype())).eval()
-            for start in range(0, len(order), batch_size):
+            write_batch = _writer(engine, model, adapter, tokenizer, how, batch_size)
+            step = batch_size if engine == "plain" else MORE * batch_size
+            for start in range(0, len(order), step):
                 threads.settle()
-                batch = order[start : start + batch_size]
-                written = _written(weights, tokenizer, [(missing[i], prompts[i]) for i in batch], how)
+                batch = order[start : start + step]
+                written = write_batch([(missing[i], prompts[i]) for i in batch])
                 done |= {(one.task, one.id): one for one in written}
                 write(path, list(done.values()))
                 progress.update(len(batch))
@@ -95,6 +100,46 @@ def write(path: Path, generations: list[Generation]) -> None:
     write_text(path, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in generations))
 
 
+Asked = list[tuple[Row, list[int]]]
+"""Rows and the tokens of what is asked."""
+
+
+def _writer(
+    engine: engines.Engine,
+    model: Model,
+    adapter: Path | None,
+    tokenizer: PreTrainedTokenizerBase,
+    how: Sampling,
+    batch_size: int,
+) -> Callable[[Asked], list[Generation]]:
+    """Loads the model where the engine wants it."""
+    if engine == "vllm":
+        whole: Any = model if adapter is None else Finetuned(model, str(adapter))
+        weights = whole.load(dtype=compute_dtype())
+        ends = ends_of(weights, tokenizer)
+        write = engines.vllm(weights, tokenizer, how.max_new_tokens, ends)
+
+        def by_vllm(asked: Asked) -> list[Generation]:
+            seeds = [(_number(row) + how.seed) % 2**31 for row, _ in asked]
+            return _told(
+                tokenizer, asked, write([ids for _, ids in asked], how.temperature, seeds), ends, how
+            )
+
+        return by_vllm
+    weights = placed(load_finetuned(model, adapter, dtype=compute_dtype())).eval()
+    if engine == "plain":
+        return lambda asked: _written(weights, tokenizer, asked, how)
+    inner = weights.get_base_model() if hasattr(weights, "get_base_model") else weights
+    ends = ends_of(weights, tokenizer)
+
+    def by_continuous(asked: Asked) -> list[Generation]:
+        prompts = [ids for _, ids in asked]
+        found = engines.continuous(inner, prompts, how.max_new_tokens, ends, batch_size)
+        return _told(tokenizer, asked, found, ends, how)
+
+    return by_continuous
+
+
 def _written(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -104,8 +149,7 @@ def _written(
     """A batch: its prompts are read once, then a token of every unfinished answer at a time."""
     import torch
 
-    ends = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+    ends = ends_of(model, tokenizer)
     chooses = [_chooses(how, row) for row, _ in asked]
     new: list[list[int]] = [[] for _ in asked]
     ended = ["length"] * len(asked)
@@ -150,6 +194,23 @@ def _written(
     ]
 
 
+def _told(
+    tokenizer: PreTrainedTokenizerBase, asked: Asked, written: list[list[int]], ends: set[int], how: Sampling
+) -> list[Generation]:
+    """Whole answers up to where each one ends by `_written`'s rules."""
+    found = []
+    for (row, _), tokens in zip(asked, written, strict=True):
+        ended, n = "length", len(tokens)
+        for i, token in enumerate(tokens, 1):
+            if token in ends or (how.stop and how.stop in _text(tokenizer, tokens[:i])):
+                ended, n = "end" if token in ends else "stop", i
+                break
+        text = _text(tokenizer, tokens[:n])
+        text = text.split(how.stop, 1)[0] if how.stop else text
+        found.append(Generation(row["task"], row["id"], text, n, ended))
+    return found
+
+
 Choose = Callable[[np.ndarray], int] | None
 """Draws a token from float64 logits; None takes the likeliest."""
 
@@ -164,14 +225,18 @@ def _next(logits: torch.Tensor, chooses: list[Choose]) -> list[int]:
 def _chooses(how: Sampling, row: Row) -> Choose:
     if how.temperature == 0:
         return None
-    name = blake2b(f"{row['task']}\n{row['id']}".encode(), digest_size=8).digest()
-    rng = np.random.default_rng([how.seed, int.from_bytes(name)])
+    rng = np.random.default_rng([how.seed, _number(row)])
 
     def draw(logits: np.ndarray) -> int:
         weight = np.exp((logits - logits.max()) / how.temperature).cumsum()
         return min(int(np.searchsorted(weight, rng.random() * weight[-1], side="right")), len(weight) - 1)
 
     return draw
+
+
+def _number(row: Row) -> int:
+    """Of eight bytes, by the row's name."""
+    return int.from_bytes(blake2b(f"{row['task']}\n{row['id']}".encode(), digest_size=8).digest())
 
 
 def _text(tokenizer: Any, tokens: list[int]) -> str:

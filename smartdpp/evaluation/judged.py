@@ -16,7 +16,7 @@ import numpy as np
 from smartdpp.bounds import Count, NotNegative, Seed
 from smartdpp.corpus.jsonl import Jsonl as Rows
 from smartdpp.errors import InputError
-from smartdpp.evaluation import judgement
+from smartdpp.evaluation import engines, judgement
 from smartdpp.evaluation.generation import FILE, Generation, Sampling, generated
 from smartdpp.evaluation.generation import read as read_generations
 from smartdpp.evaluation.heldout import Heldout
@@ -65,6 +65,7 @@ class Judged:
     stop: str | None = None
     temperature: NotNegative = 0.0
     seed: Seed = 0
+    generation: engines.Engine = "plain"
 
     def __post_init__(self) -> None:
         if (self.instructions == "file") != bool(self.path):
@@ -90,7 +91,9 @@ class Judged:
         return Heldout(self.tasks, self.num_tasks, self.limit, seed=self.seed)
 
     def check(self) -> list[str]:
-        problems = [*self.rows.check(), *self.judge.check()]
+        problems = [
+            *self.rows.check(), *self.judge.check(), *engines.problems(self.generation, self.temperature)
+        ]  # fmt: skip
         if self._file and not self._file.is_file():
             problems.append(
                 f"evaluation.reference={self.reference}: there is no such file; it is response, base, or a "
@@ -156,12 +159,14 @@ class Judged:
         )
         rows = [row for of_task in chosen.values() for row in of_task]
         how = Sampling(self.max_new_tokens, self.stop, self.temperature, self.seed)
-        answers = generated(model, adapter, rows, out / FILE, how, self.batch_size)
+        answers = generated(model, adapter, rows, out / FILE, how, self.batch_size, self.generation)
         if self.reference == "base":
             if adapter is None:
                 of_base = answers
             elif base is None:
-                of_base = generated(model, None, rows, out / f"base_{FILE}", how, self.batch_size)
+                of_base = generated(
+                    model, None, rows, out / f"base_{FILE}", how, self.batch_size, self.generation
+                )
             else:
                 of_base = _of(rows, base / FILE)
             references = [one.answer for one in of_base]
@@ -187,6 +192,7 @@ class Judged:
             "temperature": self.temperature, "seed": self.seed,
             "difficulty": "the base model's preference" if difficulty is not None else None,
         }  # fmt: skip
+        settings |= {} if self.generation == "plain" else {"generation": engines.named(self.generation)}
         lost = [name for name in sorted(tasks) if name not in chosen]
         write_scores(out, samples, settings=settings, excluded=excluded, lost_tasks=lost, judge=facts)
 

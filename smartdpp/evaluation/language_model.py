@@ -309,7 +309,7 @@ def _written(
     """As `_greedy` says."""
     import torch
 
-    ends = _ends(reading.model, tokenizer)
+    ends = ends_of(reading.model, tokenizer)
     new: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))  # the row in each place
     for _ in range(max_new_tokens):
@@ -334,7 +334,7 @@ def _written(
     return _cut(tokenizer, new, stop)
 
 
-def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     ends: Any = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
 
@@ -411,7 +411,7 @@ def _greedy(
     text is cut off. Finished rows leave the batch."""
     import torch
 
-    ends = _ends(model, tokenizer)
+    ends = ends_of(model, tokenizer)
     new: list[list[int]] = [[] for _ in range(len(last))]
     alive = list(range(len(last)))
     for _ in range(max_new_tokens):

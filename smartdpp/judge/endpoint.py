@@ -44,7 +44,9 @@ class Endpoint:
     ``timeout`` seconds, half an answer) is asked again up to ``retries`` times, after the seconds that the
     server says or else twice as many as before. ``max_calls`` and ``max_tokens`` are what one model's answers
     may cost; None: no limit. ``extra`` goes into every request as it is. How it is asked does not make the
-    run another one: the judge is known by its ``model``.
+    run another one: the judge is known by its ``model``, wherever it is served, as a server's address says
+    nothing of what it holds. Where two servers hold different models under one name, ``served_as`` tells them
+    apart: neither replies nor runs are shared between two names.
     """
 
     base_url: str
@@ -60,6 +62,7 @@ class Endpoint:
     retries: Seed = 5
     max_calls: Count | None = None
     max_tokens: Count | None = None
+    served_as: str | None = None
 
     def check(self) -> list[str]:
         problems = template.problems(self.template)
@@ -122,6 +125,10 @@ class Endpoint:
             said["max_tokens"] = self.reply_tokens
         return said | ({"extra_body": self.extra} if self.extra else {})
 
+    def name_of(self, request: dict[str, Any]) -> str:
+        """What its reply is kept under."""
+        return digest(request if self.served_as is None else {"served_as": self.served_as} | request)
+
     def parsed(self, reply: str) -> float | None:
         """1 where the answer that is shown first is named, 0 for the second; None for neither."""
         found = re.search(self.pattern, THOUGHT.sub("", reply).strip())
@@ -157,7 +164,7 @@ class EndpointAsking:
             for question in questions
             for shown in template.both_orders(self.text, question)
         ]
-        keys = [digest(request) for request in asked]
+        keys = [self.judge.name_of(request) for request in asked]
         replies = self._replies(dict(zip(keys, asked, strict=True)))
         said = [replies[key] for key in keys]
         verdicts = []

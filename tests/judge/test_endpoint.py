@@ -62,7 +62,9 @@ def test_both_orders_are_asked_and_each_question_once() -> None:
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("judge", 0.0, 16)
 
 
-def test_another_model_or_another_template_is_asked_anew_and_another_address_is_not(tmp_path: Path) -> None:
+def test_another_model_or_another_template_is_asked_anew_and_another_address_only_by_name(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "mine.txt").write_text("Judge {instruction}\n{first}\nor\n{second}\n")
     with serving(fair) as served, serving(fair) as other:
         for one in (
@@ -74,6 +76,11 @@ def test_another_model_or_another_template_is_asked_anew_and_another_address_is_
         assert served.calls == 6
         judge(other).prepare()(questions(1))
         assert other.calls == 0
+        for again in range(2):
+            judge(other, served_as="the second").prepare()(questions(1))
+            assert other.calls == 2, again
+        judge(served).prepare()(questions(1))
+        assert served.calls == 6
 
 
 @pytest.mark.parametrize(
