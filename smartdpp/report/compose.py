@@ -145,8 +145,8 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
     )
     return [
         board, *compared, *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
-        *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures, *chosen.section(trained),
-        *cost.section(trained), *setup.section(results),
+        *judged.orders(trained), *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
+        *chosen.section(trained), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
 
 
