@@ -122,7 +122,9 @@ def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
         Section(
             "Share of the oracle's gain", (Picture(drawing), Table(_wide(settings)), Text(_note(settings)))
         ),
-        Section("Each setting", tuple(Text(_said(one)) for one in settings)),
+        Section(
+            "Each setting", tuple(Text(text) for text in [*map(_said, settings), *_waiting(studies, found)])
+        ),
         Section("Each way in each setting", (Table(_long(settings)),)),
     )
     report = Report(
@@ -159,6 +161,14 @@ def _whole(study: Study) -> tuple[Results, dict[str, list[int]]]:
             results.folders[i] for i, seed in zip(group.index, group["seed"], strict=True) if seed in whole
         ]
     return collect(kept), partial
+
+
+def _waiting(studies: Sequence[Study], found: Mapping[str, tuple[Results, Any]]) -> Iterator[str]:
+    """What is said of studies without a whole world."""
+    for one in studies:
+        if found[one.name][0].table.empty:
+            states = ", ".join(f"{n} {state}" for state, n in cells.counts(one.cells).items())
+            yield f"{one.name}: no world yet that all ways finished, so it is not in the table ({states})."
 
 
 def _panels(results: Results, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

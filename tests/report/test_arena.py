@@ -130,11 +130,13 @@ def test_a_setting_whose_oracle_teaches_no_ability_is_not_to_be_used(tmp_path: P
         put(run / "result.json", row | {"blind_loss": 1.0})
     finish("needle", [*of_all, ways, "budget=20"], tmp_path, ability=None)
     what = [str(EXPERIMENTS / "needle.yaml"), ways, str(EXPERIMENTS / "needle.yaml"), ways, "budget=20"]
+    what += [str(EXPERIMENTS / "skew.yaml"), "way=random"]
     assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
     page = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "Not to be used: choosing by the truth raises own over other by -1.0" in page
     assert "needle" in page
     assert "budget=20: 2 worlds that all ways finished" in page
+    assert "skew: no world yet that all ways finished, so it is not in the table (2 missing)." in page
     assert "Whether its oracle teaches ability was not measured" in page
 
 
