@@ -55,7 +55,8 @@ def read(
     responses: bool = True,
     n_clusters: int | None = None,
 ) -> Data:
-    """``task`` is the field that says a row's task; None: ``task`` where there is one, else all are one task.
+    """``task`` is the field that says a row's task; None: ``task`` where there is one, else the file that
+    it is in, else all are one task.
     "cluster": tasks by the prompts' words, ``n_clusters`` of them (see `smartdpp.corpus.clusters`).
 
     ``columns`` and ``constants`` as in `smartdpp.corpus.jsonl`. ``responses``: whether rows need one.
@@ -114,11 +115,8 @@ def _of_path(path: str, columns: dict[str, Any], constants: dict[str, str]) -> R
         record for _, record in islice(files.opened(first, LONGEST)[1], 1) if isinstance(record, Mapping)
     ]
     _require(columns, fields)
-    named = _names_task(columns, constants, fields)
-    corpus = Jsonl(
-        path, columns or None, constants if named else {"task": files.stem(Path(path)), **constants}
-    )
-    rows = list(corpus.originals())
+    rows = list(Jsonl(path, columns or None, constants).originals())
+    named = _names_task(columns, constants, fields) or len({row["task"] for row in rows}) > 1  # of files
     records = [row.pop(RECORD) for row in rows]
     for row in rows:
         del row[KIND], row[TYPES]

@@ -179,6 +179,9 @@ def select(
     begun = starts.find(terms.start, table, X is None and "outside" in parts["strategy"].honours)
     if begun and begun.missing:
         log.warning("start: %d of %d given are not in the data and do not count", begun.missing, begun.given)
+    if begun:
+        there, beside = len(begun.index), len(begun.outside)
+        log.info("start: %d rows of the data and %d beside it count as chosen", there, beside)
     named, tasks = parts["strategy"].named, table["task"].to_pylist()
     if terms != Terms() and (problems := terms.refused(named, tasks, costs, begun, size)):
         raise InputError("\n".join(problems))

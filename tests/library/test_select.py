@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,14 @@ def test_budgets_in_tokens_and_shares_are_those_of_a_run(
     mixture = lines(run.mixture.here() / "mixture.jsonl")
     chosen = smartdpp.select(str(corpus), **settings, **TFIDF, **TINY)
     assert [row["prompt"] for row in chosen] == [row["prompt"] for row in mixture]
+
+
+def test_files_of_a_folder_are_tasks_where_no_field_says_one(tmp_path: Path) -> None:
+    for name in ("maths", "prose"):
+        records = [{"prompt": f"{name} {i}?", "response": str(i)} for i in range(12)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(records))
+    found = smartdpp.select(tmp_path, budget=8, strategy="equal", weights={"maths": 3}, **TFIDF)
+    assert Counter(row["prompt"].split()[0] for row in found) == {"maths": 6, "prose": 2}
 
 
 def test_what_is_chosen_is_added_to_what_is_there(corpus: Path, tmp_path: Path) -> None:
