@@ -59,6 +59,7 @@ class Line:
 
     way: str
     gain: Difference  # over the baseline, positive is better
+    sd: float  # of one pair's difference, over worlds; nan for one world
     p_holm: float  # corrected for the setting's ways; nan where nothing is claimed
     share: Share | None  # of the oracle's gain; None for the oracle itself
 
@@ -77,8 +78,7 @@ class Setting:
     @property
     def noise(self) -> float:
         """nats: the median over the ways of the sd over worlds of a pair's difference."""
-        gains = [line.gain for line in self.lines if line.gain.seeds > 1]
-        return float(np.median([sd(gain) for gain in gains])) if gains else float("nan")
+        return float(np.median([line.sd for line in self.lines]))
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,6 @@ class Cleared:
 
     def __bool__(self) -> bool:
         return any(one.mean - one.half > 0 for one in (self.floor, self.own))
-
-
-def sd(gain: Difference) -> float:
-    """Over worlds, of one pair's difference, from half the width of the interval over them."""
-    from scipy.special import stdtrit
-
-    return gain.half_seeds * gain.seeds**0.5 / -float(stdtrit(gain.seeds - 1, 0.025))
 
 
 def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
@@ -215,6 +208,7 @@ def _settings(
             Line(
                 names[one.runs[0]],
                 _gain(one.difference, metric),
+                _sd(group, metric, one.runs, baseline),
                 one.p_holm,
                 shares.get(tuple(map(plain, one.values))),
             )
@@ -231,6 +225,13 @@ def _settings(
             _cleared(group[group["strategy"] == ORACLE]),
             runs,
         )
+
+
+def _sd(group: pd.DataFrame, metric: str, runs: Sequence[str], baseline: str) -> float:
+    own, its = (
+        group[of].set_index("seed")[metric] for of in (group["run"].isin(runs), group["strategy"] == baseline)
+    )
+    return float((own - its).std())
 
 
 def _gain(difference: Difference, metric: str) -> Difference:
@@ -277,7 +278,7 @@ def _frame(settings: Sequence[Setting]) -> pd.DataFrame:
             "documents": line.gain.documents,
             "gain": line.gain.mean,
             "half": line.gain.half,
-            "sd_over_worlds": sd(line.gain),
+            "sd_over_worlds": line.sd,
             "p": line.gain.p,
             "p_holm": line.p_holm,
             "would_show": would_show(line.gain.half),

@@ -79,6 +79,11 @@ def test_a_way_of_two_studies_is_one_row_with_its_share_in_each(studies: Path) -
         assert float(row["share_low"]) < 0.5 < float(row["share_high"])
         assert float(row["p_holm"]) < 0.05
         assert row["worlds"] == "5"
+        noises = [
+            [np.random.default_rng([seed, *way.encode()]).normal(0, 0.03) for seed in range(5)]
+            for way in ("dpp", "random")
+        ]
+        assert float(row["sd_over_worlds"]) == pytest.approx(np.std(np.subtract(*noises), ddof=1))
     assert float(found["facility_location", "skew"]["p_holm"]) > 0.05
     page = (studies / "leaderboard.md").read_text()
     (line,) = [line for line in page.splitlines() if line.startswith("| facility_location |")]
