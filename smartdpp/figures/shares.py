@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.evaluation.intervals import CLAIM
 from smartdpp.figures.drawing import Drawing
 from smartdpp.figures.style import BLUE, GREY, VERMILION, panels
 
@@ -20,14 +21,14 @@ LOW, HIGH = -1.0, 2.0  # beyond it an interval ends in an arrow
 def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     """One panel a setting, one line a way, best on top: at 0 chance, at 100 % choosing by the truth.
 
-    frame: way, setting, share, share_low, share_high (nan: no share), gain, p_holm; rows in the order of the
-    lines. settings: name to what its panel says beneath the name.
+    frame: way, setting, share, share_low, share_high, p_holm; rows in the order of the lines; those without a
+    share, as the oracle's, are left out. settings, each with a share: name to what is said beneath it.
     """
     told = frame[frame["share"].notna()]
     ways = list(told["way"].unique())
-    low = max(LOW, min(-0.2, told["share_low"].min() - 0.1)) if len(told) else 0.0
-    high = min(HIGH, max(1.15, told["share_high"].max() + 0.1)) if len(told) else 1.0
-    figure, axes = panels(11, 2.3 + 0.62 * max(len(ways), 1), 1, len(settings), sharey=True)
+    low = max(LOW, min(-0.2, told["share_low"].min() - 0.1))
+    high = min(HIGH, max(1.15, told["share_high"].max() + 0.1))
+    figure, axes = panels(11, 2.3 + 0.62 * len(ways), 1, len(settings), sharey=True)
     for ax, (name, said) in zip(axes, settings.items(), strict=True):
         ax.set_title(f"{name}\n{said}", fontsize=15)
         ax.axvline(0, color=GREY, linewidth=1.5)
@@ -40,15 +41,11 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
             _point(ax, ways.index(row["way"]), row, (low, high))
         for y in (y for y, way in enumerate(ways) if way not in set(own["way"])):
             ax.plot(0.5, y, marker="_", color="#bbbbbb", markersize=12)
-        if own.empty and len(told):
-            ax.text(
-                0.5, -0.4, "no share: the oracle is not\nsurely better than chance", ha="center", fontsize=11
-            )
     axes[0].set_yticks(range(len(ways)), [way.replace("_", " ") for way in ways])
-    axes[0].set_ylim(max(len(ways), 1) - 0.5, -0.7)
+    axes[0].set_ylim(len(ways) - 0.5, -0.7)
     figure.supxlabel(
         "share of the oracle's gain over random rows (%), 95 % interval; 0: random, dashed: the oracle\n"
-        "filled: differs from random after Holm's correction; –: not run there",
+        f"filled: differs from random after Holm's correction (from {CLAIM} worlds on); –: not run there",
         fontsize=13,
     )
     best = [

@@ -76,6 +76,11 @@ class Setting:
     runs: dict[str, dict[int, str]]  # way to seed to run, the baseline's and the oracle's too
 
     @property
+    def shared(self) -> bool:
+        """Whether its ways have a share of the oracle's gain."""
+        return any(line.share and not np.isnan(line.share.value) for line in self.lines)
+
+    @property
     def noise(self) -> float:
         """nats: the median over the ways of the sd over worlds of a pair's difference."""
         return float(np.median([line.sd for line in self.lines]))
@@ -108,13 +113,13 @@ def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
         if len(found[one.name][0].table)
         for setting in _settings(one, *found[one.name], names)
     ]
-    with style():
-        drawing = leaderboard(_frame(settings), {one.name: _beneath(one) for one in settings})
+    pictures = []
+    if drawn := [one for one in settings if one.shared]:
+        with style():
+            pictures = [Picture(leaderboard(_frame(drawn), {one.name: _beneath(one) for one in drawn}))]
     states = cells.counts([cell for one in studies for cell in one.cells])
     sections = (
-        Section(
-            "Share of the oracle's gain", (Picture(drawing), Table(_wide(settings)), Text(_note(settings)))
-        ),
+        Section("Share of the oracle's gain", (*pictures, Table(_wide(settings)), Text(_note(settings)))),
         Section(
             "Each setting", tuple(Text(text) for text in [*map(_said, settings), *_waiting(studies, found)])
         ),
@@ -136,7 +141,10 @@ def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text(out / name, text)
-    return markdown.brief(report), [*(out / name for name in texts), drawing.png(out)]
+    return markdown.brief(report), [
+        *(out / name for name in texts),
+        *(picture.drawing.png(out) for picture in pictures),
+    ]
 
 
 def _whole(study: Study) -> tuple[Results, dict[str, list[int]]]:
@@ -364,6 +372,11 @@ def _said(setting: Setting) -> str:
             f"{len(gains)} ways), so {smallest(setting.noise, worlds, len(gains)):.2f} would be shown in 8 "
             "of 10 such studies after correction. "
         )
+    if not setting.shared:
+        why = "the oracle is not surely better than chance" if worlds > 1 else "one world has no interval"
+        if not any(line.share for line in setting.lines):
+            why = "there are not an oracle and another way"
+        text += f"No shares, and not in the figure: {why}. "
     if setting.cleared is None:
         return text + "Whether its oracle teaches ability was not measured (evaluation=ability)."
     one = setting.cleared
