@@ -49,7 +49,10 @@ NEEDS = {
         *(f"evaluation.of.heldout.{one}" for one in ("limit=2", "max_new_tokens=2")),
         *(f"evaluation.of.indomain.{one}" for one in ("per_task=1", "max_new_tokens=2")),
     ],
-    "evaluation=judge": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
+    "evaluation=judge": [
+        *(f"evaluation.{one}" for one in ("tasks=[parity]", "limit=2", "max_new_tokens=2")),
+        "evaluation.generation=continuous",
+    ],
     "evaluation=indomain": ["evaluation.per_task=1", "evaluation.spare=1", "evaluation.max_new_tokens=2"],
     "evaluation=indomain_file": [
         "evaluation.path={of_pool}",

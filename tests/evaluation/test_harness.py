@@ -188,6 +188,36 @@ def test_ifeval_reads_a_folder_and_checks_answers_of_the_length_that_is_asked(tm
     assert 1 <= len(model.seen) <= 3, "the prompts, and two more tokens"
 
 
+def test_our_own_instructions_are_checked_by_ifevals_rules(tmp_path, model, monkeypatch):
+    import nltk
+
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)  # none of ours counts sentences
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+    from lm_eval.tasks.ifeval.utils import process_results
+
+    data = Path(__file__).parent / "ifeval"
+    rows = [json.loads(line) for line in (data / "google" / "IFEval" / "train.jsonl").open(encoding="utf-8")]
+    asked = {name for row in rows for name in row["instruction_id_list"]}
+    counts_sentences = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
+    assert asked == INSTRUCTION_DICT.keys() - counts_sentences
+    followed = json.loads((data / "followed.json").read_text(encoding="utf-8"))
+    for row, answer in zip(rows, followed, strict=True):
+        found = [process_results(row, [one])["prompt_level_strict_acc"] for one in (answer, "So, it is.")]
+        assert found == [True, False], row["prompt"]
+    (package,) = find_spec("lm_eval").submodule_search_locations
+    tasks = {"include_path": str(Path(package) / "tasks" / "ifeval"), "data_dir": str(data)}
+    component = Harness(["ifeval"], max_new_tokens=2, batch_size=20, **tasks)
+    assert component.check() == component.check_documents(None, None) == []
+    (tmp_path / "out").mkdir()
+    component.evaluate(model, None, None, tmp_path / "out")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["mean"]["n"] == len(rows) == 20
+    for sample, row in zip(read_samples(tmp_path / "out" / "samples.jsonl"), rows, strict=True):
+        ours = process_results(row, [sample["generation"]])["prompt_level_strict_acc"]
+        assert sample["prompt_level_strict_acc"] == float(ours)
+
+
 def test_what_ifeval_lacks_is_said_before_the_work(monkeypatch, tmp_path):
     import nltk
 

@@ -223,6 +223,31 @@ class Longer:
         return [Verdict(*[float(len(q.answer) > len(q.reference))] * 2) for q in questions]
 
 
+def test_a_server_of_another_name_and_another_engine_make_another_run_and_none_leaves_it_as_it_was(
+    small_run: Callable[..., Run],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLANTED_API_KEY", KEY)
+    one, elsewhere, named, continuous = (
+        small_run(*ENDPOINT, f"evaluation.of.judge.judge.base_url=http://{host}/v1", *more)
+        for host, *more in (
+            ("localhost:1",),
+            ("10.0.0.1:2",),
+            ("localhost:1", "evaluation.of.judge.judge.served_as=lab"),
+            ("localhost:1", "evaluation.of.judge.generation=continuous"),
+        )
+    )
+    what = one.what["evaluation"]["of"]["judge"]
+    assert "generation" not in what
+    assert what["judge"].keys() == {
+        "_target_", "model", "pattern", "temperature", "reply_tokens", "extra", "content"
+    }  # fmt: skip
+    assert one.slug == elsewhere.slug
+    assert len({one.slug, named.slug, continuous.slug}) == 3
+    assert len({run.scores.key for run in (one, named, continuous)}) == 3
+    assert {run.adapter.key for run in (one, named, continuous)} == {one.adapter.key}
+
+
 def heldout(rows: list[dict]) -> object:
     import pyarrow as pa
 
