@@ -202,9 +202,12 @@ def test_our_own_instructions_are_checked_by_ifevals_rules(tmp_path, model, monk
     counts_sentences = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
     assert asked == INSTRUCTION_DICT.keys() - counts_sentences
     followed = json.loads((data / "followed.json").read_text(encoding="utf-8"))
-    for row, answer in zip(rows, followed, strict=True):
-        found = [process_results(row, [one])["prompt_level_strict_acc"] for one in (answer, "So, it is.")]
-        assert found == [True, False], row["prompt"]
+    no = "So, it is as it was in the morning of the day. " * 5
+    said = {
+        row["prompt"]: [process_results(row, [one])["prompt_level_strict_acc"] for one in (answer, no)]
+        for row, answer in zip(rows, followed, strict=True)
+    }
+    assert {prompt: found for prompt, found in said.items() if found != [True, False]} == {}
     (package,) = find_spec("lm_eval").submodule_search_locations
     tasks = {"include_path": str(Path(package) / "tasks" / "ifeval"), "data_dir": str(data)}
     component = Harness(["ifeval"], max_new_tokens=2, batch_size=20, **tasks)

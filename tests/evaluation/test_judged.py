@@ -39,7 +39,7 @@ ENDPOINT = (
     *(f"evaluation.of.heldout.{one}" for one in ("tasks=[parity]", "limit=4", "generate=false")),
     *(f"evaluation.of.judge.{one}" for one in ("tasks=[parity]", "limit=4", "max_new_tokens=8")),
     "evaluation=combined",
-    "~evaluation@evaluation.of.indomain",
+    "~evaluation.of.indomain",
     "+evaluation@evaluation.of.judge=judge",
     "judge@evaluation.of.judge.judge=endpoint",
     "evaluation.of.judge.judge.model=judge",
