@@ -36,7 +36,7 @@ METHODS: list[tuple[str, str, dict[str, Any]]] = [
     ("random", "random", {}),
     ("FLQMI", "targeted", {"function": "flqmi"}),
     ("FLVMI", "targeted", {"function": "flvmi"}),
-    ("FLVMI, 2,000 witnesses", "targeted", {"function": "flvmi", "witnesses": 2000}),
+    ("FLVMI, 1,000 witnesses", "targeted", {"function": "flvmi", "witnesses": 1000}),
     ("GCMI", "targeted", {"function": "gcmi"}),
     ("round robin (RDS+)", "targeted", {"function": "round_robin"}),
     ("round robin, targets balanced", "targeted", {"function": "round_robin", "targets": "balanced"}),

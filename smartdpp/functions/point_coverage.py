@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # rows made at a time, with the features they are made from, where the device does not say what it has free
 TILE_BYTES = 2**26
+KEPT_BYTES = 3 * 2**28  # all rows, where they are few enough and the points were chosen to be few
 
 
 class PointCoverage(Exact, Falling):
@@ -37,6 +38,7 @@ class PointCoverage(Exact, Falling):
         points: Features,
         cap: torch.Tensor | None = None,
         bonus: torch.Tensor | None = None,
+        keep: bool = False,
     ) -> None:
         import torch
 
@@ -52,8 +54,17 @@ class PointCoverage(Exact, Falling):
         largest = float(features.square.max() * points.square.max()) ** 0.5
         self.rounding = 1e-12 * (m * largest + float(self.bonus.max()))
 
+        self.kept: torch.Tensor | None = None
+        if keep and 8 * n * m <= KEPT_BYTES:
+            kept = torch.empty((n, m), dtype=torch.float64, device=features.device)
+            for a in range(0, n, self.tile):
+                kept[a : a + self.tile] = self.rows(np.arange(a, min(a + self.tile, n)))
+            self.kept = kept
+
     def rows(self, index: np.ndarray) -> torch.Tensor:
         """float64[k, m]: what each example would give each point by itself."""
+        if self.kept is not None:
+            return self.kept[index]
         x, whole = self.features.rows(index), self.points.copy(self.best.dtype)
         rows = self.points.project(x.T).T.contiguous() if whole is None else x @ whole.T
         return rows if self.cap is None else rows.minimum(self.cap)

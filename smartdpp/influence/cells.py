@@ -20,6 +20,7 @@ from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.runtime.device import compute_dtype, placed
 from smartdpp.signals.likelihood import likelihood
+from smartdpp.store.artifact import Artifact
 from smartdpp.store.disk import read_json
 from smartdpp.strategies.decile import DECILES, nearness
 
@@ -91,6 +92,16 @@ def run(overrides: Sequence[str], subsets: int, share: float) -> Found:
 def _losses(of_query: Run, one: Run) -> tuple[float, float]:
     """Of the model that ``one`` has trained: its mean nats per response token of the query's rows, and its
     score."""
+    assert of_query.query is not None
+    keys = {"adapter": one.adapter.key, "query": of_query.query.key}
+    kept = Artifact(one.root, "query_loss", 1, {}, keys)
+    kept.produce(lambda out: {"loss": _loss_of_query(of_query, one)})
+    row = read_json(one.path / "result.json")
+    better = 1 if METRICS[row["score_metric"]].lower else -1
+    return kept.meta()["facts"]["loss"], better * row["score"]
+
+
+def _loss_of_query(of_query: Run, one: Run) -> float:
     import pyarrow as pa
 
     assert of_query.query is not None
@@ -99,6 +110,4 @@ def _losses(of_query: Run, one: Run) -> tuple[float, float]:
     examples = encoded(tokenizer, model.format, pa.Table.from_pylist(alike(rows_of(of_query.query.here()))))
     weights = placed(model.load(dtype=compute_dtype()))
     losses = [nll for _, nll, _ in likelihood(weights, examples, tokenizer.pad_token_id, BATCH_TOKENS)]
-    row = read_json(one.path / "result.json")
-    better = 1 if METRICS[row["score_metric"]].lower else -1
-    return float(np.concatenate(losses).mean()), better * row["score"]
+    return float(np.concatenate(losses).mean())

@@ -55,6 +55,7 @@ def test_slices_and_subsets_are_trained_told_and_found_again(
     trainings = pd.read_csv(out / "influence.csv")
     assert trainings["of"].tolist() == ["slice"] * 3 + ["subset"] * 4
     assert trainings["number"].tolist() == [1, 2, 3, 1, 2, 3, 4]
+    monkeypatch.setattr(cells, "likelihood", None)  # what was read once is kept
     found = run(settings, 4, 0.5)
     assert found.slices.shape == (3, 3)
     assert found.subsets.shape == (4, 3)
