@@ -165,11 +165,17 @@ def _whole(study: Study) -> tuple[Results, dict[str, list[int]]]:
 
 
 def _waiting(studies: Sequence[Study], found: Mapping[str, tuple[Results, Any]]) -> Iterator[str]:
-    """What is said of studies without a whole world."""
+    """What is said of studies of which not all is done, and why of what failed."""
     for one in studies:
-        if found[one.name][0].table.empty:
-            states = ", ".join(f"{n} {state}" for state, n in cells.counts(one.cells).items())
-            yield f"{one.name}: no world yet that all ways finished, so it is not in the table ({states})."
+        states = cells.counts(one.cells)
+        if states.get("done") != len(one.cells):
+            whole = not found[one.name][0].table.empty
+            said = "" if whole else "no world yet that all ways finished, so it is not in the table; "
+            why = dict.fromkeys(cell.detail for cell in one.cells if cell.state == "failed")
+            yield (
+                f"{one.name}: {said}of its cells {', '.join(f'{n} {state}' for state, n in states.items())}."
+                + (f" Failed: {'; '.join(why)}." if why else "")
+            )
 
 
 def _panels(results: Results, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
