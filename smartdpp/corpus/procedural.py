@@ -9,6 +9,7 @@ the same text.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ import numpy as np
 
 from smartdpp.errors import InputError
 from smartdpp.types import Row
+
+log = logging.getLogger(__name__)
 
 # fmt: off
 FAMILIES = (
@@ -81,7 +84,7 @@ UNSTABLE = (
 @dataclass(frozen=True)
 class ReasoningGym:
     """``per_family`` examples of each of ``families``; the family is the task, reasoning-gym's category
-    (algebra, logic, ...) the dataset.
+    (algebra, logic, ...) the dataset. One that its generator fails to make is left out, and told.
 
     ``settings`` are a family's own parameters in reasoning-gym ({"maze": {"max_grid_size": 6}}). Another
     ``seed`` gives other examples. With ``smallest``, families differ in size as datasets do: from
@@ -144,8 +147,14 @@ class ReasoningGym:
         for name, size in zip(self.families, self.sizes(), strict=True):
             generator = self._generator(name)
             for i in range(size):
-                with redirect_stdout(io.StringIO()):  # bf's compiler prints a dot per program
-                    example = generator[i]
+                try:
+                    with redirect_stdout(io.StringIO()):  # bf's compiler prints a dot per program
+                        example = generator[i]
+                except (RuntimeError, ValueError) as error:  # its search for a puzzle ran out of attempts
+                    log.warning(
+                        "example %d of %s is left out: reasoning-gym cannot make it: %s", i, name, error
+                    )
+                    continue
                 yield {
                     "id": f"{name}/{self.seed}-{i}",
                     "task": name,

@@ -133,3 +133,9 @@ def test_a_family_without_a_stated_answer_has_empty_responses():
 def test_parameters_out_of_range(wrong):
     with pytest.raises(InputError, match=f"corpus.{next(iter(wrong))}"):
         ReasoningGym(**wrong)
+
+
+def test_an_example_that_cannot_be_made_is_left_out_and_told(caplog):
+    made = [row["id"] for row in ReasoningGym(["maze"], 4, seed=4, settings=dict(SETTINGS)).rows()]
+    assert made == ["maze/4-0", "maze/4-1", "maze/4-3"]
+    assert "example 2 of maze is left out: reasoning-gym cannot make it: Could not find" in caplog.text
