@@ -149,7 +149,9 @@ def _signature_problems(where: str, node: Any, kind: Callable[[str], type]) -> I
     """Every `_target_` below this node is a component of its place, its keys exist, none is missing, and the
     values have the annotated types. ``kind`` gives the class of a target that may stand here."""
     if not isinstance(node, dict) or "_target_" not in node:
-        yield f"{where}: nothing chosen; choose an option with {where}=NAME"
+        part = where.startswith("evaluation.of.")  # of several: what is set of one outlasts ~evaluation@...
+        option = f"+evaluation@{where}=NAME, or leave it out with ~{where}" if part else f"{where}=NAME"
+        yield f"{where}: nothing chosen; choose an option with {option}"
         return
     try:
         component = kind(str(node["_target_"]))

@@ -191,8 +191,11 @@ def test_every_mistake_inside_is_named_with_its_place(small_run: Callable[..., R
         match=r"evaluation\.of\.mine\._target_=os\.system: only components under smartdpp\. are instantiated",
     ):
         small_run(*BOTH, "+evaluation.of.mine._target_=os.system")
-    with pytest.raises(InputError, match=r"evaluation\.of\.mine: nothing chosen"):
+    with pytest.raises(
+        InputError, match=r"evaluation\.of\.mine: nothing chosen.*out with ~evaluation\.of\.mine"
+    ):
         small_run(*BOTH, "+evaluation.of.mine=3")
+    small_run("evaluation=combined", "~evaluation.of.indomain", "until=plan")
     with pytest.raises(InputError, match=r"evaluation\.of\.file\.path: .*gone\.jsonl"):
         small_run(*BOTH, "+evaluation@evaluation.of.file=jsonl", "evaluation.of.file.path=gone.jsonl")
     small_run("evaluation=combined", "~evaluation@evaluation.of.heldout", "until=plan")
