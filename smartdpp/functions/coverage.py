@@ -6,7 +6,7 @@ and its gain costs next to nothing. Until then it is made anew. Where all gains 
 still too full to keep, the symmetry of the kernel halves the work.
 
 Small pools are done in float64. Large ones are done in float32, and gains too close to tell apart are
-resolved in float64. Where the kernel takes 0.75 GiB at most (14,188 rows) it is made once.
+resolved in float64. Where the kernel takes two gigabytes at most it is made once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TILE = 1024  # rows and columns of a symmetric tile: stays in cache
 COLUMNS = 4096  # of the kernel made at a time
 BLOCK_BYTES = 2**25  # rows of the kernel made at a time
-WHOLE_BYTES = 3 * 2**28  # kernels up to this size are made once: with what is kept of them below 1 GiB
+WHOLE_BYTES = 2**31  # kernels up to this size are made once
 KEEP_BYTES = 2**31  # compressed rows
 IDLE = 0.1  # share of the room from which moving the compressed rows together is worth it
 DENSE = 0.2  # share of a row above which it is not worth keeping yet

@@ -108,8 +108,8 @@ class FacilityLocation:
 
     @staticmethod
     def keeps(n: int, d: int, k: int, neighbors: int | None = None, **options: Any) -> float:
-        """Bytes beside the features while k of n rows are chosen: a kernel, of 0.75 GiB at most, or the
-        entries of its rows that still count, of 2 GiB at most."""
+        """Bytes beside the features while k of n rows are chosen: a kernel, or what is left of it, of 2 GiB
+        each at most."""
         from smartdpp.functions.coverage import DOUBLE, KEEP_BYTES, WHOLE_BYTES
 
         unit = 4 if n > DOUBLE else 8
@@ -117,5 +117,5 @@ class FacilityLocation:
             return n * d * unit + 24 * n * neighbors
         whole = unit * n * n
         return n * d * unit + (
-            whole + min(KEEP_BYTES, whole / 4) if whole <= WHOLE_BYTES else min(KEEP_BYTES, 0.4 * whole)
+            whole + min(KEEP_BYTES, whole / 4) if whole <= WHOLE_BYTES else min(KEEP_BYTES, 1.5 * whole)
         )
