@@ -101,7 +101,8 @@ def test_the_picks_are_those_of_a_run_with_the_same_settings(
 ) -> None:
     settings, overrides = SAME[which]
     wanted = tmp_path / "wanted.jsonl"
-    wanted.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in lines(corpus)[:3]))
+    asked = ["Please tell me: " + row["prompt"] for row in lines(corpus)[:3]]
+    wanted.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
     base = [] if which == "in gradients" else ["embedding.dim=16"]
     run = run_of(corpus, tmp_path, *base, *[word.replace("FILE", str(wanted)) for word in overrides])
     execute(run)
@@ -317,7 +318,7 @@ def test_what_is_kept_lies_in_the_users_cache_and_nowhere_else(
 
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     code = (
-        "import time; began = time.perf_counter(); import smartdpp; took = time.perf_counter() - began; "
+        "import time; began = time.process_time(); import smartdpp; took = time.process_time() - began; "
         "import sys; "
         "heavy = [name for name in ('torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'numpy', "
         "'hydra') if name in sys.modules]; "

@@ -201,7 +201,7 @@ def test_packaged_models_are_what_their_parameters_say_and_keep_their_runs() -> 
     assert [component.fingerprint() for component in (SmolLM2(), Tiny(), MiniLM())] == ["", "", ""]
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", ["root=/tmp"], return_hydra_config=True)
+        cfg = compose("config", ["root=/tmp", "evaluation=heldout"], return_hydra_config=True)
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(
