@@ -190,7 +190,9 @@ def test_ifeval_reads_a_folder_and_checks_answers_of_the_length_that_is_asked(tm
 
 def test_our_own_instructions_are_checked_by_ifevals_rules(tmp_path, model, monkeypatch):
     import nltk
+    from langdetect import DetectorFactory
 
+    monkeypatch.setattr(DetectorFactory, "seed", 0)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)  # none of ours counts sentences
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
@@ -214,6 +216,7 @@ def test_our_own_instructions_are_checked_by_ifevals_rules(tmp_path, model, monk
     assert component.check() == component.check_documents(None, None) == []
     (tmp_path / "out").mkdir()
     component.evaluate(model, None, None, tmp_path / "out")
+    assert DetectorFactory.seed == component.seed, "a language is guessed alike each time"
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["mean"]["n"] == len(rows) == 20
     for sample, row in zip(read_samples(tmp_path / "out" / "samples.jsonl"), rows, strict=True):
