@@ -173,10 +173,7 @@ def _written(
             chosen = _next(logits, [chooses[i] for i in alive])
             for i, token in zip(alive, chosen, strict=True):
                 new[i].append(token)
-                if token in ends:
-                    ended[i] = "end"
-                elif how.stop and how.stop in _text(tokenizer, new[i]):
-                    ended[i] = "stop"
+                ended[i] = _ended(tokenizer, new[i], ends, how)
             going = [k for k, i in enumerate(alive) if ended[i] == "length"]
             if not going:
                 break
@@ -187,28 +184,39 @@ def _written(
             read = torch.tensor([[new[i][-1]] for i in alive], device=mask.device)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             position = mask.sum(-1, keepdim=True) - 1
-    texts = [_text(tokenizer, tokens) for tokens in new]
     return [
-        Generation(row["task"], row["id"], text.split(how.stop, 1)[0] if how.stop else text, len(tokens), end)
-        for (row, _), text, tokens, end in zip(asked, texts, new, ended, strict=True)
+        _answer(tokenizer, row, tokens, end, how)
+        for (row, _), tokens, end in zip(asked, new, ended, strict=True)
     ]
 
 
 def _told(
     tokenizer: PreTrainedTokenizerBase, asked: Asked, written: list[list[int]], ends: set[int], how: Sampling
 ) -> list[Generation]:
-    """Whole answers up to where each one ends by `_written`'s rules."""
+    """Whole answers, each up to where it ends."""
     found = []
     for (row, _), tokens in zip(asked, written, strict=True):
-        ended, n = "length", len(tokens)
-        for i, token in enumerate(tokens, 1):
-            if token in ends or (how.stop and how.stop in _text(tokenizer, tokens[:i])):
-                ended, n = "end" if token in ends else "stop", i
-                break
-        text = _text(tokenizer, tokens[:n])
-        text = text.split(how.stop, 1)[0] if how.stop else text
-        found.append(Generation(row["task"], row["id"], text, n, ended))
+        ended, n = "length", 0
+        while ended == "length" and n < len(tokens):
+            n += 1
+            ended = _ended(tokenizer, tokens[:n], ends, how)
+        found.append(_answer(tokenizer, row, tokens[:n], ended, how))
     return found
+
+
+def _ended(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[int], how: Sampling) -> str:
+    """Whether the last of these tokens ends the answer; ``length`` where only the limit does."""
+    if tokens[-1] in ends:
+        return "end"
+    return "stop" if how.stop and how.stop in _text(tokenizer, tokens) else "length"
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerBase, row: Row, tokens: list[int], ended: str, how: Sampling
+) -> Generation:
+    text = _text(tokenizer, tokens)
+    text = text.split(how.stop, 1)[0] if how.stop else text
+    return Generation(row["task"], row["id"], text, len(tokens), ended)
 
 
 Choose = Callable[[np.ndarray], int] | None
