@@ -11,6 +11,7 @@ from smartdpp.evaluation.intervals import t_interval
 from smartdpp.metrics import METRICS
 from smartdpp.study.results import main_metric
 from smartdpp.study.settings import plain
+from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,8 @@ def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tu
     """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean
     first."""
     sign = 1 if METRICS[metric].lower else -1
-    groups = list(table.groupby(by, dropna=False, sort=False))
+    found = table.groupby(alike(table, by), sort=False)  # a setting may be a list
+    groups = [(tuple(group[name].iloc[0] for name in by), group) for _, group in found]
     return sorted(
         groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean())
     )

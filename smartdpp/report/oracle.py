@@ -13,6 +13,7 @@ from smartdpp.report.content import Section, Table, Text
 from smartdpp.report.numbers import best_first, columns, described, metrics, number
 from smartdpp.study.gain import Share, Way, recovered
 from smartdpp.study.results import SEEDS, Results
+from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,8 @@ def shares(results: Results, baseline: str) -> Iterator[tuple[tuple[Any, ...], S
 
 
 def _panels(table: pd.DataFrame, strategy: str, keys: list[str]) -> Any:
-    return table[table["strategy"] == strategy].groupby(keys, dropna=False, sort=False)
+    own = table[table["strategy"] == strategy]
+    return own.groupby(alike(own, keys), sort=False)
 
 
 def _key(group: pd.DataFrame, keys: list[str]) -> str:

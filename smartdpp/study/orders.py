@@ -18,6 +18,7 @@ from smartdpp.run.folder import artifacts
 from smartdpp.store.remote import file
 from smartdpp.study.correlations import Statistic, kendall, spearman
 from smartdpp.study.results import SEEDS, Results
+from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,7 @@ def pairs(results: Results) -> Iterator[Pair]:
     if "win_rate" not in found:
         return
     keys = ["budget", *results.context]
-    for values, group in table.groupby(keys, dropna=False, sort=False):
+    for _, group in table.groupby(alike(table, keys), sort=False):
         for one, other in combinations(found, 2):
             both = [
                 _oriented(group, found[metric], METRICS[metric].lower).dropna() for metric in (one, other)
@@ -67,7 +68,7 @@ def pairs(results: Results) -> Iterator[Pair]:
             a, b = (score.loc[shared].to_numpy(float) for score in both)
             if len(shared) and a.shape[1] >= FEWEST:
                 yield Pair(
-                    dict(zip(keys, values, strict=True)),
+                    {key: group[key].iloc[0] for key in keys},
                     (found[one], found[other]),
                     a.shape[1],
                     _each(spearman, a, b),

@@ -565,6 +565,18 @@ def test_an_energy_that_was_logged_is_shown(tmp_path: Path) -> None:
     assert (row["energy (Wh)"], row["peak GPU memory (GiB)"]) == ("1.25", "3.50")
 
 
+def test_settings_that_are_lists_make_groups_too() -> None:
+    from smartdpp.report.numbers import best_first
+
+    table = pd.DataFrame(
+        {"budget": [4, 4, 8, 4], "corpus.others": [[], ["gcd"], [], []], "loss": [2.0, 1.0, 3.0, 4.0]}
+    )
+    found = best_first(table, ["budget", "corpus.others"], "loss")
+    assert [(values, len(group)) for values, group in found] == [
+        ((4, ["gcd"]), 1), ((4, []), 2), ((8, []), 1),
+    ]  # fmt: skip
+
+
 def test_settings_in_which_cells_differ_are_listed(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     rows = lines(section(report(sweep / "out"), "Configuration"))
