@@ -391,7 +391,7 @@ HEADER = [
     "before selecting",
     "share of matrix peak",
 ]
-HEADER += ["threads", "load", "gains evaluated (passes)", "picks"]
+HEADER += ["GFLOP/s", "threads", "load", "gains evaluated (passes)", "picks"]
 COLUMNS += ["evaluations", "passes", "agreement", "error"]
 
 
@@ -421,8 +421,10 @@ def write(rows: dict[tuple, dict]) -> None:
         "peer's seconds over smartdpp's. CPU",
         "is seconds of all threads, and stays meaningful where other work shares the machine. Peak memory "
         "is the process's, features and",
-        "libraries included. Load is the machine's at the time: above the number of cores, seconds are "
-        "disturbed.",
+        "libraries included. GFLOP/s is what the machine multiplies at, "
+        "and tells machines apart: rows are measured one after "
+        "another. Load is the machine's",
+        "at the time: above the number of cores, seconds are disturbed.",
         "Measured by `python experiments/benchmarks/selection.py`.",
         "",
         "| " + " | ".join(HEADER) + " |",
@@ -455,7 +457,8 @@ def write(rows: dict[tuple, dict]) -> None:
             row["peak_gib"],
             row["features_gib"],
         ]
-        cells += [f"{float(row['share_of_peak']):.0%}", row["threads"], row["load"], work, row["agreement"]]
+        cells += [f"{float(row['share_of_peak']):.0%}", row["peak_gflops"], row["threads"], row["load"]]
+        cells += [work, row["agreement"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     (RESULTS / "selection.md").write_text("\n".join(lines) + "\n")
 

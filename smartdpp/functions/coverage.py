@@ -34,6 +34,7 @@ KEEP_BYTES = 2**31  # compressed rows
 IDLE = 0.1  # share of the room from which moving the compressed rows together is worth it
 DENSE = 0.2  # share of a row above which it is not worth keeping yet
 SPARSE = 0.05  # share of a row that is kept below which a branch is quicker than writing every entry
+FINE = 2**14  # entries of which gains are made in float64 at a time
 DOUBLE = 2048  # pools up to this size are done in float64 on a whole kernel
 # error of a float32 gain per entry it sums, and per √n; against float64, up to 1.7e-7 per entry was seen
 RESOLUTION = 4e-7
@@ -81,14 +82,15 @@ class Coverage(Falling):
         """(n, n): the kernel, symmetric: rows up to the diagonal are products, the others copies of these."""
         import torch
 
-        # numpy's memory comes in large pages where the system has them: torch's copies took twice as long
-        whole = torch.from_numpy(np.empty((self.n, self.n), dtype=self.float))
-        columns = self.V.T.contiguous()
+        # numpy's memory comes in large pages where the system has them, and its products are quicker than
+        # torch's on AMD's processors; torch turns a tile round quicker
+        whole, V = np.empty((self.n, self.n), dtype=self.float), self.V.numpy()
+        tiles = torch.from_numpy(whole)
         for a in range(0, self.n, TILE):
             b = min(a + TILE, self.n)
-            torch.mm(self.V[a:b], columns[:, :b], out=whole[a:b, :b])
-            whole[:a, a:b] = whole[a:b, :a].T
-        return whole.numpy()
+            np.matmul(V[a:b], V[:b].T, out=whole[a:b, :b])
+            tiles[:a, a:b] = tiles[a:b, :a].T
+        return whole
 
     def kernel(self, index: np.ndarray) -> np.ndarray:
         """(k, n): rows of the kernel."""
@@ -244,21 +246,35 @@ class Coverage(Falling):
         """Gains in float64 from the features."""
         if self.float is np.float64 or self.V is None:  # with neighbours only, nothing finer is known
             return self.gains(index), 1e-12 * self.n
-        return np.array([self.gain64(j) for j in index]), 1e-12 * self.n
+        gain, length = np.zeros(len(index)), np.where(self.size[index] < 0, self.n, self.size[index])
+        part = np.cumsum(length) // FINE
+        for p in np.unique(part):
+            (some,) = np.nonzero(part == p)
+            entries, owner = self.entries(index[some]), np.repeat(some, length[some])
+            for a in range(0, len(owner), FINE):
+                piece = slice(a, a + FINE)
+                finer = self.finer(index[owner[piece]], entries[piece])
+                gain += np.bincount(owner[piece], finer, minlength=len(index))
+        return gain, 1e-12 * self.n
 
-    def gain64(self, j: int) -> float:
-        """One gain: each entry that can matter, less the similarity to the pick that holds the best."""
+    def entries(self, rows: np.ndarray) -> np.ndarray:
+        """int64[e]: the entries of these rows that can matter, row after row."""
+        kept, all_of_them = self.size[rows] >= 0, np.arange(self.n)
+        return np.concatenate(
+            [
+                self.entry[self.begin[j] : self.begin[j] + self.size[j]] if k else all_of_them
+                for j, k in zip(rows, kept, strict=True)
+            ]
+        ).astype(np.int64)
+
+    def finer(self, row: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """float64[e]: what entry ``at`` of ``row`` (both int64[e]) gains over the pick that holds it."""
         import torch
 
-        V = self.features
-        i = (
-            self.entry[self.begin[j] : self.begin[j] + self.size[j]].astype(np.int64)
-            if self.size[j] >= 0
-            else np.arange(self.n)
-        )
-        x = V.rows(i)
-        best = (x * V.rows(self.holder[i])).sum(1) * torch.from_numpy(self.holder[i] >= 0)
-        return float((x @ V.rows(np.array([j]))[0] - best.clamp_(min=0)).clamp_(min=0).sum())
+        holder = self.holder[at]
+        x, z, held = (self.features.take(i, torch.float64) for i in (at, row, holder))
+        best = (x * held).sum(1).clamp_(min=0) * torch.from_numpy(holder >= 0)
+        return ((x * z).sum(1) - best).clamp_(min=0).numpy()
 
     def add(self, index: np.ndarray) -> None:
         for j in index:
@@ -270,6 +286,22 @@ class Coverage(Falling):
                 row = self.kernel(np.array([j]))[0] if self.whole is None else self.whole[j]
                 self.loops.raise_best_dense(j, row, self.best, self.holder)
         self.started = True
+
+    def ahead(self, bound: np.ndarray, free: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.whole is None:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        from smartdpp.functions.lazily import lazily
+
+        index, gain = np.empty(most, dtype=np.int64), np.empty(most)
+        # of one gain: what ``tolerance`` allows is the difference of two
+        exact = self.float is np.float64
+        error = (0.5e-12 * self.n, 0.0) if exact else (RESOLUTION / 2 * self.n**0.5, RESOLUTION / 2)
+        kept = (self.begin, self.size, self.entry, self.value, self.used, int(SPARSE * self.n))
+        running = (self.best, self.holder, self.margin)
+        error = (error[0] * self.radius, error[1] * self.radius)
+        count, self.used = lazily(self.whole, *running, *kept, bound, free, error, index, gain)
+        self.started |= count > 0
+        return index[:count], gain[:count]
 
     def window(self, index: np.ndarray) -> CoverageWindow:
         return CoverageWindow(self, index)

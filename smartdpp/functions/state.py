@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -99,6 +99,17 @@ class State(Protocol):
         ...
 
     def window(self, index: np.ndarray) -> Window: ...
+
+
+@runtime_checkable
+class StateAhead(State, Protocol):
+    """A state with a loop of its own for picks that are certain."""
+
+    def ahead(self, bound: np.ndarray, free: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """int64[k] and float64[k]: greedy's next picks from the ``free`` (bool[n]), at most ``most`` and as
+        far as no two gains are too close to tell apart, with their gains. The state then holds them, and
+        ``bound`` (float64[n], bounds of all gains) is brought up to date where rows were looked at."""
+        ...
 
 
 class DivisibleState(State, Protocol):

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from smartdpp.functions.state import State, Window
+from smartdpp.functions.state import State, StateAhead, Window
 from smartdpp.greedy.limits import Limits
 from smartdpp.greedy.picks import Picks
 
 # where this share of the members is still in doubt after a first look, all of it is evaluated at once
 MOST = 0.45
+AHEAD = 64  # picks that a state makes by itself at a time: in between the progress is shown
 
 
 def exact(state: State, limits: Limits, picks: Picks) -> None:
@@ -29,9 +30,15 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
     everyone = np.arange(len(limits.free))
     bound = np.full(len(everyone), np.inf) if state.rises else state.gains()
     while True:
+        certain = isinstance(state, StateAhead) and go_ahead(state, limits, bound, picks)
         first = settle(state, limits, bound, everyone)
         if first is None:
             return
+        if certain:  # settled alone; where one tie follows another, the window is quicker
+            limits.take(first)
+            state.add(np.array([first]))
+            picks.append(first, float(bound[first]))
+            continue
         active, outer = leaders(limits, bound, everyone, state.active, first)
         mark = state.mark()
         while first is not None:
@@ -46,6 +53,20 @@ def exact(state: State, limits: Limits, picks: Picks) -> None:
                 ceiling = outer + (state.rise(mark) + state.tolerance(first, bound[first])) / limits.cheapest
                 if limits.rank(bound, np.array([first]))[0] <= ceiling:
                     first = None
+
+
+def go_ahead(state: StateAhead, limits: Limits, bound: np.ndarray, picks: Picks) -> bool:
+    """Picks what the state can by itself; whether it could anything."""
+    any_picked = False
+    while limits.plain and limits.left > 0:
+        index, gain = state.ahead(bound, limits.free, min(AHEAD, int(limits.left)))
+        for j, g in zip(index.tolist(), gain.tolist(), strict=True):
+            limits.take(j)
+            picks.append(j, g)
+        any_picked |= len(index) > 0
+        if len(index) < AHEAD:
+            break
+    return any_picked
 
 
 def settle(state: State, limits: Limits, bound: np.ndarray, members: np.ndarray) -> int | None:

@@ -32,6 +32,11 @@ class Limits:
             np.searchsorted(np.cumsum(np.sort(self.cost[self.free])), self.left * (1 + 1e-12), side="right")
         )
 
+    @property
+    def plain(self) -> bool:
+        """Whether all that is free may be picked, at one price."""
+        return self.cost is None and self.label is None
+
     def open(self, index: np.ndarray) -> np.ndarray:
         """bool[k]: which of ``index`` may be picked now."""
         mask = self.free[index]

@@ -104,6 +104,8 @@ class Gist:
 class Apart(Limits):
     """``budget`` of the rows X (n, d), none nearer than ``distance`` to one that is taken; 0: any."""
 
+    plain = False
+
     def __init__(self, X: np.ndarray, budget: int, distance: float) -> None:
         super().__init__(len(X), budget, None, None, None, None)
         self.distance = distance

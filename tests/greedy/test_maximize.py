@@ -207,6 +207,25 @@ def test_facility_location_on_a_kernel_made_piece_by_piece(monkeypatch, keep):
     check(f, s.index, s.gain, budget=40, tie=1e-8)
 
 
+@pytest.mark.parametrize("keep", [2**12, 2**31])  # bytes for compressed rows: too few, plenty
+@pytest.mark.parametrize("double", [0, 2048])
+@pytest.mark.parametrize("kind", ["gaussian", "clustered", "duplicated"])
+def test_facility_locations_own_loop_picks_what_the_windows_pick(monkeypatch, kind, double, keep):
+    monkeypatch.setattr(coverage, "KEEP_BYTES", keep)
+    f, n = FacilityLocation(features(3, 400, 8, kind)), 400
+    own = run(Coverage(f.features, double=double), n, 150, start=[5, 9])
+    state, alone = Coverage(f.features, double=double), Limits(n, 150, None, None, None, [5, 9])
+    state.add(alone.start)
+    index, gain = state.ahead(state.gains(), alone.free, 64)
+    assert (len(index) > 0) == (kind != "duplicated"), "where two rows are the same, none is certain"
+    assert np.array_equal(index, own.index[: len(index)])
+    assert np.array_equal(gain, own.gain[: len(index)])
+    monkeypatch.setattr(Limits, "plain", False)
+    windows = run(Coverage(f.features, double=double), n, 150, start=[5, 9])
+    assert np.array_equal(own.index, windows.index)
+    assert own.gain == pytest.approx(windows.gain, rel=1e-5, abs=1e-5)
+
+
 def test_starting_where_a_selection_ended_continues_it():
     X = features(3, 300, 8, "clustered")
     for f in (FacilityLocation(X), GraphCut(X), LogDet(X), LogDet(X, kernel="vmf")):
