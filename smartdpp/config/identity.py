@@ -33,7 +33,17 @@ LATER: dict[str, dict[str, Any]] = {
     "smartdpp.strategies.top.Top": {"above": None, "below": None, "per_task": False},
     "smartdpp.strategies.targeted.Targeted": {"targets": "pooled", "witnesses": None},
     "smartdpp.quality.Ifd": {"ratio": "losses"},
-    "smartdpp.evaluation.judged.Judged": {"generation": "plain"},
+    **{
+        f"smartdpp.evaluation.{name}": {"generation": "plain"}
+        for name in (
+            "ability.Ability",
+            "heldout.Heldout",
+            "indomain.Indomain",
+            "indomain.IndomainFile",
+            "jsonl.Jsonl",
+            "judged.Judged",
+        )
+    },
     "smartdpp.judge.Endpoint": {"served_as": None},
 }
 
@@ -85,21 +95,21 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
             plain[group] = with_content(plain[group], getattr(parts, group))
     if parts.strategy.query:
         plain["strategy"]["query"]["content"] = parts.strategy.query.fingerprint()
-    plain["evaluation"] = _with_judge(plain["evaluation"], parts.evaluation)
+    plain["evaluation"] = _evaluated(plain["evaluation"], parts.evaluation)
     return without_paths(plain)
 
 
-def _with_judge(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
-    """Where a judge compares: the judge and the reference with what their files hold, without how the judge
-    is asked."""
+def _evaluated(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
+    """An evaluation, or each of several; where a judge compares, the judge and the reference with what their
+    files hold, without how the judge is asked."""
     if "judge" in node:
         asked = {key: value for key, value in node["judge"].items() if key not in ASKING}
         return _as_before(node) | {
             "judge": with_content(asked, evaluation.judge), "reference": evaluation.reference_content()
         }  # fmt: skip
     if isinstance(parts := node.get("of"), dict):
-        return node | {"of": {name: _with_judge(part, evaluation.of[name]) for name, part in parts.items()}}
-    return node
+        return node | {"of": {name: _evaluated(part, evaluation.of[name]) for name, part in parts.items()}}
+    return _as_before(node)
 
 
 def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:

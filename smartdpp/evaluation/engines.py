@@ -35,6 +35,11 @@ def problems(engine: str, temperature: float) -> list[str]:
     return []
 
 
+def stated(engine: str) -> str:
+    """What a plan says of it; nothing of our own."""
+    return "" if engine == "plain" else f"answers by generation={engine}"
+
+
 def named(engine: str) -> str:
     """With the version of what does it."""
     package = "vllm" if engine == "vllm" else "transformers"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation import engines
 from smartdpp.evaluation.checks import at_least, known, names_of, some_left
 from smartdpp.evaluation.rows import evaluate_rows, row_problems
 from smartdpp.evaluation.tasks import unscored
@@ -38,6 +39,7 @@ class Heldout:
     stop: str | None = "\n\n"
     generate: bool = True
     seed: int = 0
+    generation: engines.Engine = "plain"  # what writes the answers
 
     def __post_init__(self) -> None:
         at_least(
@@ -56,7 +58,7 @@ class Heldout:
             )
 
     def check(self) -> list[str]:
-        return []
+        return engines.problems(self.generation, 0.0) if self.generate else []
 
     def fingerprint(self) -> str:
         return ""  # the documents are the corpus's own
@@ -100,6 +102,9 @@ class Heldout:
         }
         return [] if heldout is None else row_problems(self._own(heldout), model, **how)  # type: ignore[arg-type]
 
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        return engines.stated(self.generation) if self.generate else ""
+
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         evaluate_rows(
             model,
@@ -113,6 +118,7 @@ class Heldout:
             generate=self.generate,
             seed=self.seed,
             extended=self._extended,
+            engine=self.generation,
         )
 
     def _own(self, heldout: pa.Table) -> dict[str, list[Row]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartdpp.corpus.overlap import plain
 from smartdpp.errors import InputError
+from smartdpp.evaluation import engines
 from smartdpp.evaluation.checks import at_least, known, names_of
 from smartdpp.evaluation.jsonl import Jsonl
 from smartdpp.evaluation.rows import evaluate_rows, row_problems
@@ -46,6 +47,7 @@ class Indomain:
     stop: str | None = "\n\n"
     generate: bool = True
     seed: int = 0  # of the hash
+    generation: engines.Engine = "plain"  # what writes the answers
 
     def __post_init__(self) -> None:
         at_least(1, per_task=self.per_task, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
@@ -55,7 +57,7 @@ class Indomain:
             raise InputError("evaluation.tasks is empty: name tasks of the corpus, or null for all of them")
 
     def check(self) -> list[str]:
-        return []
+        return engines.problems(self.generation, 0.0) if self.generate else []
 
     def fingerprint(self) -> str:
         return ""  # the documents are the corpus's own
@@ -112,6 +114,9 @@ class Indomain:
         }
         return [] if heldout is None else row_problems(self._scored(heldout), model, **how)  # type: ignore[arg-type]
 
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        return engines.stated(self.generation) if self.generate else ""
+
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         evaluate_rows(
             model,
@@ -124,6 +129,7 @@ class Indomain:
             stop=self.stop,
             generate=self.generate,
             seed=self.seed,
+            engine=self.generation,
         )
 
     def _scored(self, heldout: pa.Table) -> dict[str, list[Row]]:

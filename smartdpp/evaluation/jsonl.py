@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from smartdpp.corpus.jsonl import Jsonl as Rows
 from smartdpp.corpus.rows import MEDIA_OUT, WAY_OUT, with_ids
 from smartdpp.errors import InputError
+from smartdpp.evaluation import engines
 from smartdpp.evaluation.checks import at_least, known, names_of, some_left
 from smartdpp.evaluation.rows import evaluate_rows, row_problems
 from smartdpp.evaluation.tasks import right_choice, unscored
@@ -50,6 +51,7 @@ class Jsonl:
     stop: str | None = "\n\n"
     generate: bool = True
     seed: int = 0
+    generation: engines.Engine = "plain"  # what writes the answers
 
     def __post_init__(self) -> None:
         at_least(
@@ -65,7 +67,8 @@ class Jsonl:
             self._rows()
 
     def check(self) -> list[str]:
-        return [_renamed(problem) for problem in self._rows().check()]
+        found = [_renamed(problem) for problem in self._rows().check()]
+        return found + (engines.problems(self.generation, 0.0) if self.generate else [])
 
     def fingerprint(self) -> str:
         with _as_evaluation():
@@ -142,6 +145,9 @@ class Jsonl:
             tasks.setdefault(row["task"], []).append(row)
         return {task: unscored(rows, self.limit, self.seed) for task, rows in tasks.items()}
 
+    def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        return engines.stated(self.generation) if self.generate else ""
+
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         tasks: dict[str, list[Row]] = {}
         for row in self.documents():
@@ -159,6 +165,7 @@ class Jsonl:
             seed=self.seed,
             max_tokens=self.max_tokens,
             num_fewshot=self.num_fewshot,
+            engine=self.generation,
         )
 
     def _rows(self) -> Rows:

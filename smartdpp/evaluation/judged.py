@@ -137,6 +137,11 @@ class Judged:
         return problems + row_problems(tasks, None if heldout is None else model, generate=True, **how)
 
     def stated(self, heldout: pa.Table | None, of_base: bool) -> str:
+        said = (self._judging(heldout, of_base), engines.stated(self.generation))
+        return "; ".join(filter(None, said))
+
+    def _judging(self, heldout: pa.Table | None, of_base: bool) -> str:
+        """What the judge will cost at most."""
         if of_base and self.reference == "base":
             return ""  # its answers equal the reference
         if heldout is None and self.from_corpus:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation import judgement
+from smartdpp.evaluation import engines, judgement
+from smartdpp.evaluation.generation import FILE, Sampling, generated
 from smartdpp.evaluation.language_model import WINDOW, context, load, quiet, spoken
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
 from smartdpp.evaluation.tasks import documents, right_choice, rows_task
@@ -43,9 +44,11 @@ def evaluate_rows(
     max_tokens: int | None = None,
     num_fewshot: int = 0,
     extended: Callable[[Model, list[Row]], list[Row]] | None = None,
+    engine: engines.Engine = "plain",
 ) -> None:
     """Writes ``samples.jsonl`` and, last, ``scores.json``. ``extended`` adds to a task's chosen documents
-    what else is scored of them.
+    what else is scored of them. Another ``engine`` than our own writes all answers first, and keeps them in
+    ``generations.jsonl``.
 
     Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that
     is empty, or longer than ``max_tokens`` or the model's context, is passed over and counted under
@@ -56,9 +59,15 @@ def evaluate_rows(
     from tqdm import tqdm
 
     generation = {"max_new_tokens": max_new_tokens, "stop": stop} if generate else None
+    room = max_new_tokens if generate else 0
+    written = None
     with quiet():
+        if generate and engine != "plain":  # before the model is loaded for its scores: they share a memory
+            asked, _ = fitting(model, tasks, context(model), limit, max_tokens, room, num_fewshot, seed)
+            how, rows = Sampling(max_new_tokens, stop, 0.0, seed), list(chain(*asked.values()))
+            answers = generated(model, adapter, rows, out / FILE, how, batch_size, engine)
+            written = {(one.task, one.id): one.answer for one in answers}
         lm = load(model, adapter, batch_size)
-        room = max_new_tokens if generate else 0
         chosen, excluded = fitting(model, tasks, lm.max_length, limit, max_tokens, room, num_fewshot, seed)
         if extended:
             chosen = {name: extended(model, rows) for name, rows in chosen.items()}
@@ -71,9 +80,8 @@ def evaluate_rows(
                 if [sample["id"] for sample in samples] == [row["id"] for row in rows]:
                     lm.progress.update(len(rows))
                 else:
-                    found = evaluate(
-                        lm, {"tasks": {name: rows_task(name, rows, generation)}}, bootstrap_iters=0
-                    )
+                    task = rows_task(name, rows, generation, written)
+                    found = evaluate(lm, {"tasks": {name: task}}, bootstrap_iters=0)
                     samples = [example["sample"] for example in found["samples"][name]]
                     write_samples(out / SAMPLES, done + samples)
                 done += samples
@@ -88,7 +96,8 @@ def evaluate_rows(
             "num_fewshot": num_fewshot,
             "seed": seed,
         }
-        | (generation or {"max_new_tokens": None, "stop": None}),
+        | (generation or {"max_new_tokens": None, "stop": None})
+        | ({"generation": engines.named(engine)} if written is not None else {}),
         excluded=excluded,
         lost_tasks=[name for name in sorted(tasks) if name not in chosen],
         tokens=sum(sample["prompt_tokens"] + sample["tokens"] for sample in done),

@@ -84,9 +84,15 @@ def right_choice(row: Row) -> int | None:
     )
 
 
-def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> Task:
+def rows_task(
+    name: str,
+    rows: list[Row],
+    generation: dict[str, Any] | None,
+    written: dict[tuple[str, str], str] | None = None,
+) -> Task:
     """The task of answering these rows in this order. lm-eval's own bookkeeping around it stays; each
-    document's result is one `Sample`."""
+    document's result is one `Sample`. Answers that are ``written`` already, by task and id, are scored in
+    place of generating them."""
     from lm_eval.api.instance import Instance
     from lm_eval.api.task import Task
     from lm_eval.config.task import TaskConfig
@@ -127,10 +133,14 @@ def rows_task(name: str, rows: list[Row], generation: dict[str, Any] | None) -> 
             ]
 
         def construct_requests(self, doc: Row, ctx: str, **kwargs: Any) -> Instance:
-            return Instance("answer", doc, (ctx, continuations(doc), generation), 0, **kwargs)
+            asked = generation if written is None else None
+            return Instance("answer", doc, (ctx, continuations(doc), asked), 0, **kwargs)
 
         def process_results(self, doc: Row, results: list[Answer]) -> dict[str, Sample]:
-            return {"sample": _sample(doc, results[0])}
+            (answer,) = results
+            if written is not None:
+                answer = answer._replace(generation=written[doc["task"], doc["id"]])
+            return {"sample": _sample(doc, answer)}
 
         def aggregation(self) -> dict[str, Any]:
             return {"sample": len}  # scores are made from the samples: see smartdpp.evaluation.scores

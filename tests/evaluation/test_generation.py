@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation import engines, generation
+from smartdpp.evaluation import rows as scoring
 from smartdpp.evaluation.generation import Generation, Sampling, generated
 from smartdpp.evaluation.rows import evaluate_rows
 from smartdpp.evaluation.scores import read_samples
@@ -151,6 +153,31 @@ def test_a_request_that_fails_in_continuous_batching_is_told(tmp_path: Path) -> 
         engines.continuous(Broken(), [[1], [2]], 3, {0}, 2)  # type: ignore[arg-type]
 
 
+def test_what_is_stopped_inside_a_continuous_batch_leaves_no_thread_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.generation.continuous_batching import ContinuousBatchingManager as Manager
+
+    monkeypatch.setattr(generation, "MORE", 2)
+    plain = generated(Lively(), None, ROWS, tmp_path / "a", GREEDY, 2)
+    results, result, threads = [], Manager.get_result, threading.active_count()
+
+    def interrupted(self: Any, *args: Any, **more: Any) -> Any:
+        if len(results) == 6:  # the second batch's second
+            raise KeyboardInterrupt
+        found = result(self, *args, **more)
+        results.extend([found] if found else [])
+        return found
+
+    monkeypatch.setattr(Manager, "get_result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generated(Lively(), None, ROWS, tmp_path / "b", GREEDY, 2, "continuous")
+    monkeypatch.setattr(Manager, "get_result", result)
+    assert threading.active_count() == threads
+    assert len(generation.read(tmp_path / "b")) == 4
+    assert generated(Lively(), None, ROWS, tmp_path / "b", GREEDY, 2, "continuous") == plain
+
+
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A stand-in with the library's own signatures, that writes with the model in the folder it is given."""
@@ -195,6 +222,107 @@ def test_vllm_is_given_the_tuned_model_and_its_tokens_are_read_as_our_own(
     assert generated(Lively(), adapter, rows, tmp_path / "b.jsonl", how, 2, "vllm") == plain
     assert generated(Lively(), adapter, rows, tmp_path / "b.jsonl", how, 2, "vllm") == plain
     assert len(vllm) == 1  # nothing was left to write
+
+
+@pytest.mark.parametrize("engine", ["continuous", "vllm"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_engine_that_is_stopped_goes_on_and_writes_nothing_twice(
+    engine: engines.Engine,
+    stop: type[BaseException],
+    vllm: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation, "MORE", 1)
+    out = tmp_path / "generations.jsonl"
+    plain = generated(Lively(), None, ROWS, tmp_path / "plain", GREEDY, 8)
+    calls: list[list[list[int]]] = []
+    real = getattr(engines, engine)
+
+    def asked(prompts: list[list[int]]) -> None:
+        if len(calls) == 2:
+            raise stop
+        calls.append(prompts)
+
+    def of_continuous(model: Any, prompts: list[list[int]], *more: Any) -> list[list[int]]:
+        asked(prompts)
+        return real(model, prompts, *more)
+
+    def of_vllm(*made: Any) -> Any:
+        write = real(*made)
+
+        def writes(prompts: list[list[int]], *more: Any) -> list[list[int]]:
+            asked(prompts)
+            return write(prompts, *more)
+
+        return writes
+
+    monkeypatch.setattr(engines, engine, of_vllm if engine == "vllm" else of_continuous)
+    with pytest.raises(stop):
+        generated(Lively(), None, ROWS, out, GREEDY, 3, engine)
+    kept = generation.read(out)
+    assert len([one for one in plain if one in kept]) == len(kept) == 6
+    first, calls[:] = [*calls], []
+    assert generated(Lively(), None, ROWS, out, GREEDY, 3, engine) == plain
+    assert sorted(map(len, (*first, *calls))) == [2, 3, 3]
+    assert len({tuple(prompt) for batch in (*first, *calls) for prompt in batch}) == len(ROWS)
+    assert out.read_bytes() == (tmp_path / "plain").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path not in (out, tmp_path / "plain")] == []
+
+
+@pytest.mark.parametrize("engine", ["continuous", "vllm"])
+def test_an_evaluations_answers_by_another_engine_are_scored_as_our_own_and_kept(
+    engine: engines.Engine, vllm: list[Any], adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "version", lambda package: f"of {package}")
+    shots = [row("shots", i, f"Is {i} odd?", "no", choices=["yes", "no"]) for i in range(4)]
+    tasks, how = {"t": ROWS[4:]}, {"limit": 4, "batch_size": 3, "max_new_tokens": 8, "stop": None, "seed": 0}
+    for more in ({}, {"num_fewshot": 1}):
+        tasks, out = {"shots": shots} if more else {"shots": shots, **tasks}, tmp_path / f"{len(more)}"
+        for name in ("plain", engine):
+            (out / name).mkdir(parents=True)
+            evaluate_rows(
+                Lively(),
+                adapter,
+                tasks,
+                out / name,
+                generate=True,
+                engine=name,
+                **how,
+                **more,  # type: ignore[arg-type]
+            )
+        plain, other = (read_samples(out / name / "samples.jsonl") for name in ("plain", engine))
+        assert len(plain) == len(other) == 4 * len(tasks)
+        for one, two in zip(plain, other, strict=True):
+            assert one | {"nll": 0, "choice_logprobs": 0} == two | {"nll": 0, "choice_logprobs": 0}
+            assert two["nll"] == pytest.approx(one["nll"], rel=1e-5)
+        written = generation.read(out / engine / "generations.jsonl")
+        assert {(one.task, one.id): one.answer for one in written} == {
+            (sample["task"], sample["id"]): sample["generation"] for sample in other
+        }
+        settings = json.loads((out / engine / "scores.json").read_text())["settings"]
+        package = "vllm" if engine == "vllm" else "transformers"
+        assert settings["generation"] == f"{engine}, {package} of {package}"
+        assert "generation" not in json.loads((out / "plain" / "scores.json").read_text())["settings"]
+        assert not (out / "plain" / "generations.jsonl").exists()
+
+
+def test_an_evaluation_that_is_stopped_between_its_answers_and_its_scores_writes_none_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"limit": 8, "batch_size": 8, "max_new_tokens": 4, "stop": None, "seed": 0, "generate": True}
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    load = scoring.load
+    monkeypatch.setattr(scoring, "load", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_rows(Lively(), None, {"t": ROWS}, tmp_path, engine="continuous", **how)  # type: ignore[arg-type]
+    monkeypatch.setattr(scoring, "load", load)
+    monkeypatch.setattr(engines, "continuous", None)  # not asked again
+    evaluate_rows(Lively(), None, {"t": ROWS}, tmp_path, engine="continuous", **how)  # type: ignore[arg-type]
+    assert len(read_samples(tmp_path / "samples.jsonl")) == 8
 
 
 def test_each_of_vllms_draws_has_a_seed_of_its_own_that_the_others_do_not_change(
