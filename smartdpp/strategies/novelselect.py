@@ -11,6 +11,7 @@ rows are computed anew for a pick.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from smartdpp.strategies.allocate import check_budget
 from smartdpp.strategies.pool_order import by_id
 from smartdpp.types import Pool, Selection
 
+logger = logging.getLogger(__name__)
 EXACT = 20_000  # rows up to which all are compared for their density
 LEAST = 1e-9  # added to mean squared distances
 BLOCK = 1024
@@ -48,7 +50,10 @@ class NovelSelect:
         rows = by_id(pool)
         features = Features(np.asarray(pool.X[rows]))
         V = features.whole(_single()).numpy()
-        rho = density(features, V, min(self.neighbors, len(rows) - 1))
+        others = len(rows) - 1
+        if self.neighbors > others:
+            logger.info("strategy.neighbors is %d: all %d other rows of the pool", self.neighbors, others)
+        rho = density(features, V, min(self.neighbors, others))
         index, gain = novel(V, rho, int(rng.integers(len(rows))), budget)
         return Selection(index=rows[index], gain=gain)
 

@@ -245,6 +245,16 @@ def test_novelselect_takes_the_most_novel_by_distance_rank_and_density(
     assert found.index.tolist() == chosen
 
 
+def test_novelselect_says_that_a_pool_has_fewer_neighbours(caplog: pytest.LogCaptureFixture) -> None:
+    pool, draw = pool_of(), np.random.default_rng
+    with caplog.at_level(logging.INFO, logger="smartdpp"):
+        all_others = NovelSelect(neighbors=39).select(pool, 5, draw(3))
+        assert caplog.text == ""
+        more = NovelSelect(neighbors=400).select(pool, 5, draw(3))
+    assert np.array_equal(all_others.index, more.index)
+    assert "neighbors is 400: all 39 other rows of the pool" in caplog.text
+
+
 def test_density_by_clusters_is_near_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
     features = novelselect.Features(X)
