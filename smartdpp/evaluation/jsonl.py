@@ -67,7 +67,7 @@ class Jsonl:
             self._rows()
 
     def check(self) -> list[str]:
-        found = [_renamed(problem) for problem in self._rows().check()]
+        found = [renamed(problem) for problem in self._rows().check()]
         return found + (engines.problems(self.generation, 0.0) if self.generate else [])
 
     def fingerprint(self) -> str:
@@ -178,10 +178,11 @@ def _as_evaluation() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(_renamed(str(error))) from None
+        raise InputError(renamed(str(error))) from None
 
 
-def _renamed(message: str) -> str:
+def renamed(message: str) -> str:
+    """What a corpus's loader says of a file, as an evaluation's."""
     message = message.replace(WAY_OUT, "").replace(MEDIA_OUT, "")  # what is scored is never left out
     for parameter in ("path", "columns", "constants"):
         message = message.replace(f"corpus.{parameter}", f"evaluation.{parameter}")

@@ -21,6 +21,7 @@ from smartdpp.evaluation.generation import FILE, Generation, Sampling, generated
 from smartdpp.evaluation.generation import read as read_generations
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.indomain import Indomain, IndomainFile
+from smartdpp.evaluation.jsonl import renamed
 from smartdpp.evaluation.language_model import context
 from smartdpp.evaluation.rows import SAMPLES, fitting, row_problems, write_scores
 from smartdpp.evaluation.scores import exact_match, read_samples, rouge_l
@@ -94,10 +95,13 @@ class Judged:
         problems = [
             *self.rows.check(), *self.judge.check(), *engines.problems(self.generation, self.temperature)
         ]  # fmt: skip
-        if self._file and not self._file.is_file():
+        try:
+            if self._file:
+                self._file.open("rb").close()
+        except OSError as error:
             problems.append(
-                f"evaluation.reference={self.reference}: there is no such file; it is response, base, or a "
-                "file of answers"
+                f"evaluation.reference={self.reference}: it cannot be read ({error.strerror}); it is "
+                "response, base, or a file of answers"
             )
         return problems
 
@@ -124,12 +128,13 @@ class Judged:
         return self.rows.documents()
 
     def check_documents(self, heldout: pa.Table | None, model: Model | None) -> list[str]:
-        if heldout is None and self.from_corpus:
-            return []
         try:
+            if heldout is None and self.from_corpus:
+                self._references_of_file([])  # that it can be read
+                return []
             tasks = self._tasks(heldout)
             chosen = self._first(tasks)
-            problems = self.judge.refusals(len(chosen))
+            problems = [*self.judge.refusals(len(chosen)), *self._twice(chosen)]
             self._references_of_file(chosen)
         except InputError as error:
             return [str(error)]
@@ -224,15 +229,43 @@ class Judged:
             for row in islice(documents(rows, 0, self.seed), self.limit)
         ]
 
+    def _twice(self, rows: list[Row]) -> list[str]:
+        """A file's instructions that would be answered, judged and counted more than once."""
+        if self.from_corpus:
+            return []
+        own = self.reference == "response"
+        seen: dict[tuple[str, str], Row] = {}
+        again = [
+            (first, row)
+            for row in rows
+            if (first := seen.setdefault((_instruction(row), _target(row) if own else ""), row)) is not row
+        ]
+        if not again:
+            return []
+        (first, row), *_ = again
+        return [
+            f"evaluation.path: {len(again)} of {len(rows)} instructions stand there more than once"
+            f"{' with one reference' if own else ''}, first that of rows {first['id']!r} and {row['id']!r}: "
+            "each would be judged and counted again; leave one of each"
+        ]
+
     def _references_of_file(self, rows: list[Row]) -> list[str] | None:
         """By prompt; None where the reference is no file. InputError if a prompt has none."""
         if self._file is None:
             return None
+        asked = {row["prompt"] for row in rows}
+        answers: dict[str, str] = {}
         try:
             read = Rows(str(self._file), self.columns or None, {"task": "reference"} | self.constants)
-            answers = {row["prompt"]: _target(row) for row in read.rows()}
+            for row in read.rows():
+                if answers.setdefault(row["prompt"], _target(row)) != _target(row) and row["prompt"] in asked:
+                    raise InputError(
+                        f"evaluation.reference={self.reference}: it has two answers to the prompt of row "
+                        f"{row['id']!r}; leave one of them"
+                    )
         except InputError as error:
-            raise InputError(str(error).replace("corpus.path", "evaluation.reference")) from None
+            said = str(error).replace("corpus.path", "evaluation.reference")
+            raise InputError(renamed(said)) from None
         missing = [row for row in rows if row["prompt"] not in answers]
         if missing:
             raise InputError(

@@ -47,3 +47,26 @@ def test_another_engine_is_stated_and_makes_other_scores_and_one_that_is_not_her
         small_run(*asked, "evaluation.generation=vllm", "until=plan")
     if name != "judge":
         small_run(*asked, "evaluation.generation=vllm", "evaluation.generate=false")  # writes none
+
+
+def test_a_part_of_several_names_its_engine_by_its_place(
+    small_run: Callable[..., Run],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = (
+        "evaluation=combined",
+        "evaluation.of.heldout.tasks=[parity]",
+        "evaluation.of.indomain.generation={}",
+    )
+    other = small_run(*(one.format("continuous") for one in asked))
+    assert other.what["evaluation"]["of"]["indomain"]["generation"] == "continuous"
+    assert "generation" not in other.what["evaluation"]["of"]["heldout"]
+    (stated,) = (stage.plan() for stage in stages(other) if stage.name == "scores")
+    assert stated.endswith("; indomain: answers by generation=continuous")
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    for engine, wrong in (
+        ("vllm", "generation=vllm: the package vllm is not installed"),
+        ("vlm", "generation"),
+    ):
+        with pytest.raises(InputError, match=rf"evaluation\.of\.indomain\.{wrong}"):
+            small_run(*(one.format(engine) for one in asked))

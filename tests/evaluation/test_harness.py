@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -224,14 +225,57 @@ def test_our_own_instructions_are_checked_by_ifevals_rules(tmp_path, model, monk
         assert sample["prompt_level_strict_acc"] == float(ours)
 
 
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ("no folder", r"has no folder google/IFEval|the data was not found in evaluation\.data_dir="),
+        ("no file", r"the data was not found in evaluation\.data_dir="),
+        (
+            {"prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"n": None}]},
+            "KeyError: 'key'",
+        ),
+        (
+            {"key": 1, "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"n": None}]},
+            "KeyError: 'prompt'",
+        ),
+        ({"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"]}, "KeyError: 'kwargs'"),
+        ({"key": 1, "prompt": "p", "instruction_id_list": ["no:such"], "kwargs": [{"x": 1}]}, "'no:such'"),
+        (
+            {"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": []},
+            "IndexErr",
+        ),
+        (
+            {"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"n": 1}]},
+            "unexpected keyword argument 'n'",
+        ),
+    ],
+)
+def test_a_file_of_instructions_that_is_missing_or_wrong_is_one_error_before_the_work(
+    tmp_path, monkeypatch, row, wrong
+):
+    import nltk
+
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    (tmp_path / "data" / ("google" if row == "no folder" else "google/IFEval")).mkdir(parents=True)
+    if isinstance(row, dict):
+        (tmp_path / "data" / "google" / "IFEval" / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (package,) = find_spec("lm_eval").submodule_search_locations
+    tasks = {"include_path": str(Path(package) / "tasks" / "ifeval"), "data_dir": str(tmp_path / "data")}
+    (problem,) = Harness(["ifeval"], **tasks).check_documents(None, None)
+    assert re.search(wrong, problem), problem
+
+
 def test_what_ifeval_lacks_is_said_before_the_work(monkeypatch, tmp_path):
     import nltk
 
     from smartdpp.evaluation import harness as module
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    (problem,) = Harness(["ifeval"]).check()
-    assert "python -m nltk.downloader punkt_tab" in problem
+    for name in ("ifeval", "leaderboard_ifeval"):
+        (problem,) = Harness([name]).check()
+        assert problem.startswith(f"evaluation.tasks: {name} counts sentences")
+        assert "python -m nltk.downloader punkt_tab" in problem
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "langdetect" else find_spec(name))
     (problem,) = Harness(["ifeval"]).check()
     assert problem == "evaluation.tasks: ifeval needs langdetect: pip install 'smartdpp[ifeval]'"

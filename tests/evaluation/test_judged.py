@@ -4,6 +4,7 @@ twice."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.indomain import Indomain
 from smartdpp.evaluation.judged import Judged
 from smartdpp.evaluation.scores import read_samples
-from smartdpp.judge import endpoint
+from smartdpp.judge import Local, endpoint
+from smartdpp.models import Tiny
 from smartdpp.models.turns import alike
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
@@ -25,7 +27,7 @@ from smartdpp.run.pipeline import execute
 from smartdpp.run.plan import sweep
 from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
-from smartdpp.types import Question, Spent, Verdict
+from smartdpp.types import Judge, Question, Spent, Verdict
 from tests.judge.conftest import reward_model  # noqa: F401  # a fixture
 from tests.judge.server import failed, said, serving
 
@@ -257,7 +259,7 @@ def heldout(rows: list[dict]) -> object:
 ROWS = [row("t", i, f"Say {i}", "x" * (4 * i + 4)) for i in range(6)]
 
 
-def judged(judge: Longer, **more: object) -> Judged:
+def judged(judge: Judge | Longer, **more: object) -> Judged:
     return Judged(**{"judge": judge, "limit": 6, "max_new_tokens": 8} | more)  # type: ignore[arg-type]
 
 
@@ -342,9 +344,26 @@ def test_a_judge_of_rows_that_another_evaluation_scores_shares_them() -> None:
     [
         (("evaluation.path=x.json",), "give a file of instructions with evaluation.instructions=file"),
         (("evaluation.instructions=file",), "give a file of instructions"),
-        (("evaluation.reference=nowhere.jsonl",), "reference=nowhere.jsonl: there is no such file"),
+        (("evaluation.reference=nowhere.jsonl",), r"reference=nowhere.jsonl: it cannot be read \(No such"),
+        (("evaluation.reference=.",), r"evaluation.reference=\.: it cannot be read \(Is a directory"),
         (("evaluation.judge.template=none.txt",), "evaluation.judge.template=none.txt: it cannot be read"),
         (("evaluation.temperature=-1",), "evaluation.temperature"),
+        (("+evaluation.judge.retrys=2",), "retrys"),
+        (("evaluation.judge.batch_size=0",), r"evaluation\.judge\.batch_size"),
+        *(
+            (
+                ("judge@evaluation.judge=endpoint", "evaluation.judge.base_url=http://x/v1",
+                 "evaluation.judge.model=m", f"evaluation.judge.{one}", "until=plan"),
+                wrong,
+            )
+            for one, wrong in (
+                ("concurrency=0", r"evaluation\.judge\.concurrency"),
+                ("max_calls=0", r"evaluation\.judge\.max_calls"),
+                ("max_tokens=0", r"evaluation\.judge\.max_tokens"),
+                ("timeout=0", r"evaluation\.judge\.timeout"),
+                ("key_env=UNSET_JUDGE_API_KEY", "UNSET_JUDGE_API_KEY is not set"),
+            )
+        ),
         (("judge@evaluation.judge=reward",), r"evaluation\.judge\.path has no value"),
         (
             ("judge@evaluation.judge=endpoint", "evaluation.judge.base_url=http://x/v1",
@@ -361,3 +380,53 @@ def test_what_is_wrong_is_said_before_any_work(
 ) -> None:
     with pytest.raises(InputError, match=wrong):
         execute(small_run("evaluation=judge", *overrides))
+
+
+ASKED = [{"prompt": f"Name {what}.", "response": what} for what in ("a fruit", "a tree")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers", "wrong"),
+    [
+        ("", ASKED, r"evaluation\.path"),
+        ("{not json", ASKED, r"evaluation\.path|ask\.jsonl"),
+        (
+            [*ASKED, ASKED[0]],
+            ASKED,
+            r"evaluation\.path: 1 of 3 instructions stand there more than once, first",
+        ),
+        (ASKED, [*ASKED, ASKED[0]], None),
+        (ASKED, [*ASKED, ASKED[0] | {"response": "a pear"}], "it has two answers to the prompt of row"),
+        (ASKED, [*ASKED, {"prompt": "Else?", "response": "x"}, {"prompt": "Else?", "response": "y"}], None),
+        (ASKED, "", r"evaluation\.reference"),
+        (ASKED, "{not json", r"evaluation\.reference|answers\.jsonl"),
+        (ASKED, [{"text": "a fruit"}], r"evaluation\.reference|answers\.jsonl"),
+    ],
+)
+def test_files_that_cannot_be_used_are_one_error_before_any_work(
+    asked: str | list[dict], answers: str | list[dict], wrong: str | None, tmp_path: Path
+) -> None:
+    for name, rows in (("ask", asked), ("answers", answers)):
+        text = rows if isinstance(rows, str) else "".join(json.dumps(one) + "\n" for one in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    local, reference = Local(Tiny()), str(tmp_path / "answers.jsonl")
+    files = {"path": str(tmp_path / "ask.jsonl"), "reference": reference, "constants": {"task": "mine"}}
+    one = judged(local, instructions="file", **files)
+    problems = one.check() or one.check_documents(None, None)
+    if wrong is None:
+        assert problems == []
+        return
+    (problem,) = problems
+    assert re.search(wrong, problem)
+    if "answers" in problem and isinstance(answers, str):  # also before there is a corpus
+        assert judged(local, reference=reference).check_documents(None, None)
+
+
+def test_an_instruction_that_stands_there_twice_may_have_two_references(tmp_path: Path) -> None:
+    rows = [*ASKED, ASKED[0] | {"response": "a pear"}]
+    path = tmp_path / "ask.jsonl"
+    path.write_text("".join(json.dumps(one | {"task": "t"}) + "\n" for one in rows))
+    asked, local = {"instructions": "file", "path": str(path)}, Local(Tiny())
+    assert judged(local, **asked).check_documents(None, None) == []
+    (problem,) = judged(local, reference="base", **asked).check_documents(None, None)
+    assert "1 of 3 instructions stand there more than once, first" in problem
