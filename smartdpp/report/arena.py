@@ -8,13 +8,15 @@ Overrides in front of the first study are all studies'; those behind one are its
 or a part of it that has a pool, model or budget of its own. Only whole worlds count: seeds for which every
 way of the setting has finished. Ways of two studies are one row where they choose by the same options.
 
-It writes leaderboard.md, leaderboard.png, leaderboard.csv (a row per way and setting, as numbers) and
-losses.csv (a row per document and a column per way, from which all of it can be computed again).
+It writes leaderboard.md, leaderboard.png, leaderboard.csv (a row per way and setting, as numbers),
+settings.csv (what is said of each setting) and losses.csv (a row per document and a column per way, from
+which the rest can be computed again). ``--earlier FOLDER`` takes the settings that have no world here from
+these files, made elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from smartdpp.evaluation.intervals import CLAIM, Difference, paired_difference
 from smartdpp.figures.shares import leaderboard
 from smartdpp.figures.style import style
 from smartdpp.metrics import METRICS
-from smartdpp.report import cells, markdown, oracle
+from smartdpp.report import cells, elsewhere, markdown, oracle
 from smartdpp.report.against import compared
 from smartdpp.report.compose import checked, facts
 from smartdpp.report.content import Picture, Report, Section, Table, Text
@@ -98,8 +100,10 @@ class Cleared:
         return any(one.mean - one.half > 0 for one in (self.floor, self.own))
 
 
-def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
-    """The text for the terminal, and the files written."""
+def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> tuple[str, list[Path]]:
+    """The text for the terminal, and the files written. ``earlier``: the folder of such a report."""
+    import pandas as pd
+
     found = {one.name: _whole(one) for one in studies}
     if not (folders := [folder for results, _ in found.values() for folder in results.folders]):
         raise InputError(
@@ -113,17 +117,33 @@ def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
         if len(found[one.name][0].table)
         for setting in _settings(one, *found[one.name], names)
     ]
+    rows, said = _frame(settings), _settings_frame(settings)
+    losses = _losses(settings, dict(zip(every.table["run"], every.folders, strict=True)))
+    if earlier:
+        there = elsewhere.read(earlier, [one.name for one in settings])
+        rows, said = pd.concat([there.rows, rows]), pd.concat([there.settings, said])
+        losses = pd.concat([there.losses, losses])
+    rows = _ordered(rows)
     pictures = []
-    if drawn := [one for one in settings if one.shared]:
+    if drawn := [name for name in said["setting"] if rows[rows["setting"] == name]["share"].notna().any()]:
         with style():
-            pictures = [Picture(leaderboard(_frame(drawn), {one.name: _beneath(one) for one in drawn}))]
+            pictures = [
+                Picture(leaderboard(rows[rows["setting"].isin(drawn)], {n: _beneath(rows, n) for n in drawn}))
+            ]
     states = cells.counts([cell for one in studies for cell in one.cells])
+    each = [*said["said"], *_waiting(studies, found)]
+    if earlier and len(there.settings):
+        each.append(
+            f"Made elsewhere, and taken as they are: {', '.join(there.settings['setting'])}; the facts above "
+            "are those of the others."
+        )
     sections = (
-        Section("Share of the oracle's gain", (*pictures, Table(_wide(settings)), Text(_note(settings)))),
         Section(
-            "Each setting", tuple(Text(text) for text in [*map(_said, settings), *_waiting(studies, found)])
+            "Share of the oracle's gain",
+            (*pictures, Table(_wide(rows, said["setting"])), Text(_note(said["baseline"]))),
         ),
-        Section("Each way in each setting", (Table(_long(settings)),)),
+        Section("Each setting", tuple(map(Text, each))),
+        Section("Each way in each setting", (Table(_long(rows, said["setting"])),)),
     )
     report = Report(
         "Ways of choosing where the truth is known",
@@ -133,10 +153,14 @@ def write(studies: Sequence[Study], out: Path) -> tuple[str, list[Path]]:
         states,
         sections,
     )
-    texts = {
-        "leaderboard.md": markdown.render(report),
-        "leaderboard.csv": _frame(settings).to_csv(index=False),
-        "losses.csv": _losses(settings, dict(zip(every.table["run"], every.folders, strict=True))),
+    texts = {"leaderboard.md": markdown.render(report)}
+    texts |= {
+        name: frame.to_csv(index=False)
+        for name, frame in (
+            (elsewhere.ROWS, rows),
+            (elsewhere.SETTINGS, said),
+            (elsewhere.LOSSES, losses),
+        )
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -265,28 +289,25 @@ def _cleared(runs: pd.DataFrame) -> Cleared | None:
     )
 
 
-def _order(settings: Sequence[Setting]) -> list[str]:
-    """Ways, the best mean share first, those without one by their gain; the oracle above all."""
-    lines: dict[str, list[Line]] = {}
-    for setting in settings:
-        for line in setting.lines:
-            lines.setdefault(line.way, []).append(line)
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """By way, the best mean share first, those without one by their gain; the oracle above all."""
 
     def rank(way: str) -> tuple[bool, bool, float]:
-        shares = [line.share.value for line in lines[way] if line.share and not np.isnan(line.share.value)]
-        gains = [line.gain.mean for line in lines[way]]
-        return way != ORACLE, not shares, -float(np.mean(shares or gains))
+        own = rows[rows["way"] == way]
+        shares = own["share"].dropna()
+        return way != ORACLE, shares.empty, -float((own["gain"] if shares.empty else shares).mean())
 
-    return sorted(lines, key=rank)
+    place = {way: i for i, way in enumerate(sorted(rows["way"].unique(), key=rank))}
+    return rows.sort_values("way", key=lambda ways: ways.map(place), kind="stable")
 
 
 def _frame(settings: Sequence[Setting]) -> pd.DataFrame:
-    """A row per way and setting, as numbers: ways as ``_order`` has them, settings as given."""
+    """A row per way and setting, as numbers: settings as given."""
     import pandas as pd
 
     return pd.DataFrame(
         {
-            "way": way,
+            "way": line.way,
             "setting": setting.name,
             "worlds": line.gain.seeds,
             "documents": line.gain.documents,
@@ -300,22 +321,26 @@ def _frame(settings: Sequence[Setting]) -> pd.DataFrame:
             "share_low": line.share.low if line.share else np.nan,
             "share_high": line.share.high if line.share else np.nan,
         }
-        for way in _order(settings)
         for setting in settings
         for line in setting.lines
-        if line.way == way
     )
 
 
-def _wide(settings: Sequence[Setting]) -> pd.DataFrame:
+def _settings_frame(settings: Sequence[Setting]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"setting": one.name, "baseline": one.baseline, "said": _said(one)} for one in settings
+    )
+
+
+def _wide(rows: pd.DataFrame, settings: Iterable[str]) -> pd.DataFrame:
     """Ways by settings."""
     import pandas as pd
 
-    frame = _frame(settings)
-    cell = {(row["way"], row["setting"]): _cell(row) for row in frame.to_dict("records")}
+    cell = {(row["way"], row["setting"]): _cell(row) for row in rows.to_dict("records")}
     return pd.DataFrame(
-        {"way": way} | {one.name: cell.get((way, one.name), "") for one in settings}
-        for way in frame["way"].unique()
+        {"way": way} | {name: cell.get((way, name), "") for name in settings} for way in rows["way"].unique()
     )
 
 
@@ -333,20 +358,19 @@ def _nats(row: Mapping[str, Any]) -> str:
     return f"{row['gain']:+.3f}" + ("" if np.isnan(row["half"]) else f" ± {row['half']:.3f}")
 
 
-def _note(settings: Sequence[Setting]) -> str:
-    baselines = ", ".join(dict.fromkeys(one.baseline for one in settings))
+def _note(baselines: Iterable[str]) -> str:
+    over = ", ".join(dict.fromkeys(baselines))
     return (
-        f"The gain over {baselines} as a share of the oracle's, which chooses by the truth, with its 95 % "
+        f"The gain over {over} as a share of the oracle's, which chooses by the truth, with its 95 % "
         "interval: a bootstrap over worlds and documents. In nats where there is none: of the oracle, and "
         "where the oracle is not surely better than chance. ●: differs from chance after Holm's correction "
         f"for all ways of the setting, at 0.05, from {CLAIM} worlds on; ○: not shown. Empty: not run there."
     )
 
 
-def _long(settings: Sequence[Setting]) -> pd.DataFrame:
+def _long(rows: pd.DataFrame, settings: Iterable[str]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = _frame(settings).to_dict("records")
     return pd.DataFrame(
         {
             "setting": row["setting"],
@@ -358,9 +382,8 @@ def _long(settings: Sequence[Setting]) -> pd.DataFrame:
             "would show in 8 of 10": number(row["would_show"], 3),
             "share of the oracle's": _share(row),
         }
-        for setting in settings
-        for row in rows
-        if row["setting"] == setting.name
+        for name in settings
+        for row in rows[rows["setting"] == name].to_dict("records")
     )
 
 
@@ -399,18 +422,19 @@ def _said(setting: Setting) -> str:
     return text + "."
 
 
-def _beneath(setting: Setting) -> str:
+def _beneath(rows: pd.DataFrame, setting: str) -> str:
     """The second line of a panel's title."""
-    best = [line.gain.mean for line in setting.lines if line.way == ORACLE]
-    worlds = f"{len(setting.worlds)} world{'s' if len(setting.worlds) != 1 else ''}"
-    return worlds + (f", oracle {best[0]:+.2f} nats" if best else "")
+    own = rows[rows["setting"] == setting]
+    best, worlds = own[own["way"] == ORACLE]["gain"], int(own["worlds"].max())
+    said = f"{worlds} world{'s' if worlds != 1 else ''}"
+    return said + (f", oracle {best.iloc[0]:+.2f} nats" if len(best) else "")
 
 
 def _with_half(difference: Difference) -> str:
     return f"{difference.mean:+.2f}" + ("" if np.isnan(difference.half) else f" ± {difference.half:.2f}")
 
 
-def _losses(settings: Sequence[Setting], folders: Mapping[str, Path]) -> str:
+def _losses(settings: Sequence[Setting], folders: Mapping[str, Path]) -> pd.DataFrame:
     """A line per document of a world: its tokens, and the summed loss after each way (nll in nats); of
     studies by loss."""
     import pandas as pd
@@ -427,8 +451,9 @@ def _losses(settings: Sequence[Setting], folders: Mapping[str, Path]) -> str:
                 tokens = next(iter(found.values()))["tokens"]
                 nll = {way: samples["nll"].round(3) for way, samples in found.items()}
                 parts.append(pd.DataFrame({"setting": setting.name, "seed": seed, "tokens": tokens} | nll))
-    every = pd.concat(parts) if parts else pd.DataFrame(columns=["setting", "seed", "tokens"])
-    return every.to_csv(index_label=["task", "id"] if parts else None)
+    if not parts:
+        return pd.DataFrame(columns=["task", "id", "setting", "seed", "tokens"])
+    return pd.concat(parts).rename_axis(["task", "id"]).reset_index()
 
 
 def _samples(run: Path, stage: str) -> pd.DataFrame:

@@ -35,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder to write into")
     parser.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="FOLDER",
+        help="a report of studies side by side, made elsewhere: its settings that have no world here stay",
+    )
+    parser.add_argument(
         "--wandb",
         choices=["offline", "online"],
         help="mirror the report to Weights & Biases, in the study's group",
@@ -44,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         args.out = args.out.expanduser()
     try:
-        if len(studies := _studies(args.what)) > 1:
+        if args.earlier and not _studies(args.what):
+            raise InputError("--earlier is for studies side by side: give the YAML of one at least")
+        if len(studies := _studies(args.what)) > 1 or args.earlier:
             if args.wandb:
                 raise InputError("--wandb mirrors one study's report; give one study")
             several = [
@@ -52,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name, (path, overrides) in zip(_distinct(studies), studies, strict=True)
             ]
             out = args.out or studies[0][0].parent / "results" / "arena"
-            text, files = _written(lambda: arena.write(several, out), out)
+            text, files = _written(lambda: arena.write(several, out, args.earlier), out)
             print(text)
             print(f"\nwritten into {out}: {', '.join(file.name for file in files)}")
             return 0

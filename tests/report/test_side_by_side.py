@@ -111,6 +111,37 @@ def test_worlds_that_some_ways_have_not_finished_are_left_out_and_named(
     assert "Left out, as not all ways have finished: worlds 4." in page
 
 
+def test_a_setting_that_was_made_elsewhere_stays(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "elsewhere"
+    for part in ("runs", "store"):
+        shutil.copytree(studies.parent / part, root / part)
+    for folder in (root / "runs").iterdir():
+        if "way" not in json.loads((folder / "result.json").read_text()):  # needle's
+            shutil.rmtree(folder)
+    _, of_all, _, _, skew, ways, _ = words(root)
+    what = [f"root={root}", of_all, skew, ways, f"--out={root / 'out'}"]
+    assert main([*what, f"--earlier={studies}"]) == 0
+    assert rows(root / "out") == rows(studies)
+    for name in ("settings.csv", "losses.csv"):
+        assert (root / "out" / name).read_text() == (studies / name).read_text()
+    here, there = ((out / "leaderboard.md").read_text() for out in (root / "out", studies))
+    told = "Made elsewhere, and taken as they are: needle; the facts above are those of the others.\n\n"
+    assert here.replace(told, "").split("## Share")[1] == there.split("## Share")[1]
+    assert told in here
+    assert (root / "out" / "leaderboard.png").stat().st_size > 10_000
+
+    (root / "out" / "settings.csv").write_text("setting,said\n")
+    for arguments, said in (
+        ([*what, f"--earlier={tmp_path}"], f"--earlier {tmp_path}: there is no leaderboard.csv; name the"),
+        ([*what, f"--earlier={root / 'out'}"], "settings.csv has no column baseline"),
+        ([str(root / "runs"), f"--earlier={studies}"], "give the YAML of one at least"),
+    ):
+        assert main(arguments) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_every_gain_can_be_computed_again_from_the_documents(studies: Path) -> None:
     sums: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     with (studies / "losses.csv").open() as file:
