@@ -43,7 +43,10 @@ NEEDS = {
     ],
     "embedding=trajectory": ["embedding.warmup.share=0.1", "embedding.warmup.recipe.epochs=2"],
     "evaluation=heldout": ["evaluation.tasks=[parity]", "evaluation.limit=2", "evaluation.max_new_tokens=2"],
-    "evaluation=ability": ["evaluation.tasks=[parity]", "evaluation.limit=3", "evaluation.max_new_tokens=2"],
+    "evaluation=ability": [
+        *(f"evaluation.{one}" for one in ("tasks=[parity]", "limit=3", "max_new_tokens=2")),
+        "evaluation.generation=continuous",
+    ],
     "evaluation=combined": [
         "evaluation.of.heldout.tasks=[parity]",
         *(f"evaluation.of.heldout.{one}" for one in ("limit=2", "max_new_tokens=2")),
