@@ -78,9 +78,10 @@ def components(
 def numbers(target: str) -> Iterator[tuple[str, str]]:
     module_name, _, name = target.rpartition(".")
     kind = getattr(__import__(module_name, fromlist=[name]), name)
-    hints = typing.get_type_hints(
-        kind.__init__, vars(inspect.getmodule(kind)) | {"Model": Any, "Query": Any, "Literal": typing.Literal}
-    )
+    names = {"Model": Any, "Query": Any, "Literal": typing.Literal}
+    for parent in kind.__mro__:  # a parameter that is inherited is annotated in its own module
+        names |= vars(inspect.getmodule(parent))
+    hints = typing.get_type_hints(kind.__init__, names)
     for parameter, hint in hints.items():
         if typing.get_origin(hint) is not tuple and any(
             part in (int, float) for part in (hint, *typing.get_args(hint))
