@@ -424,7 +424,8 @@ def write(rows: dict[tuple, dict]) -> None:
         "libraries included. GFLOP/s is what the machine multiplies at, "
         "and tells machines apart: rows are measured one after "
         "another. Load is the machine's",
-        "at the time: above the number of cores, seconds are disturbed.",
+        "at the time: above the number of cores, seconds are disturbed. Gains evaluated leave out those of "
+        "facility location's compiled loop.",
         "Measured by `python experiments/benchmarks/selection.py`.",
         "",
         "| " + " | ".join(HEADER) + " |",
