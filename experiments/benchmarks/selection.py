@@ -421,9 +421,8 @@ def write(rows: dict[tuple, dict]) -> None:
         "peer's seconds over smartdpp's. CPU",
         "is seconds of all threads, and stays meaningful where other work shares the machine. Peak memory "
         "is the process's, features and",
-        "libraries included. GFLOP/s is what the machine multiplies at, "
-        "and tells machines apart: rows are measured one after "
-        "another. Load is the machine's",
+        "libraries included. GFLOP/s is what the machine multiplies at, and tells machines apart: rows are "
+        "measured one after another. Load is the machine's",
         "at the time: above the number of cores, seconds are disturbed. Gains evaluated leave out those of "
         "facility location's compiled loop.",
         "Measured by `python experiments/benchmarks/selection.py`.",

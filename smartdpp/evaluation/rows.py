@@ -60,15 +60,18 @@ def evaluate_rows(
 
     generation = {"max_new_tokens": max_new_tokens, "stop": stop} if generate else None
     room = max_new_tokens if generate else 0
+    how = (limit, max_tokens, room, num_fewshot, seed)
     written = None
     with quiet():
         if generate and engine != "plain":  # before the model is loaded for its scores: they share a memory
-            asked, _ = fitting(model, tasks, context(model), limit, max_tokens, room, num_fewshot, seed)
-            how, rows = Sampling(max_new_tokens, stop, 0.0, seed), list(chain(*asked.values()))
-            answers = generated(model, adapter, rows, out / FILE, how, batch_size, engine)
+            chosen, excluded = fitting(model, tasks, context(model), *how)
+            sampling, asked = Sampling(max_new_tokens, stop, 0.0, seed), list(chain(*chosen.values()))
+            answers = generated(model, adapter, asked, out / FILE, sampling, batch_size, engine)
             written = {(one.task, one.id): one.answer for one in answers}
-        lm = load(model, adapter, batch_size)
-        chosen, excluded = fitting(model, tasks, lm.max_length, limit, max_tokens, room, num_fewshot, seed)
+            lm = load(model, adapter, batch_size)
+        else:
+            lm = load(model, adapter, batch_size)
+            chosen, excluded = fitting(model, tasks, lm.max_length, *how)
         if extended:
             chosen = {name: extended(model, rows) for name, rows in chosen.items()}
         finished = finished_samples(out)

@@ -137,10 +137,16 @@ class Coverage(Falling):
                 break
         return gain
 
-    def tolerance(self, j: int, gain: float) -> float:
+    @cached_property
+    def error(self) -> tuple[float, float]:
+        """Of the difference of two gains: in any case, and for each entry that one sums."""
         if self.float is np.float64:
-            return 1e-12 * self.n * self.radius
-        return RESOLUTION * (self.widest + self.n**0.5) * self.radius
+            return 1e-12 * self.n * self.radius, 0.0
+        return RESOLUTION * self.n**0.5 * self.radius, RESOLUTION * self.radius
+
+    def tolerance(self, j: int, gain: float) -> float:
+        of_all, of_each = self.error
+        return of_all + of_each * self.widest
 
     def share(self, count: int, entries: int, work: Callable[[slice], None]) -> None:
         """Cuts 0..count-1 between the threads, if there is enough to do."""
@@ -293,13 +299,10 @@ class Coverage(Falling):
         from smartdpp.functions.lazily import lazily
 
         index, gain = np.empty(most, dtype=np.int64), np.empty(most)
-        # of one gain: what ``tolerance`` allows is the difference of two
-        exact = self.float is np.float64
-        error = (0.5e-12 * self.n, 0.0) if exact else (RESOLUTION / 2 * self.n**0.5, RESOLUTION / 2)
+        of_one = (self.error[0] / 2, self.error[1] / 2)
         kept = (self.begin, self.size, self.entry, self.value, self.used, int(SPARSE * self.n))
         running = (self.best, self.holder, self.margin)
-        error = (error[0] * self.radius, error[1] * self.radius)
-        count, self.used = lazily(self.whole, *running, *kept, bound, free, error, index, gain)
+        count, self.used = lazily(self.whole, *running, *kept, bound, free, of_one, index, gain)
         self.started |= count > 0
         return index[:count], gain[:count]
 

@@ -11,29 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from smartdpp.functions.loops import FAST, one, raise_best, raise_best_dense
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
-def dense_row(row, best, margin):
-    """Σ_i (row[i] - best[i])⁺, and how many entries exceed best - margin."""
-    g, c = 0.0, 0
-    for i in range(len(row)):
-        x = row[i] - best[i]
-        g += np.float64(x if x > 0 else np.float32(0))
-        c += x > -margin
-    return g, c
-
-
-@numba.njit(cache=True, nogil=True)
-def keep(row, best, margin, w, entry, value):
-    """Writes the entries of ``row`` above best - margin from w on; returns where they end."""
-    for i in range(len(row)):
-        if row[i] - best[i] > -margin:
-            entry[w] = i
-            value[w] = row[i]
-            w += 1
-    return w
+from smartdpp.functions.loops import dense_row, keep, one, raise_best, raise_best_dense
 
 
 @numba.njit(cache=True, nogil=True)

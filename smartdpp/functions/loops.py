@@ -16,17 +16,21 @@ FAST = {"reassoc", "contract", "nsz"}
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
+def dense_row(row, best, margin):
+    """Σ_i (row[i] - best[i])⁺, and how many entries exceed best - margin."""
+    g, c = 0.0, 0
+    for i in range(len(row)):
+        x = row[i] - best[i]
+        g += np.float64(x if x > 0 else np.float32(0))
+        c += x > -margin
+    return g, c
+
+
+@numba.njit(cache=True, nogil=True)
 def dense(tile, rows, best, margin, gain, count):
-    """gain[k] = Σ_i (tile[rows[k], i] - best[i])⁺, and count[k], how many entries exceed best - margin."""
+    """gain[k] and count[k] of row tile[rows[k]]: see dense_row."""
     for k in range(len(rows)):
-        r = rows[k]
-        g, c = 0.0, 0
-        for i in range(tile.shape[1]):
-            x = tile[r, i] - best[i]
-            g += np.float64(x if x > 0 else np.float32(0))
-            c += x > -margin
-        gain[k] = g
-        count[k] = c
+        gain[k], count[k] = dense_row(tile[rows[k]], best, margin)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -58,15 +62,21 @@ def compress(tile, best, margin, rows, begin, entry, value):
 
 
 @numba.njit(cache=True, nogil=True)
+def keep(row, best, margin, w, entry, value):
+    """Writes the entries of ``row`` above best - margin from w on; returns where they end."""
+    for i in range(len(row)):
+        if row[i] - best[i] > -margin:
+            entry[w] = i
+            value[w] = row[i]
+            w += 1
+    return w
+
+
+@numba.njit(cache=True, nogil=True)
 def compress_sparse(tile, best, margin, rows, begin, entry, value):
     """As compress: quicker where few entries are kept."""
     for k in range(len(rows)):
-        r, w = rows[k], begin[k]
-        for i in range(tile.shape[1]):
-            if tile[r, i] - best[i] > -margin:
-                entry[w] = i
-                value[w] = tile[r, i]
-                w += 1
+        keep(tile[rows[k]], best, margin, begin[k], entry, value)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     streams()
     args = parser.parse_intermixed_args(argv)
-    if args.out:
-        args.out = args.out.expanduser()
+    args.out, args.earlier = (path and path.expanduser() for path in (args.out, args.earlier))
     try:
         if args.earlier and not _studies(args.what):
             raise InputError("--earlier is for studies side by side: give the YAML of one at least")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 # what a leaderboard writes, and the columns of each that are needed
 ROWS, SETTINGS, LOSSES = "leaderboard.csv", "settings.csv", "losses.csv"
 NEEDED = {
-    ROWS: {"way", "setting", "worlds", "gain", "half", "p_holm", "share", "share_low", "share_high"},
+    ROWS: {
+        *("way", "setting", "worlds", "gain", "half", "sd_over_worlds", "p_holm", "would_show"),
+        *("share", "share_low", "share_high"),
+    },
     SETTINGS: {"setting", "baseline", "said"},
     LOSSES: {"task", "id", "setting", "seed", "tokens"},
 }
