@@ -20,6 +20,7 @@ from smartdpp.errors import InputError
 from smartdpp.models.turns import Text, texts_of
 from smartdpp.runtime.device import device
 from smartdpp.runtime.memory import vectors
+from smartdpp.runtime.products import quick_products
 from smartdpp.store.content import commit, model_content
 from smartdpp.store.disk import read_json
 
@@ -208,6 +209,7 @@ def _encoder(settings: Sentence) -> Callable[[pa.Table], np.ndarray]:
     before, after = affixes(settings.prompt)
     workers = None if settings.devices is None else model.start_multi_process_pool(settings.devices)
 
+    @quick_products()
     def encode(shard: pa.Table) -> np.ndarray:
         texts = [before + text + after for text in texts_of(shard, settings.text)]
         return model.encode(

@@ -18,6 +18,7 @@ from smartdpp.models.finetuned import Finetuned, load_finetuned
 from smartdpp.models.tokens import encode_prompt
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
+from smartdpp.runtime.products import quick_products
 from smartdpp.store.disk import write_text
 from smartdpp.types import Model, Row
 
@@ -159,7 +160,7 @@ def _written(
     ).to(model.device)
     read, mask, cache = padded["input_ids"], padded["attention_mask"], None
     position = (mask.cumsum(-1) - 1).clamp(min=0)
-    with torch.inference_mode():
+    with torch.inference_mode(), quick_products():
         for _ in range(how.max_new_tokens):
             out = model(
                 input_ids=read,

@@ -16,6 +16,7 @@ from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import at_least, known
 from smartdpp.evaluation.language_model import load, quiet
 from smartdpp.evaluation.rows import SAMPLES, finished_samples, settings, write_samples, write_scores
+from smartdpp.runtime.products import quick_products
 from smartdpp.store.content import files_below
 from smartdpp.types import Model, Row
 
@@ -120,6 +121,7 @@ class Harness:
                     checked[key] = [str(error)]
         return checked[key]
 
+    @quick_products()
     def evaluate(self, model: Model, adapter: Path | None, heldout: pa.Table, out: Path) -> None:
         from lm_eval.evaluator import evaluate
 

@@ -27,6 +27,7 @@ from smartdpp.models.tokens import IGNORED, encode, encode_prompt
 from smartdpp.models.turns import Conversation, encode_row, is_trained, messages_of, render_prompt, tools_of
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
+from smartdpp.runtime.products import quick_products
 
 if TYPE_CHECKING:
     import torch
@@ -113,6 +114,7 @@ def language_model(
         special_tokens = True  # those that the tokenizer puts around a text
 
         @torch.inference_mode()
+        @quick_products()
         def answer(self, requests: list[Instance]) -> list[Answer]:
             """Requests carry (prompt, continuations, generation), the last None or {"max_new_tokens": int,
             "stop": str | None}."""

@@ -32,6 +32,7 @@ from smartdpp.models.finetuned import load_finetuned
 from smartdpp.models.tokens import IGNORED
 from smartdpp.models.turns import encode_row
 from smartdpp.runtime import threads
+from smartdpp.runtime.products import quick_products
 from smartdpp.store import disk
 from smartdpp.store.disk import write_text
 from smartdpp.types import Keep, Model, TrainingFacts
@@ -95,7 +96,8 @@ def train(
         )
     if trainer.train_dataset["input_ids"][:] != dataset["input_ids"][:]:
         raise AssertionError("the trainer's rows are not the mixture's rows: nothing was trained")
-    trainer.train(resume_from_checkpoint=_last_complete(checkpoints, kept))
+    with quick_products():
+        trainer.train(resume_from_checkpoint=_last_complete(checkpoints, kept))
     # of the whole training, also before an interruption
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     if recipe.parallel != "fsdp":

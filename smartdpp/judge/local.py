@@ -14,6 +14,7 @@ from smartdpp.models.anatomy import known
 from smartdpp.models.tokens import encode
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
+from smartdpp.runtime.products import quick_products
 from smartdpp.store.disk import digest
 from smartdpp.types import Model, Question, Spent, Verdict
 
@@ -89,7 +90,7 @@ class LocalAsking:
             {"input_ids": [ids for ids, *_ in asked]}, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
         mask = padded["attention_mask"]
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products():
             logits = self.model(
                 input_ids=padded["input_ids"],
                 attention_mask=mask,

@@ -15,6 +15,7 @@ from smartdpp.models.loading import refuse_not_finite, tokenizer_of
 from smartdpp.models.tokens import encode
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
+from smartdpp.runtime.products import quick_products
 from smartdpp.store.content import commit, model_content
 from smartdpp.types import Question, Spent, Verdict
 
@@ -107,7 +108,7 @@ class RewardAsking:
         import torch
 
         padded = self.tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products():
             return self.model(**padded.to(self.model.device)).logits[:, 0].double().tolist()
 
 

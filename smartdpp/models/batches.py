@@ -17,6 +17,7 @@ import numpy as np
 from smartdpp.errors import InputError
 from smartdpp.models.tokens import IGNORED
 from smartdpp.models.turns import Example, encode_row
+from smartdpp.runtime.products import quick_products
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,7 +99,8 @@ def run_batches(
     while groups:
         batch = _padded(examples, groups[0], pad_id)
         try:
-            done = work(batch)
+            with quick_products():
+                done = work(batch)
         except torch.OutOfMemoryError:
             done = None
         if done is not None:
