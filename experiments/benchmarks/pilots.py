@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = [
         "# How often a pilot is right",
         f"By `python experiments/benchmarks/pilots.py`. A verdict looks after {', '.join(map(str, LOOKS))} "
-        "worlds and calls a way better at 0.05 shared out among looks and ways, random rows as good where "
+        "worlds and calls a way better at 0.05, one-sided, shared out among looks and ways, random rows as good where "
         f"no way's interval leaves room for a gain that matters ({MATTERS:g} nats a token unless told). "
         "Where neither is so in the end nothing was shown: then a pilot says to take random rows.",
         "## On measured cells",

@@ -15,7 +15,7 @@ from smartdpp.evaluation.intervals import Difference, paired_difference
 from smartdpp.pilot import command, sequential
 from smartdpp.pilot.cells import Asked
 from smartdpp.pilot.page import Found, answer
-from smartdpp.pilot.sequential import LOOKS, as_good, verdict
+from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, level, verdict
 
 
 def gain(mean: float, half: float, p: float) -> Difference:
@@ -27,6 +27,15 @@ def test_a_way_is_better_at_a_level_that_looks_and_ways_share() -> None:
     assert verdict({"a": sure, "b": gain(0.0, 0.1, 0.9)}, 0.05).better == ("a",)
     assert verdict({"a": unsure, "b": gain(0.0, 0.1, 0.9)}, 0.05).state == "undecided"
     assert verdict({"a": gain(-0.3, 0.1, 0.0001)}, 0.05).state == "random"
+
+
+def test_the_looks_together_spend_the_whole_error_and_most_of_it_late() -> None:
+    parts = [level(look) for look in LOOKS]
+    assert sum(parts) == pytest.approx(ALPHA)
+    assert parts[0] > 0 and parts[-1] == max(parts)
+    assert level(LOOKS[0] + 1) == 0
+    between = replace(gain(0.3, 0.01, 1e-9), seeds=LOOKS[0] + 1)
+    assert verdict({"a": between}, 0.05).state == "undecided"
 
 
 def test_random_is_as_good_where_no_gain_that_matters_is_left() -> None:
