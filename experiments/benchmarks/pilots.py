@@ -234,9 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = [
         "# How often a pilot is right",
         f"By `python experiments/benchmarks/pilots.py`. A verdict looks after {', '.join(map(str, LOOKS))} "
-        "worlds and calls a way better at 0.05, one-sided, shared out among looks and ways, random rows as good where "
-        f"no way's interval leaves room for a gain that matters ({MATTERS:g} nats a token unless told). "
-        "Where neither is so in the end nothing was shown: then a pilot says to take random rows.",
+        "worlds and calls a way better at 0.05, one-sided, shared out among looks and ways, random rows as "
+        f"good where no way's interval leaves room for a gain that matters ({MATTERS:g} nats a token unless "
+        "told). Where neither is so in the end nothing was shown: then a pilot says to take random rows.",
         "## On measured cells",
         f"{args.repetitions} repetitions a line, each an order of the same few worlds: they are not "
         "independent, and the intervals (Wilson) are of the drawing alone. Right, and gains taken out: the "

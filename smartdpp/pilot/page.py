@@ -180,8 +180,8 @@ def _notes(found: Found) -> str:
     return (
         f"{heading[:1].upper()}{heading[1:]}: {found.base:.3f} before any training, {found.random:.3f} after "
         f"{found.asked.budget} random rows, on {documents} rows of the target that no way of choosing saw. ± "
-        f"is the 95 % interval over seeds and documents. Called better at {ALPHA}, one-sided, shared out among "
-        f"{len(LOOKS)} looks and {len(found.gains)} ways. It holds for this pool, budget and recipe; "
+        f"is the 95 % interval over seeds and documents. Called better at {ALPHA}, one-sided, shared out "
+        f"among {len(LOOKS)} looks and {len(found.gains)} ways. It holds for this pool, budget and recipe; "
         "a larger budget usually leaves less to gain."
     )
 

@@ -32,7 +32,8 @@ def test_a_way_is_better_at_a_level_that_looks_and_ways_share() -> None:
 def test_the_looks_together_spend_the_whole_error_and_most_of_it_late() -> None:
     parts = [level(look) for look in LOOKS]
     assert sum(parts) == pytest.approx(ALPHA)
-    assert parts[0] > 0 and parts[-1] == max(parts)
+    assert parts[0] > 0
+    assert parts[-1] == max(parts)
     assert level(LOOKS[0] + 1) == 0
     between = replace(gain(0.3, 0.01, 1e-9), seeds=LOOKS[0] + 1)
     assert verdict({"a": between}, 0.05).state == "undecided"
