@@ -48,6 +48,9 @@ LATER: dict[str, dict[str, Any]] = {
 }
 
 
+MAPPINGS = ("columns", "constants", "extra")  # of evaluations and judges: null is what {} was
+
+
 # of a judge: where and how it is asked, and files that count by their content
 ASKING = (
     "base_url", "key_env", "template", "batch_size", "concurrency", "timeout", "retries", "max_calls",
@@ -130,8 +133,14 @@ def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:
 
 def _as_before(node: dict[str, Any]) -> dict[str, Any]:
     """A component without the parameters that came later, where they are as it was before."""
-    later = LATER.get(str(node.get("_target_")), {})
-    return {key: value for key, value in node.items() if not (key in later and later[key] == value)}
+    target = str(node.get("_target_"))
+    later = LATER.get(target, {})
+    mappings = MAPPINGS if target.startswith(("smartdpp.evaluation.", "smartdpp.judge.")) else ()
+    return {
+        key: {} if value is None and key in mappings else value
+        for key, value in node.items()
+        if not (key in later and later[key] == value)
+    }
 
 
 def without_paths(node: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,8 +39,8 @@ class Jsonl:
     from_corpus: ClassVar[bool] = False
 
     path: str | list[str]
-    columns: dict[str, str | list[str]] = field(default_factory=dict)
-    constants: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] | None = None
+    constants: dict[str, str] | None = None
     tasks: list[str | int] | None = None
     num_fewshot: int = 0
     limit: int = 25  # documents per task
@@ -75,7 +75,7 @@ class Jsonl:
             return self._rows().fingerprint()
 
     def split(self) -> dict[str, Any]:
-        return {"columns": self.columns, "constants": self.constants, "tasks": self.tasks}
+        return {"columns": self.columns or {}, "constants": self.constants or {}, "tasks": self.tasks}
 
     def heldout(self, tasks: list[str]) -> list[str]:
         """The file's tasks that are tasks of the corpus too, sorted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -56,8 +56,8 @@ class Judged:
     instructions: Literal["heldout", "indomain", "file"] = "heldout"
     reference: str = "response"
     path: str | list[str] | None = None
-    columns: dict[str, str | list[str]] = field(default_factory=dict)
-    constants: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] | None = None
+    constants: dict[str, str] | None = None
     tasks: list[str | int] | None = None
     num_tasks: Count = 8
     limit: Count = 25
@@ -256,7 +256,7 @@ class Judged:
         asked = {row["prompt"] for row in rows}
         answers: dict[str, str] = {}
         try:
-            read = Rows(str(self._file), self.columns or None, {"task": "reference"} | self.constants)
+            read = Rows(str(self._file), self.columns, {"task": "reference"} | (self.constants or {}))
             for row in read.rows():
                 if answers.setdefault(row["prompt"], _target(row)) != _target(row) and row["prompt"] in asked:
                     raise InputError(

@@ -56,7 +56,7 @@ class Endpoint:
     pattern: str = PATTERN
     temperature: NotNegative | None = 0.0
     reply_tokens: Count | None = 16
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] | None = None
     concurrency: Count = 8
     timeout: Positive = 60.0
     retries: Seed = 5

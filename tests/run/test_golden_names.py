@@ -35,6 +35,19 @@ def named(overrides: list[str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("which", ["jsonl", "indomain_file", "judge"])
+def test_a_mapping_is_given_like_any_value_and_none_is_what_an_empty_one_was(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(CORPUS % (i % 3, i, i) for i in range(12)))
+    monkeypatch.chdir(tmp_path)
+    file = ["evaluation.path=rows.jsonl", *(["evaluation.instructions=file"] if which == "judge" else [])]
+    run = [f"root={tmp_path}", f"evaluation={which}", *file]
+    assert named([*run, "evaluation.columns={}", "evaluation.constants={}"]) == named(run)
+    asked = "evaluation.columns={prompt: response, response: prompt}"
+    assert named([*run, asked]) == named([*run, f"+{asked}"]) != named(run)
+
+
 @pytest.mark.parametrize("overrides", list(GOLDEN))
 def test_runs_and_artifacts_keep_their_names(
     overrides: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
