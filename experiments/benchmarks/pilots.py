@@ -4,8 +4,8 @@ made ones whose truth is set.
     python experiments/benchmarks/pilots.py    reads experiments/results/arena/losses.csv; about a minute
 
 Measured: of a setting's worlds a repetition draws an order, and hands them to the verdict as a pilot would
-make them, look by look: the loss of every document after random rows, after the targeted way's and the
-diverse way's. All repetitions are drawn from the same few worlds, so they tell of the verdict there, not of
+make them, look by look: the loss of every document after random rows and after each of the pilot's ways that
+was measured there. All repetitions are drawn from the same few worlds, so they tell of the verdict, not of
 other pools. Right is what all the worlds together say (95 % interval of a way's gain clear of zero: choose
 it; else nothing is known, and calling it better is wrong). For a pool where nothing can be gained, each way's
 mean gain is taken out of its differences, and each world's are turned round by the toss of a coin, all ways'
@@ -33,6 +33,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 WAYS = {
     "towards the target": ("targeted", "targeted_flqmi"),
     "diverse": ("dpp", "dpp_minilm"),
+    "fitting answers": ("filtered_pmi",),
 }  # of the pilot, by what studies call them, the first that was measured
 GAINS = (0.0, 0.05, 0.1, 0.3, 0.6)
 NOISE, CORRELATION = 0.24, 0.5

@@ -14,8 +14,12 @@ WAYS: dict[str, tuple[str, ...]] = {
     RANDOM: ("strategy=random",),
     "towards the target": ("strategy=targeted", "strategy.function=round_robin"),
     "diverse": ("strategy=dpp",),
+    "fitting answers": ("strategy=filtered", "strategy.share=0.5", "quality=pmi"),
 }
-"""What is tried: chance, and the two cheap ideas, nearness to the target and diversity."""
+"""What is tried: chance, and three ideas: nearness to the target, diversity, and answers that their prompts
+explain, chosen evenly. The last has the model read the pool twice, the second time without the prompts."""
+NAMES = {"towards": "towards the target", "diverse": "diverse", "fitting": "fitting answers"}
+"""As they are asked for."""
 BOUND = "nearest rows"
 BOUNDS: dict[str, tuple[str, ...]] = {BOUND: ("strategy=decile", "strategy.decile=1")}
 """Beside them, no way to choose: the rows nearest to the target, and nothing but those. It tells about what

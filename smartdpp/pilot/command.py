@@ -8,8 +8,10 @@ known to the ways that choose towards it. Chance is compared with ways of choosi
 until the question is decided or the price is reached; beside them are the nearest rows alone, as a bound. The
 settings are budget (rows of a mixture), full (rows of the mixture that you mean to train on, for its price),
 documents and query (rows of each of the target's tasks that are scored, and that ways may know), minutes (the
-price), matters (the smallest gain that would, in nats a token), root and out (folders); any other key=value
-is a run's, as recipe.epochs=3 or model=qwen3_0_6b. What has run is found again by the same command.
+price), matters (the smallest gain that would, in nats a token), ways (of choosing, all of
+towards,diverse,fitting unless told; the last reads the whole pool with the model, which takes long where it
+is large), root and out (folders); any other key=value is a run's, as recipe.epochs=3 or model=qwen3_0_6b.
+What has run is found again by the same command.
 
 It is a command of its own and no configuration of run.py, as it is many runs, and which come next depends on
 how those before have ended.
@@ -31,13 +33,13 @@ import yaml
 from smartdpp.errors import InputError
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
-from smartdpp.pilot.cells import BOUNDS, WAYS, Asked, made
+from smartdpp.pilot.cells import BOUNDS, NAMES, RANDOM, Asked, made
 from smartdpp.pilot.page import Found, told
 from smartdpp.pilot.sequential import LOOKS, verdict
 from smartdpp.run.alone import prepared
 from smartdpp.store.disk import write_text
 
-OWN = ("budget", "full", "documents", "query", "minutes", "matters", "root", "out")
+OWN = ("budget", "full", "documents", "query", "minutes", "matters", "ways", "root", "out")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Options:
     matters: float
     out: Path
     full: int | None = None  # rows of the mixture that is meant to be trained on
+    ways: tuple[str, ...] = tuple(NAMES.values())  # that are tried beside chance
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 def run(options: Options, say: Callable[[str], Any]) -> Found:
     """Runs cells, seed by seed, until a look at them decides the question or the price is reached."""
     asked, begun = options.asked, time.monotonic()
-    folders: dict[str, list[Path]] = {way: [] for way in (*WAYS, *BOUNDS)}
+    folders: dict[str, list[Path]] = {way: [] for way in (RANDOM, *options.ways, *BOUNDS)}
     found = None
     for way in folders:
         prepared(asked.of(way, 0))  # what is wrong with any of them shows before the first one runs
@@ -105,7 +108,7 @@ def _options(words: Sequence[str]) -> Options:
         if not given or Path(word).exists():
             places.append(word)
         elif key in OWN:
-            own[key] = text if key in ("root", "out") else yaml.safe_load(text)
+            own[key] = text if key in ("root", "out", "ways") else yaml.safe_load(text)
         else:
             rest.append(word)
     if len(places) != 2:
@@ -124,7 +127,14 @@ def _options(words: Sequence[str]) -> Options:
         value = own.get(name, least)
         if not isinstance(value, kind) or isinstance(value, bool) or value < least:
             raise InputError(f"{name}={value}: give a number from {least} on")
-    fixed = [word for word in rest if word.partition("=")[0] in ("strategy", "corpus", "evaluation", "seed")]
+    ways = list(dict.fromkeys(own.get("ways", ",".join(NAMES)).strip("[]").replace(" ", "").split(",")))
+    if unknown := [way for way in ways if way not in NAMES]:
+        raise InputError(f"ways={','.join(unknown)}: choose among {','.join(NAMES)}")
+    fixed = [
+        word
+        for word in rest
+        if word.partition("=")[0] in ("strategy", "quality", "corpus", "evaluation", "seed")
+    ]
     if fixed:
         raise InputError(f"{fixed[0]}: a pilot sets it by itself")
     root = Path(own.get("root", "pilot")).expanduser()
@@ -138,4 +148,5 @@ def _options(words: Sequence[str]) -> Options:
         own.get("matters", 0.05),
         Path(own.get("out", root)).expanduser(),
         own.get("full"),
+        tuple(NAMES[way] for way in ways),
     )

@@ -124,7 +124,7 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
     page = (tmp_path / "root" / "pilot.md").read_text()
     assert page in capsys.readouterr().out
     assert "5 of 30 rows, 2 seeds" in page
-    assert {"towards the target", "diverse", "nearest rows alone, as a bound"} <= {
+    assert {"towards the target", "diverse", "fitting answers", "nearest rows alone, as a bound"} <= {
         cell.strip() for line in page.splitlines() for cell in line.split("|")
     }
     assert (tmp_path / "root" / "pilot.png").is_file()
@@ -133,9 +133,15 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
         return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "root").glob("runs/*/result.json")}
 
     before = results()
-    assert len(before) == 8
+    assert len(before) == 10
     assert command.main(words) == 0
     assert results() == before
+    assert command.main([*words, "ways=diverse"]) == 0
+    assert results() == before
+    page = (tmp_path / "root" / "pilot.md").read_text()
+    assert "| diverse |" in page
+    assert "towards the target" not in page
+    assert "fitting" not in page
 
 
 @pytest.mark.parametrize(
@@ -144,6 +150,9 @@ def test_it_runs_seeds_until_the_most_and_goes_on_where_it_was(
         (["full=none"], "full=none: give a number from 1 on"),
         (["budget=0"], "budget=0: give a number from 1 on"),
         (["strategy=dpp"], "strategy=dpp: a pilot sets it by itself"),
+        (["quality=ifd"], "quality=ifd: a pilot sets it by itself"),
+        (["ways=diverse,dpp"], "ways=dpp: choose among towards,diverse,fitting"),
+        (["ways="], "ways=: choose among towards,diverse,fitting"),
         (["bugdet=3"], "bugdet"),
         (["budget=1000"], "1000"),
     ],
