@@ -240,8 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "told). Where neither is so in the end nothing was shown: then a pilot says to take random rows.",
         "## On measured cells",
         f"{args.repetitions} repetitions a line, each an order of the same few worlds: they are not "
-        "independent, and the intervals (Wilson) are of the drawing alone. Right, and gains taken out: the "
-        "script's first lines.",
+        "independent, and the intervals (Wilson) are of the drawing alone. A pilot here ends where the "
+        f"worlds do, though it may look until {LOOKS[-1]}: what is not decided by then counts as wrong where "
+        "there is a gain. Right, and gains taken out: the script's first lines.",
         "\n".join(of_measured(by_setting, args.repetitions, MATTERS)) if by_setting else "None measured yet.",
         "## On worlds made like the measured ones",
         f"{n} pilots a line of up to {LOOKS[-1]} worlds, normal, with the gains and the spread that were "
