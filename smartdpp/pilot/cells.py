@@ -18,8 +18,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 """What is tried: chance, and three ideas: nearness to the target, diversity, and answers that their prompts
 explain, chosen evenly. The last has the model read the pool twice, the second time without the prompts."""
-NAMES = {"towards": "towards the target", "diverse": "diverse", "fitting": "fitting answers"}
-"""As they are asked for."""
+NAMES = {way.split()[0]: way for way in WAYS if way != RANDOM}
+"""As they are asked for: by their first words."""
 BOUND = "nearest rows"
 BOUNDS: dict[str, tuple[str, ...]] = {BOUND: ("strategy=decile", "strategy.decile=1")}
 """Beside them, no way to choose: the rows nearest to the target, and nothing but those. It tells about what
