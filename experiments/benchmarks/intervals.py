@@ -153,10 +153,19 @@ def scores(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return before, np.where(rng.random((TASKS, n)) < 0.7, before, after)
 
 
+def rare(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """One task of eight has answers that earn anything to speak of."""
+    rates = np.where(np.arange(TASKS) == 0, 0.2, 0.0)[:, None]
+    return np.zeros((TASKS, n)), 0.8 * (rng.random((TASKS, n)) < rates) + 0.01 * (
+        rng.random((TASKS, n)) < 0.1
+    )
+
+
 KINDS: dict[str, tuple[Draw, float, str]] = {
     "losses with heavy tails, paired": (losses, 0.15 * float(np.exp(0.5)), "loss"),
     "differences with one long tail": (skewed, float(np.exp(0.5)), "loss"),
     "scores of 0 and 1, paired": (scores, 0.0, "accuracy"),
+    "scores nearly all 0": (rare, 0.8 * 0.2 / TASKS + 0.001, "accuracy"),
 }
 
 

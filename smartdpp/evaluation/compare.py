@@ -23,6 +23,8 @@ from smartdpp.evaluation.scores import RATIOS, Sample, terms
 from smartdpp.metrics import METRICS
 
 BLOCK = 2**22  # documents drawn at a time
+LOST = 1 / 3  # of the standard error: resamples with less are not counted; they widened without covering more
+UNBOUNDED = {*RATIOS, "own_over_other"}  # of ours; all others are shares, from 0 to 1
 
 
 def paired(
@@ -31,7 +33,8 @@ def paired(
     """Tuned minus base (of a loss, below 0 is better), macro-averaged over tasks.
 
     Returns ``estimate`` with its 95 % interval ``low`` to ``high``, and ``tasks`` with the same and ``n``
-    documents for each. One document has no interval: nan. A task of one among larger ones is taken to vary as
+    documents for each. One document has no interval, nor have shares whose interval would leave out nothing
+    from -1 to 1: nan. A task of one among larger ones is taken to vary as
     their documents do on average. InputError if the runs hold different documents, or if no document has the
     metric.
     """
@@ -53,24 +56,32 @@ def paired(
         )
         return after - before, of_after - of_before
 
-    return _studentised(
+    found = _studentised(
         _rows_by_task(base, (base_size > 0) & (tuned_size > 0), metric), difference, n_boot, seed
     )
+    return _bounded(found, -1.0, 1.0) if metric in METRICS and metric not in UNBOUNDED else found
 
 
 def mean_interval(samples: list[Sample], metric: str, n_boot: int = 2000, seed: int = 0) -> dict[str, Any]:
     """One run's macro-average of a metric, with the same fields as `paired`; its intervals end where the
-    metric does."""
+    metric does, and one that would leave out nothing is none."""
     samples = _ordered(samples)
     total, size = terms(samples, metric)
     found = _studentised(
         _rows_by_task(samples, size > 0, metric), lambda rows: _ratio(total, size, rows), n_boot, seed
     )
-    # none of which is below 0, and shares end at 1; but the one is a difference of logarithms
-    if metric in METRICS and metric != "own_over_other":
-        most = np.inf if metric in RATIOS else 1.0
-        for interval in (found, *found["tasks"].values()):
-            interval |= {"low": max(interval["low"], 0.0), "high": min(interval["high"], most)}  # nan stays
+    if metric not in METRICS or metric == "own_over_other":
+        return found
+    return _bounded(found, 0.0, np.inf if metric in RATIOS else 1.0)
+
+
+def _bounded(found: dict[str, Any], least: float, most: float) -> dict[str, Any]:
+    """The same with intervals that end where the number does. One that leaves out nothing is none: nan."""
+    for interval in (found, *found["tasks"].values()):
+        low, high = max(interval["low"], least), min(interval["high"], most)  # nan stays
+        interval |= (
+            {"low": np.nan, "high": np.nan} if (low, high) == (least, most) else {"low": low, "high": high}
+        )
     return found
 
 
@@ -126,7 +137,8 @@ def _interval(
     # Satterthwaite's: one task may vary more than the others
     df = known.sum() ** 2 / (known**2 / (n[several] - 1)).sum()
     error = np.sqrt(drawn[1].sum(0)) / T
-    defined = error > 1e-9 * np.sqrt(variance) / T  # a resample of one document, or of equal ones, has no t
+    # where few documents differ, a resample can miss most of them: its t knows no end and tells nothing
+    defined = error > LOST * np.sqrt(variance) / T
     t = np.abs(drawn[0].mean(0) - mean)[defined] / error[defined]
     half = (
         max(stdtrit(df, (1 + LEVEL) / 2), np.percentile(t, 100 * LEVEL) if len(t) else 0.0)

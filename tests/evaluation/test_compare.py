@@ -56,10 +56,31 @@ def test_one_document_a_task_has_no_interval():
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_an_interval_ends_where_its_metric_does(metric):
-    few = {"a": np.array([1.0, 0, 0, 0]), "b": np.array([0.01, 0, 0, 0])}
+    few = {"a": np.array([1.0, 0, 0, 0, 0, 0]), "b": np.array([0.01, 0, 0, 0, 0, 0])}
     found = mean_interval(run(few), metric)
     assert found["low"] == found["tasks"]["a"]["low"] == 0 < found["estimate"] < found["high"]
     assert metric == "loss" or found["tasks"]["a"]["high"] <= 1
+
+
+def test_a_difference_of_shares_ends_where_they_do_and_has_no_interval_where_that_leaves_out_nothing():
+    rng = np.random.default_rng(0)
+    zeros = {task: np.zeros(6) for task in "abcd"}
+    right = {task: rng.normal(size=6) for task in "abcd"}
+    found = paired(run(zeros), run(right), "accuracy")
+    assert -1 < found["low"] < found["estimate"] < found["high"] < 1
+    assert any(one["high"] == 1 for one in found["tasks"].values())
+    # two documents of each of many tasks, nearly all of them 0
+    few = {f"t{i}": np.array([0.8 * (i < 2), 0.01 * (i % 3 == 0)]) for i in range(41)}
+    change = [
+        {"task": task, "id": str(i), "task_score": v} for task, vs in few.items() for i, v in enumerate(vs)
+    ]
+    nothing = paired([sample | {"task_score": 0.0} for sample in change], change, "task_score")
+    first = nothing["tasks"]["t0"]
+    assert first["estimate"] == pytest.approx(0.405)
+    assert np.isnan([first["low"], first["high"]]).all()
+    # resamples that miss the first two tasks' spread have no say: it was -57 to 57 with them
+    assert nothing["low"] < 0 < nothing["estimate"] < nothing["high"] < 0.1
+    assert np.isnan(mean_interval(run({"a": np.array([1.0, 0.0])}), "accuracy")["high"])
 
 
 def test_a_difference_of_logarithms_has_no_bounds():

@@ -250,6 +250,25 @@ def test_a_server_of_another_name_and_another_engine_make_another_run_and_none_l
     assert {run.adapter.key for run in (one, named, continuous)} == {one.adapter.key}
 
 
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_what_else_a_server_is_told_is_given_like_any_value_and_makes_another_run(
+    small_run: Callable[..., Run],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    plus: str,
+) -> None:
+    monkeypatch.setenv("PLANTED_API_KEY", KEY)
+    base, extra = (
+        "evaluation.of.judge.judge.base_url=http://localhost:1/v1",
+        "evaluation.of.judge.judge.extra",
+    )
+    plain, empty, told = (
+        small_run(*ENDPOINT, base, *more)
+        for more in ((), (f"{plus}{extra}={{}}",), (f"{plus}{extra}={{reasoning_effort: low}}",))
+    )
+    assert plain.slug == empty.slug != told.slug
+    assert told.what["evaluation"]["of"]["judge"]["judge"]["extra"] == {"reasoning_effort": "low"}
+
+
 def heldout(rows: list[dict]) -> object:
     import pyarrow as pa
 
