@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(text)
             print(f"\nwritten into {out}: {', '.join(file.name for file in files)}")
             return 0
-        if Path(args.what[0]).suffix in YAML:
-            study = Path(args.what[0]).expanduser()
-            report, found, name = wanted(study, args.what[1:]), cells(study, args.what[1:]), study.stem
+        if studies and ("=" in args.what[0] or Path(args.what[0]).suffix in YAML):
+            ((study, overrides),) = studies
+            report, found, name = wanted(study, overrides), cells(study, overrides), study.stem
             out = args.out or study.parent / "results" / study.stem
         else:
             runs = run_folders([folder(what) for what in args.what])

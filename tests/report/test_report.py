@@ -375,7 +375,7 @@ def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Pat
     assert "2 cells: 2 missing." in report(out)
     assert str(tmp_path) not in report(out)
     finished_run(tmp_path, cells(study, arguments[1:])[1].path.name, strategy="equal")
-    assert main(arguments) == 0
+    assert main(arguments[::-1]) == 0  # overrides in front, as of studies side by side
     assert "2 cells: 1 done, 1 missing." in report(out)
     assert "There is no finished run of random to compare with." in report(out)
     assert lines(section(report(out), "Results"))[0]["strategy"] == "equal"
