@@ -28,7 +28,7 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     ways = list(told["way"].unique())
     low = max(LOW, min(-0.2, told["share_low"].min() - 0.1))
     high = min(HIGH, max(1.15, told["share_high"].max() + 0.1))
-    figure, axes = panels(11, 2.3 + 0.62 * len(ways), 1, len(settings), sharey=True)
+    figure, axes = panels(11, 2.9 + 0.62 * len(ways), 1, len(settings), sharey=True)
     for ax, (name, said) in zip(axes, settings.items(), strict=True):
         ax.set_title(f"{name}\n{said}", fontsize=15)
         ax.axvline(0, color=GREY, linewidth=1.5)
@@ -44,8 +44,8 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     axes[0].set_yticks(range(len(ways)), [way.replace("_", " ") for way in ways])
     axes[0].set_ylim(len(ways) - 0.5, -0.7)
     figure.supxlabel(
-        "share of the oracle's gain over random rows (%), 95 % interval; 0: random, dashed: the oracle\n"
-        f"filled: differs from random after Holm's correction (from {CLAIM} worlds on); –: not run there",
+        "share of the oracle's gain (%), 95 % interval; 0: chance, dashed: the oracle\n"
+        f"filled: differs from chance after Holm's correction (from {CLAIM} worlds on); –: not run there",
         fontsize=13,
     )
     best = [
@@ -54,7 +54,7 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
         for name, of in told.groupby("setting", sort=False)
     ]
     alt = (
-        f"Share of the oracle's gain over random that {len(ways)} ways of choosing reach; {'; '.join(best)}."
+        f"Share of the oracle's gain over chance that {len(ways)} ways of choosing reach; {'; '.join(best)}."
     )
     return Drawing("leaderboard", alt, figure)
 

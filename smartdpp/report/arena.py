@@ -125,11 +125,11 @@ def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> t
         losses = pd.concat([there.losses, losses])
     rows = _ordered(rows)
     pictures = []
-    if drawn := [name for name in said["setting"] if rows[rows["setting"] == name]["share"].notna().any()]:
+    over = dict(zip(said["setting"], said["baseline"], strict=True))
+    if drawn := [name for name in over if rows[rows["setting"] == name]["share"].notna().any()]:
         with style():
-            pictures = [
-                Picture(leaderboard(rows[rows["setting"].isin(drawn)], {n: _beneath(rows, n) for n in drawn}))
-            ]
+            beneath = {name: _beneath(rows, name, over[name]) for name in drawn}
+            pictures = [Picture(leaderboard(rows[rows["setting"].isin(drawn)], beneath))]
     states = cells.counts([cell for one in studies for cell in one.cells])
     each = [*said["said"], *_waiting(studies, found)]
     if earlier and len(there.settings):
@@ -359,7 +359,7 @@ def _nats(row: Mapping[str, Any]) -> str:
 
 
 def _note(baselines: Iterable[str]) -> str:
-    over = ", ".join(dict.fromkeys(baselines))
+    over = " or ".join(dict.fromkeys(baselines))
     return (
         f"The gain over {over} as a share of the oracle's, which chooses by the truth, with its 95 % "
         "interval: a bootstrap over worlds and documents. In nats where there is none: of the oracle, and "
@@ -422,12 +422,12 @@ def _said(setting: Setting) -> str:
     return text + "."
 
 
-def _beneath(rows: pd.DataFrame, setting: str) -> str:
-    """The second line of a panel's title."""
+def _beneath(rows: pd.DataFrame, setting: str, baseline: str) -> str:
+    """A panel's title but for its first line."""
     own = rows[rows["setting"] == setting]
     best, worlds = own[own["way"] == ORACLE]["gain"], int(own["worlds"].max())
     said = f"{worlds} world{'s' if worlds != 1 else ''}"
-    return said + (f", oracle {best.iloc[0]:+.2f} nats" if len(best) else "")
+    return said + (f"\noracle {best.iloc[0]:+.2f} nats" if len(best) else "") + f"\nover {baseline}"
 
 
 def _with_half(difference: Difference) -> str:
