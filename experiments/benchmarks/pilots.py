@@ -147,10 +147,9 @@ HEAD = (
 def of_measured(by_setting: dict[str, list[World]], repetitions: int, matters: float) -> list[str]:
     lines = [HEAD]
     for setting, of in by_setting.items():
-        if len(of) < LOOKS[0] or not of[0].gains:
-            lines.append(
-                f"| {setting} | {len(of)} | too few worlds: the first look is after {LOOKS[0]} |||||"
-            )
+        few = f"too few worlds: the first look is after {LOOKS[0]}" if len(of) < LOOKS[0] else ""
+        if why := "none of a pilot's ways was measured there" if not of[0].gains else few:
+            lines.append(f"| {setting} | {len(of)} | {why} |||||")
             continue
         gains = found(of)
         good = {way for way, gain in gains.items() if gain.mean - gain.half > 0}
