@@ -34,9 +34,8 @@ def paired(
 
     Returns ``estimate`` with its 95 % interval ``low`` to ``high``, and ``tasks`` with the same and ``n``
     documents for each. One document has no interval, nor have shares whose interval would leave out nothing
-    from -1 to 1: nan. A task of one among larger ones is taken to vary as
-    their documents do on average. InputError if the runs hold different documents, or if no document has the
-    metric.
+    from -1 to 1: nan. A task of one among larger ones is taken to vary as their documents do on average.
+    InputError if the runs hold different documents, or if no document has the metric.
     """
     base, tuned = _ordered(base), _ordered(tuned)
     before, after = {(s["task"], s["id"]) for s in base}, {(s["task"], s["id"]) for s in tuned}
