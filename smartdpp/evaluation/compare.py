@@ -24,7 +24,6 @@ from smartdpp.metrics import METRICS
 
 BLOCK = 2**22  # documents drawn at a time
 LOST = 1 / 3  # of the standard error: resamples with less are not counted; they widened without covering more
-UNBOUNDED = {*RATIOS, "own_over_other"}  # of ours; all others are shares, from 0 to 1
 
 
 def paired(
@@ -58,7 +57,8 @@ def paired(
     found = _studentised(
         _rows_by_task(base, (base_size > 0) & (tuned_size > 0), metric), difference, n_boot, seed
     )
-    return _bounded(found, -1.0, 1.0) if metric in METRICS and metric not in UNBOUNDED else found
+    least, most = _ends(metric)
+    return _bounded(found, least - most, most - least)
 
 
 def mean_interval(samples: list[Sample], metric: str, n_boot: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -69,9 +69,15 @@ def mean_interval(samples: list[Sample], metric: str, n_boot: int = 2000, seed: 
     found = _studentised(
         _rows_by_task(samples, size > 0, metric), lambda rows: _ratio(total, size, rows), n_boot, seed
     )
+    return _bounded(found, *_ends(metric))
+
+
+def _ends(metric: str) -> tuple[float, float]:
+    """Between which a number lies: of ours all but the one that is a difference of logarithms are 0 at least,
+    and those that are no ratios are shares."""
     if metric not in METRICS or metric == "own_over_other":
-        return found
-    return _bounded(found, 0.0, np.inf if metric in RATIOS else 1.0)
+        return -np.inf, np.inf
+    return 0.0, np.inf if metric in RATIOS else 1.0
 
 
 def _bounded(found: dict[str, Any], least: float, most: float) -> dict[str, Any]:
