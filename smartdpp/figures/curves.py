@@ -11,30 +11,29 @@ from smartdpp.evaluation.intervals import t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
 from smartdpp.metrics import METRICS
+from smartdpp.study.lines import logarithmic
 from smartdpp.study.settings import plain, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BUDGETS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}
-LOG_FROM = 8  # times the smallest value: from this span on the axis is logarithmic
 
 
-def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: pd.Series) -> Drawing:
+def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks) -> Drawing:
     """Mean and 95 % t interval over seeds along the column ``swept``, side by side.
 
-    results: one line per run; ``label`` tells the lines apart and does not hold what is swept. A run without
-    a number there (the full pool has no budget) is part of a level line. panel: str for each line of results,
-    the panel that it belongs to.
+    results: one line per run, with the columns of ``smartdpp.study.lines``: a run without a number is part of
+    a level line.
     """
-    groups, hover = list(results.groupby(panel, sort=False)), Hover()
+    groups, hover = list(results.groupby("panel", sort=False)), Hover()
     rows, columns = grid(len(groups))
     figure, axes = panels(12 if columns == 1 else 3 + 6 * columns, 7 * rows, rows, columns, sharey=True)
     level = [label for label, runs in results.groupby("label", sort=False) if runs[swept].isna().all()]
     name = BUDGETS.get(swept, short(swept))
     for ax, (title, of_panel) in zip(axes, groups, strict=False):
         values = np.sort(of_panel[swept].dropna().unique())
-        logarithmic = len(values) > 1 and values[0] > 0 and values[-1] / values[0] >= LOG_FROM
+        by_factors = logarithmic(values)
         lines = [label for label in styles if label in set(of_panel["label"]) and label not in level]
         for i, label in enumerate(lines):
             runs = of_panel[of_panel["label"] == label]
@@ -46,7 +45,7 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
             x, y, half, n = np.array(points).T
             at = (
                 x * (values[-1] / values[0]) ** (0.006 * shift)
-                if logarithmic
+                if by_factors
                 else x + 0.006 * shift * np.ptp(values)
             )
             ax.errorbar(at, y, yerr=half, capsize=5, **styles[label])
@@ -62,19 +61,19 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks, panel: 
             runs = of_panel[of_panel["label"] == label]
             if len(runs):
                 ax.axhline(runs[metric].mean(), **level_line(styles[label]))
-        if logarithmic:
+        if by_factors:
             ax.set_xscale("log")
         if len(values) <= 10:
             ax.set_xticks(values, [plain(float(value)) for value in values])
             ax.minorticks_off()
-        ax.set_xlabel(name + (", log scale" if logarithmic else ""))
+        ax.set_xlabel(name + (", log scale" if by_factors else ""))
         base_model(ax, of_panel, metric)
         ax.set_title(title or f"Mean and 95 % t interval over n seeds, {len(of_panel)} runs")
     for ax in axes[len(groups) :]:
         ax.set_visible(False)
     for ax in axes[::columns]:
         ax.set_ylabel(axis(metric))
-    legend(figure, counted(results, styles, [swept, panel], level))
+    legend(figure, counted(results, styles, [swept, "panel"], level))
     alt = (
         f"Curves of {METRICS[metric]} along {name}, {len(results) - results[swept].isna().sum()} runs: "
         "means with 95 % t intervals, "

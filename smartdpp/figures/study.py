@@ -11,9 +11,10 @@ from smartdpp.figures.drawing import Drawing
 from smartdpp.figures.maps import pairs, task_shares
 from smartdpp.figures.scatter import diversity_performance
 from smartdpp.figures.style import looks, style
+from smartdpp.study.lines import lines, panel
 from smartdpp.study.results import Results, main_metric
-from smartdpp.study.settings import labels, plain, short
-from smartdpp.study.swept import alike, as_number, choices, crossed, numbers
+from smartdpp.study.settings import labels, plain
+from smartdpp.study.swept import alike, choices, crossed, numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,35 +53,13 @@ def _diversity(results: Results, metric: str) -> Drawing | None:
         label=labels(table, [name for name in results.settings if name not in results.context])
     )
     return diversity_performance(
-        table, metric, looks(table["label"].unique()), results.shares, _panel(table, results.context)
+        table, metric, looks(table["label"].unique()), results.shares, panel(table, results.context)
     )
 
 
 def _along(table: pd.DataFrame, results: Results, swept: str, metric: str) -> Drawing:
-    """Lines are told apart by all that differs but the swept number and the context, which has panels of its
-    own."""
-    names = [name for name in results.settings if name != swept and name not in results.context]
-    table = table[_several(table, swept, names) | as_number(table[swept]).isna()]
-    names = [name for name in names if _varies(table, name)]
-    number, lines = as_number(table[swept]), labels(table, names)
-    if swept != "budget" and table["budget"].nunique() > 1:
-        lines = [
-            f"{line}, budget {plain(budget)}".removesuffix(", budget ")
-            for line, budget in zip(lines, table["budget"], strict=True)
-        ]
-    # a word among the numbers, such as auto, is a level line of its own
-    words = table[swept].map(plain).where(number.isna(), "")
-    lines = [
-        f"{line}, {short(swept)}={word}" if word else line for line, word in zip(lines, words, strict=True)
-    ]
-    shown = table.assign(label=lines, **{swept: number})
-    return along(
-        shown,
-        swept,
-        metric,
-        looks(shown["label"].unique()),
-        _panel(table, [c for c in results.context if c != swept]),
-    )
+    shown = lines(table, results, swept)
+    return along(shown, swept, metric, looks(shown["label"].unique()))
 
 
 def _pairs(table: pd.DataFrame, results: Results, down: str, across: str, metric: str) -> Drawing:
@@ -103,27 +82,5 @@ def _pairs(table: pd.DataFrame, results: Results, down: str, across: str, metric
         down,
         across,
         metric,
-        _panel(shown, [name for name in rest if shown[name].map(plain).nunique() > 1]),
-    )
-
-
-def _several(table: pd.DataFrame, swept: str, names: list[str]) -> pd.Series:
-    """bool for each line: part of a line of at least two points, where all but the swept number (and the
-    context) agrees."""
-    others = ["strategy", *(["budget"] if swept != "budget" else []), *names]
-    return as_number(table[swept]).groupby(alike(table, others)).transform("nunique") > 1
-
-
-def _varies(table: pd.DataFrame, name: str) -> bool:
-    """Whether a setting tells runs of one strategy apart."""
-    return bool((table[name].map(plain).groupby(table["strategy"]).nunique() > 1).any())
-
-
-def _panel(table: pd.DataFrame, names: list[str]) -> pd.Series:
-    """What a panel is called: the values of the settings that make it one."""
-    if not names:
-        return table["run"].map(lambda _: "")
-    return table[names].apply(
-        lambda row: ", ".join(f"{short(name)} {plain(row[name])}" for name in names if plain(row[name])),
-        axis=1,
+        panel(shown, [name for name in rest if shown[name].map(plain).nunique() > 1]),
     )

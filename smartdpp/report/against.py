@@ -29,7 +29,7 @@ from smartdpp.figures.dots import against
 from smartdpp.figures.style import Looks, budget_said, style
 from smartdpp.metrics import METRICS
 from smartdpp.report.content import Picture, Section, Table, Text
-from smartdpp.report.numbers import best_first, columns, described, metrics
+from smartdpp.report.numbers import best_first, columns, described, metrics, p_value, signed
 from smartdpp.run.folder import artifacts
 from smartdpp.store.remote import file
 from smartdpp.study.power import would_show
@@ -293,15 +293,15 @@ def _section(
         if line["itself"]:
             records.append(record | {"reading": f"the same mixtures as {baseline}, no comparison"})
             continue
-        record |= {f"Δ {METRICS[shown[0]]}": _signed(found.mean, found.half)}
+        record |= {f"Δ {METRICS[shown[0]]}": signed(found.mean, found.half)}
         record |= {"± over seeds": _half(found.half_seeds), "± over documents": _half(found.half_documents)}
         record |= {
-            "p": _p(found.p if found.seeds >= CLAIM else np.nan),
-            "p (Holm)": _p(adjusted),
+            "p": p_value(found.p if found.seeds >= CLAIM else np.nan),
+            "p (Holm)": p_value(adjusted),
             "reading": _reading(found, adjusted, shown[0]),
         }
         others = {f"Δ {METRICS[metric]}": line[metric] for metric in shown[1:]}
-        records.append(record | {name: _signed(d.mean, d.half) for name, d in others.items() if d})
+        records.append(record | {name: signed(d.mean, d.half) for name, d in others.items() if d})
     frame = pd.DataFrame(records).fillna("")
     frame = frame[[name for name in frame if name != "reading"] + ["reading"]]
     texts = [Text(note)] if (note := _note(compared, baseline, family, shown)) else []
@@ -397,16 +397,8 @@ def _picture(
         return Picture(against(frame, baseline, metric, looks), caption)
 
 
-def _signed(mean: float, half: float) -> str:
-    return f"{mean:+.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
-
-
 def _half(half: float) -> str:
     return "" if np.isnan(half) else f"{half:.3f}"
-
-
-def _p(p: float) -> str:
-    return "" if np.isnan(p) else f"{p:.2g}"
 
 
 def _reading(found: Difference, p_holm: float, metric: str) -> str:

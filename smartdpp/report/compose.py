@@ -24,6 +24,7 @@ from smartdpp.report import (
     page,
     predictors,
     setup,
+    trends,
 )
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
@@ -144,7 +145,8 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
         trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
     )
     return [
-        board, *compared, *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
+        board, *compared, *trends.section(trained),
+        *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
         *judged.orders(trained), *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
         *chosen.section(trained), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip

@@ -38,6 +38,15 @@ def number(value: Any, digits: int) -> str:
     return "" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
+def signed(mean: float, half: float, digits: int = 3) -> str:
+    """A difference, ± half the width of its interval where there is one."""
+    return f"{mean:+.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def p_value(p: float) -> str:
+    return "" if np.isnan(p) else f"{p:.2g}"
+
+
 def heading(name: str) -> str:
     """A setting's column head, with its unit."""
     return UNITS.get(name, name.rpartition("@")[2])

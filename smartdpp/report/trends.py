@@ -1,0 +1,166 @@
+"""Dose and response: whether the main metric rises or falls along each number that a study swept, world by
+world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smartdpp.evaluation.intervals import CLAIM, Difference, holm
+from smartdpp.metrics import METRICS
+from smartdpp.report.against import Documents
+from smartdpp.report.content import Block, Section, Table, Text
+from smartdpp.report.numbers import metrics, p_value, signed
+from smartdpp.study.lines import lines, logarithmic
+from smartdpp.study.power import would_show
+from smartdpp.study.results import SEEDS, Results
+from smartdpp.study.settings import plain, short
+from smartdpp.study.swept import numbers
+from smartdpp.study.trend import slope
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST = 3  # values: a slope of two is a difference, which is compared elsewhere
+DIGITS = 4  # of a slope, which is a part of a difference
+
+
+@dataclass(frozen=True)
+class Line:
+    """The worlds of one way of choosing that have a run at every value of it."""
+
+    panel: str
+    label: str
+    values: tuple[float, ...]
+    y: Mapping[tuple[Any, ...], np.ndarray]  # seeds to the metric at each value
+    runs: Mapping[tuple[Any, ...], list[str]]
+    partial: int  # worlds that lack a value
+
+    @property
+    def x(self) -> np.ndarray:
+        return np.log2(self.values) if logarithmic(self.values) else np.array(self.values)
+
+
+def section(results: Results) -> list[Section]:
+    """One section for each number that was swept over at least FEWEST values."""
+    table = results.table[results.table["n"] > 0]
+    if table.empty:
+        return []
+    metric = metrics(results.table)[0]
+    documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
+    sections = []
+    for swept in numbers(table, results.settings):
+        if found := list(_lines(lines(table, results, swept), swept, metric)):
+            sections.append(_section(found, swept, metric, documents))
+    return sections
+
+
+def _lines(shown: pd.DataFrame, swept: str, metric: str) -> Iterator[Line]:
+    numbered = shown.dropna(subset=[swept, metric])
+    for (panel, label), runs in numbered.groupby(["panel", "label"], sort=False):
+        values = np.sort(runs[swept].unique())
+        if len(values) < FEWEST:
+            continue
+        worlds = {
+            seeds: of_world.drop_duplicates(swept).sort_values(swept)
+            for seeds, of_world in runs.groupby(SEEDS)
+        }
+        whole = {seeds: of_world for seeds, of_world in worlds.items() if len(of_world) == len(values)}
+        if whole:
+            yield Line(
+                str(panel),
+                str(label),
+                tuple(values),
+                {seeds: of_world[metric].to_numpy() for seeds, of_world in whole.items()},
+                {seeds: of_world["run"].tolist() for seeds, of_world in whole.items()},
+                len(worlds) - len(whole),
+            )
+
+
+def _section(found: list[Line], swept: str, metric: str, documents: Documents) -> Section:
+    name = short(swept)
+    blocks: list[Block] = _table(
+        [(line, _of(line, metric, documents)) for line in found], name, metric, against=""
+    )
+    first = {line.panel: line for line in reversed(found)}
+    between = [
+        (line, apart)
+        for line in found
+        if line is not first[line.panel] and (apart := _apart(line, first[line.panel], metric, documents))
+    ]
+    if between:
+        blocks += _table(between, name, metric, against=first[between[0][0].panel].label)
+    note = (
+        f"Least squares within the runs of one seed, then the mean over seeds: of {METRICS[metric]}, ± the "
+        "95 % t interval over seeds and documents together. Spearman's ρ is the mean over seeds. p (Holm): "
+        "corrected for all trends of a table; the reading goes by it, at 0.05. "
+        f"A claim needs {CLAIM} seeds."
+    )
+    if partial := sum(line.partial for line in found):
+        worlds = partial + sum(len(line.y) for line in found)
+        note += f" Left out, as a run at one of their values is missing: {partial} of {worlds} worlds."
+    return Section(f"Trend along {name}", (*blocks, Text(note)))
+
+
+def _of(line: Line, metric: str, documents: Documents) -> Difference:
+    influences = [[documents.of(run, metric) for run in runs] for runs in line.runs.values()]
+    known = all(one for world in influences for one in world)
+    return slope(line.x, np.array(list(line.y.values())), influences if known else ())
+
+
+def _apart(line: Line, first: Line, metric: str, documents: Documents) -> Difference | None:
+    """The line's slope minus the first's, over the seeds of both; None without any, or along other values."""
+    both = [seeds for seeds in line.y if seeds in first.y]
+    if not both or line.values != first.values:
+        return None
+    y = np.array([line.y[seeds] - first.y[seeds] for seeds in both])
+    influences = [
+        [
+            documents.differences(one, other, metric)
+            for one, other in zip(line.runs[seeds], first.runs[seeds], strict=True)
+        ]
+        for seeds in both
+    ]
+    known = all(one for world in influences for one in world)
+    return slope(line.x, y, influences if known else ())
+
+
+def _table(found: list[tuple[Line, Difference]], name: str, metric: str, against: str) -> list[Block]:
+    import pandas as pd
+    from scipy.stats import spearmanr
+
+    p_holm = holm([one.p if one.seeds >= CLAIM else np.nan for _, one in found])
+    records = []
+    for (line, one), p in zip(found, p_holm, strict=True):
+        span, step = float(np.ptp(line.x)), "doubling" if logarithmic(line.values) else f"1 of {name}"
+        ends = f"{plain(line.values[0])} to {plain(line.values[-1])}"
+        records.append(
+            ({"panel": line.panel} if any(line.panel for line, _ in found) else {})
+            | {"line": f"{line.label} minus {against}" if against else line.label, "seeds": str(one.seeds)}
+            | {"values": str(len(line.values)), f"Δ per {step}": signed(one.mean, one.half, DIGITS)}
+            | {f"Δ from {ends}": signed(span * one.mean, span * one.half)}
+            | (
+                {}
+                if against
+                else {"Spearman ρ": f"{np.mean([spearmanr(line.x, y)[0] for y in line.y.values()]):+.2f}"}
+            )
+            | {"p": p_value(one.p if one.seeds >= CLAIM else np.nan), "p (Holm)": p_value(p)}
+            | {"reading": _reading(one, p, metric, name, against)}
+        )
+    return [Table(pd.DataFrame(records).fillna(""))]
+
+
+def _reading(one: Difference, p_holm: float, metric: str, name: str, against: str) -> str:
+    if one.seeds < CLAIM:
+        return f"no claim from {one.seeds} seed{'s' if one.seeds > 1 else ''}: it needs {CLAIM}"
+    if not p_holm < 0.05 or one.mean == 0:
+        what = "no difference shown" if against else "no trend shown"
+        return what + (
+            "" if np.isnan(one.half) else f"; {would_show(one.half):.2g} would show in 8 of 10 such studies"
+        )
+    if against:
+        return "rises faster" if one.mean > 0 else "rises more slowly, or falls faster"
+    return f"{'better' if (one.mean < 0) == METRICS[metric].lower else 'worse'} as {name} rises"
