@@ -40,7 +40,7 @@ def stated(noise: float | None, seeds: int, ways: int) -> str | None:
     if noise is None:
         return None
     if seeds < CLAIM:
-        return f"{seeds} seeds show nothing: a claim needs {CLAIM}."
+        return f"{'1 seed shows' if seeds == 1 else f'{seeds} seeds show'} nothing: a claim needs {CLAIM}."
     others = max(ways - 1, 1)
     return (
         f"{seeds} seeds show a difference of {smallest(noise, seeds, others):.2g} in 8 of 10 such studies, "
