@@ -402,13 +402,19 @@ def _half(half: float) -> str:
 
 
 def _reading(found: Difference, p_holm: float, metric: str) -> str:
+    return undecided(found, p_holm, "no difference shown") or (
+        "better" if (found.mean < 0) == METRICS[metric].lower else "worse"
+    )
+
+
+def undecided(found: Difference, p_holm: float, nothing: str) -> str:
+    """What is read where nothing may be claimed: too few seeds, or ``nothing`` and what would have shown; ""
+    where it may."""
     if found.seeds < CLAIM:
         return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}: it needs {CLAIM}"
-    if not p_holm < 0.05 or found.mean == 0:
-        seen = (
-            ""
-            if np.isnan(found.half)
-            else f"; {would_show(found.half):.2g} would show in 8 of 10 such studies"
-        )
-        return f"no difference shown{seen}"
-    return "better" if (found.mean < 0) == METRICS[metric].lower else "worse"
+    if p_holm < 0.05 and found.mean != 0:
+        return ""
+    seen = (
+        "" if np.isnan(found.half) else f"; {would_show(found.half):.2g} would show in 8 of 10 such studies"
+    )
+    return nothing + seen

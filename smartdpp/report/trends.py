@@ -11,11 +11,10 @@ import numpy as np
 
 from smartdpp.evaluation.intervals import CLAIM, Difference, holm
 from smartdpp.metrics import METRICS
-from smartdpp.report.against import Documents
+from smartdpp.report.against import Documents, undecided
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import metrics, p_value, signed
 from smartdpp.study.lines import lines, logarithmic
-from smartdpp.study.power import would_show
 from smartdpp.study.results import SEEDS, Results
 from smartdpp.study.settings import plain, short
 from smartdpp.study.swept import numbers
@@ -82,17 +81,17 @@ def _lines(shown: pd.DataFrame, swept: str, metric: str) -> Iterator[Line]:
 
 def _section(found: list[Line], swept: str, metric: str, documents: Documents) -> Section:
     name = short(swept)
-    blocks: list[Block] = _table(
-        [(line, _of(line, metric, documents)) for line in found], name, metric, against=""
-    )
+    blocks: list[Block] = [
+        _table([(line, _of(line, metric, documents), None) for line in found], name, metric)
+    ]
     first = {line.panel: line for line in reversed(found)}
     between = [
-        (line, apart)
+        (line, apart, first[line.panel])
         for line in found
         if line is not first[line.panel] and (apart := _apart(line, first[line.panel], metric, documents))
     ]
     if between:
-        blocks += _table(between, name, metric, against=first[between[0][0].panel].label)
+        blocks.append(_table(between, name, metric))
     note = (
         f"Least squares within the runs of one seed, then the mean over seeds: of {METRICS[metric]}, ± the "
         "95 % t interval over seeds and documents together. Spearman's ρ is the mean over seeds. p (Holm): "
@@ -128,39 +127,38 @@ def _apart(line: Line, first: Line, metric: str, documents: Documents) -> Differ
     return slope(line.x, y, influences if known else ())
 
 
-def _table(found: list[tuple[Line, Difference]], name: str, metric: str, against: str) -> list[Block]:
+def _table(found: list[tuple[Line, Difference, Line | None]], name: str, metric: str) -> Table:
+    """Lines, or lines minus the one beside each; one family of comparisons."""
     import pandas as pd
-    from scipy.stats import spearmanr
 
-    p_holm = holm([one.p if one.seeds >= CLAIM else np.nan for _, one in found])
+    p_holm = holm([one.p if one.seeds >= CLAIM else np.nan for _, one, _ in found])
     records = []
-    for (line, one), p in zip(found, p_holm, strict=True):
+    for (line, one, other), p in zip(found, p_holm, strict=True):
         span, step = float(np.ptp(line.x)), "doubling" if logarithmic(line.values) else f"1 of {name}"
         ends = f"{plain(line.values[0])} to {plain(line.values[-1])}"
         records.append(
-            ({"panel": line.panel} if any(line.panel for line, _ in found) else {})
-            | {"line": f"{line.label} minus {against}" if against else line.label, "seeds": str(one.seeds)}
+            ({"panel": line.panel} if any(line.panel for line, _, _ in found) else {})
+            | {"line": f"{line.label} minus {other.label}" if other else line.label, "seeds": str(one.seeds)}
             | {"values": str(len(line.values)), f"Δ per {step}": signed(one.mean, one.half, DIGITS)}
             | {f"Δ from {ends}": signed(span * one.mean, span * one.half)}
-            | (
-                {}
-                if against
-                else {"Spearman ρ": f"{np.mean([spearmanr(line.x, y)[0] for y in line.y.values()]):+.2f}"}
-            )
+            | ({} if other else {"Spearman ρ": _rho(line)})
             | {"p": p_value(one.p if one.seeds >= CLAIM else np.nan), "p (Holm)": p_value(p)}
-            | {"reading": _reading(one, p, metric, name, against)}
+            | {"reading": _reading(one, p, metric, name, bool(other))}
         )
-    return [Table(pd.DataFrame(records).fillna(""))]
+    return Table(pd.DataFrame(records).fillna(""))
 
 
-def _reading(one: Difference, p_holm: float, metric: str, name: str, against: str) -> str:
-    if one.seeds < CLAIM:
-        return f"no claim from {one.seeds} seed{'s' if one.seeds > 1 else ''}: it needs {CLAIM}"
-    if not p_holm < 0.05 or one.mean == 0:
-        what = "no difference shown" if against else "no trend shown"
-        return what + (
-            "" if np.isnan(one.half) else f"; {would_show(one.half):.2g} would show in 8 of 10 such studies"
-        )
-    if against:
+def _rho(line: Line) -> str:
+    """The mean over seeds, of those whose values are not all the same."""
+    from scipy.stats import spearmanr
+
+    found = [spearmanr(line.x, y)[0] for y in line.y.values() if np.ptp(y) > 0]
+    return f"{np.mean(found):+.2f}" if found else ""
+
+
+def _reading(one: Difference, p_holm: float, metric: str, name: str, between: bool) -> str:
+    if unsure := undecided(one, p_holm, "no difference shown" if between else "no trend shown"):
+        return unsure
+    if between:
         return "rises faster" if one.mean > 0 else "rises more slowly, or falls faster"
     return f"{'better' if (one.mean < 0) == METRICS[metric].lower else 'worse'} as {name} rises"
