@@ -28,13 +28,16 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     ways = list(told["way"].unique())
     low = max(LOW, min(-0.2, told["share_low"].min() - 0.1))
     high = min(HIGH, max(1.15, told["share_high"].max() + 0.1))
-    figure, axes = panels(11, 2.9 + 0.62 * len(ways), 1, len(settings), sharey=True)
+    # wide enough for each panel's title
+    width = max(11, 2.6 + 2.1 * len(settings))
+    figure, axes = panels(width, 2.9 + 0.62 * len(ways), 1, len(settings), sharey=True)
     for ax, (name, said) in zip(axes, settings.items(), strict=True):
-        ax.set_title(f"{name}\n{said}", fontsize=15)
+        ax.set_title(f"{name}\n{said}", fontsize=13)
         ax.axvline(0, color=GREY, linewidth=1.5)
         ax.axvline(1, color=GREY, linewidth=1.5, linestyle="--")
         ax.set_xlim(low, high)
-        ticks = [tick for tick in (-1, -0.5, 0, 0.5, 1, 1.5, 2) if low <= tick <= high]
+        step = 0.5 if high - low < 1.8 else 1.0
+        ticks = [tick for tick in np.arange(LOW, HIGH + step, step) if low <= tick <= high]
         ax.set_xticks(ticks, [f"{100 * tick:.0f}" for tick in ticks], fontsize=13)
         own = told[told["setting"] == name]
         for row in own.to_dict("records"):

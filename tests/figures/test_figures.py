@@ -1,5 +1,6 @@
 """Figures: what is drawn from which files, that they show all of it, and that a page can hold them."""
 
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from synthetic_runs import crossed_study, finished_run, put
 from smartdpp.figures import Drawing, of_run, of_study, run_figures
 from smartdpp.figures.dots import against
 from smartdpp.figures.scatter import diversity_performance
+from smartdpp.figures.shares import leaderboard
 from smartdpp.figures.style import looks, style
 from smartdpp.run.folder import artifacts
 from smartdpp.study.results import SHARES, Results, collect
@@ -241,3 +243,26 @@ def test_what_is_written_below_a_comparison_fits(baseline: str) -> None:
         box = caption.get_window_extent()
         assert box.x0 >= 0
         assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("settings", [2, 6])
+def test_a_leaderboards_titles_and_ticks_do_not_run_into_each_other(settings: int) -> None:
+    names = [f"smart, budget {40 + i}" for i in range(settings)]
+    rows = [
+        {"way": way, "setting": name, "share": share, "share_low": share - 1, "share_high": share + 0.5}
+        | {"p_holm": 0.5}
+        for way, share in (("targeted_gradient", 0.9), ("dpp", -0.4))
+        for name in names
+    ]
+    with style():
+        figure = leaderboard(
+            pd.DataFrame(rows), dict.fromkeys(names, "8 worlds\noracle +0.74 nats\nover proportional")
+        ).figure
+    figure.draw_without_rendering()
+    for texts in (
+        [ax.title if ax.get_title() else ax._left_title for ax in figure.axes],
+        [tick.label1 for ax in figure.axes for tick in ax.xaxis.get_major_ticks()],
+    ):
+        boxes = [text.get_window_extent() for text in texts if text.get_text()]
+        assert len(boxes) >= settings
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
