@@ -3,7 +3,7 @@ world."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ def _apart(line: Line, first: Line, metric: str, documents: Documents) -> Differ
     return slope(line.x, y, influences if known else ())
 
 
-def _table(found: list[tuple[Line, Difference, Line | None]], name: str, metric: str) -> Table:
+def _table(found: Sequence[tuple[Line, Difference, Line | None]], name: str, metric: str) -> Table:
     """Lines, or lines minus the one beside each; one family of comparisons."""
     import pandas as pd
 
