@@ -54,8 +54,12 @@ def panel(table: pd.DataFrame, names: list[str]) -> pd.Series:
 
 
 def logarithmic(values: Sequence[float] | np.ndarray) -> bool:
-    """Whether the values of a swept number, in rising order, span so much that a step of it is a factor."""
-    return len(values) > 1 and values[0] > 0 and values[-1] / values[0] >= LOG_FROM
+    """Whether a step of a swept number is a factor: the values, in rising order, span LOG_FROM or more, and
+    their logarithms are as evenly apart (10, 40, 160) as they are themselves (1, 2, 3, ..., 10), or more."""
+    if len(values) < 2 or values[0] <= 0 or values[-1] / values[0] < LOG_FROM:
+        return False
+    steps, factors = np.diff(values), np.diff(np.log(values))
+    return bool(factors.std() / factors.mean() <= steps.std() / steps.mean())
 
 
 def _several(table: pd.DataFrame, swept: str, names: list[str]) -> pd.Series:

@@ -10,7 +10,7 @@ from test_report import lines, report, section
 from smartdpp.report import main
 
 pytestmark = pytest.mark.filterwarnings("error")
-TENTHS = (1, 2, 3, 4)
+TENTHS = (1, 4, 7, 10)
 
 
 def tenths(root: Path, seeds: int = 5, slopes: dict[str, float] | None = None) -> None:
@@ -45,7 +45,7 @@ def test_each_lines_trend_and_what_is_between_them(tmp_path: Path) -> None:
     assert (gradient["seeds"], gradient["values"]) == ("5", "4")
     mean, half = map(float, gradient["Δ per 1 of decile"].split(" ± "))
     assert abs(mean - 0.1) < half < 0.03, "what makes a world hard cancels"
-    assert float(gradient["Δ from 1 to 4"].split(" ± ")[0]) == pytest.approx(3 * mean, abs=1e-3)
+    assert float(gradient["Δ from 1 to 10"].split(" ± ")[0]) == pytest.approx(9 * mean, abs=1e-3)
     assert gradient["Spearman ρ"] == "+1.00"
     assert gradient["reading"] == "worse as decile rises"
     assert minilm["reading"].startswith("no trend shown; ")
@@ -63,7 +63,7 @@ def test_each_lines_trend_and_what_is_between_them(tmp_path: Path) -> None:
 
 def test_a_seed_that_lacks_a_value_is_left_out_and_counted(tmp_path: Path) -> None:
     tenths(tmp_path, seeds=6, slopes={"minilm": 0.1})
-    (tmp_path / "runs" / "minilm-2-s3" / "result.json").unlink()
+    (tmp_path / "runs" / "minilm-4-s3" / "result.json").unlink()
     text = told(tmp_path)
     (row,) = lines(text)
     assert row["seeds"] == "5"

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import linregress, t, ttest_1samp
 
 from smartdpp.evaluation.intervals import influence
+from smartdpp.study.lines import logarithmic
 from smartdpp.study.trend import slope
 
 
@@ -43,3 +44,19 @@ def test_no_trend_is_claimed_one_time_in_twenty():
     rng, x = np.random.default_rng(1), np.arange(10.0)
     p = [slope(x, rng.normal(0, 1, (5, 1)) + rng.normal(0, 0.1, (5, 10))).p for _ in range(2000)]
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("values", "factors"),
+    [
+        ([10, 40, 160], True),
+        ([8, 40, 216], True),
+        ([10, 100], True),
+        ([1, 3, 5, 6, 8, 10], False),
+        (range(1, 11), False),
+        ([0, 1, 10], False),
+        ([2, 4, 8], False),
+    ],
+)
+def test_a_step_is_a_factor_where_values_are_apart_by_factors(values, factors):
+    assert logarithmic(list(values)) is factors
