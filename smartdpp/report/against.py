@@ -43,13 +43,18 @@ if TYPE_CHECKING:
 SHOWN = 40  # rows of the figure; above, the largest budget's alone
 
 
-def section(results: Results, baselines: tuple[str, ...], looks: Looks) -> list[Section]:
+def section(
+    results: Results, baselines: tuple[str, ...], looks: Looks, documents: Documents
+) -> list[Section]:
     """One section for each baseline, of two baselines in the first's alone; one family of comparisons for the
     correction: all of them, under the main metric."""
     found: dict[str, list[dict[str, Any]] | str] = {}
     for name in baselines:
         found[name] = _compare(
-            results, name, [before for before, compared in found.items() if not isinstance(compared, str)]
+            results,
+            name,
+            [before for before, compared in found.items() if not isinstance(compared, str)],
+            documents,
         )
     lines = [line for compared in found.values() if not isinstance(compared, str) for line in compared]
     adjusted = _corrected(lines)
@@ -75,9 +80,9 @@ class Compared:
     p_holm: float  # nan for fewer than CLAIM pairs, and for the baseline's own mixtures
 
 
-def compared(results: Results, baseline: str) -> list[Compared]:
+def compared(results: Results, baseline: str, documents: Documents) -> list[Compared]:
     """Each way against one baseline; none without finished runs of both."""
-    lines = _compare(results, baseline, [])
+    lines = _compare(results, baseline, [], documents)
     if isinstance(lines, str):
         return []
     adjusted = _corrected(lines)
@@ -107,7 +112,9 @@ def _title(baseline: str) -> str:
     return f"Against {baseline}, seed by seed"
 
 
-def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dict[str, Any]] | str:
+def _compare(
+    results: Results, baseline: str, before: Sequence[str], documents: Documents
+) -> list[dict[str, Any]] | str:
     """One line a setting: ``by`` values, the Difference in the main metric, those in the others; or why there
     is none. Strategies that were compared with all others ``before`` are not compared again.
 
@@ -155,7 +162,6 @@ def _compare(results: Results, baseline: str, before: Sequence[str]) -> list[dic
     if pairs.empty:
         return f"No run that shares its seed with one of {baseline} has {METRICS[shown[0]]}."
     by = columns(results)
-    documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     lines = [
         {
             "baseline": against,
@@ -218,6 +224,10 @@ class Documents:
     def __init__(self, folders: dict[str, Path], evaluation: str) -> None:
         self.folders, self.evaluation = folders, evaluation
         self.kept: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+
+    @classmethod
+    def of_all(cls, results: Results) -> Documents:
+        return cls(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
 
     def of(self, run: str, metric: str) -> dict[tuple[str, str], float]:
         if (run, metric) not in self.kept:

@@ -29,10 +29,10 @@ from smartdpp.figures.shares import leaderboard
 from smartdpp.figures.style import style
 from smartdpp.metrics import METRICS
 from smartdpp.report import cells, elsewhere, markdown, oracle
-from smartdpp.report.against import compared
+from smartdpp.report.against import Documents, compared
 from smartdpp.report.compose import checked, facts
 from smartdpp.report.content import Picture, Report, Section, Table, Text
-from smartdpp.report.numbers import number
+from smartdpp.report.numbers import number, p_value, signed
 from smartdpp.run.folder import artifacts
 from smartdpp.store.disk import write_text
 from smartdpp.store.remote import file
@@ -236,8 +236,11 @@ def _settings(
     study: Study, results: Results, partial: Mapping[str, list[int]], names: Mapping[str, str]
 ) -> Iterator[Setting]:
     baseline, metric = study.wanted.baselines[0], main_metric(results.table)
-    shares = {tuple(map(plain, values)): share for values, share in oracle.shares(results, baseline)}
-    against = compared(results, baseline)
+    documents = Documents.of_all(results)
+    shares = {
+        tuple(map(plain, values)): share for values, share in oracle.shares(results, baseline, documents)
+    }
+    against = compared(results, baseline, documents)
     for panel, group in _panels(results, results.table):
         runs: dict[str, dict[int, str]] = {}
         for run, seed in zip(group["run"], group["seed"], strict=True):
@@ -355,7 +358,7 @@ def _share(row: Mapping[str, Any]) -> str:
 
 
 def _nats(row: Mapping[str, Any]) -> str:
-    return f"{row['gain']:+.3f}" + ("" if np.isnan(row["half"]) else f" ± {row['half']:.3f}")
+    return signed(row["gain"], row["half"])
 
 
 def _note(baselines: Iterable[str]) -> str:
@@ -377,7 +380,7 @@ def _long(rows: pd.DataFrame, settings: Iterable[str]) -> pd.DataFrame:
             "way": row["way"],
             "worlds": str(row["worlds"]),
             "gain (nats)": _nats(row),
-            "p (Holm)": "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}",
+            "p (Holm)": p_value(row["p_holm"]),
             "sd over worlds": number(row["sd_over_worlds"], 3),
             "would show in 8 of 10": number(row["would_show"], 3),
             "share of the oracle's": _share(row),
@@ -431,7 +434,7 @@ def _beneath(rows: pd.DataFrame, setting: str, baseline: str) -> str:
 
 
 def _with_half(difference: Difference) -> str:
-    return f"{difference.mean:+.2f}" + ("" if np.isnan(difference.half) else f" ± {difference.half:.2f}")
+    return signed(difference.mean, difference.half, 2)
 
 
 def _losses(settings: Sequence[Setting], folders: Mapping[str, Path]) -> pd.DataFrame:

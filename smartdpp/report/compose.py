@@ -26,6 +26,7 @@ from smartdpp.report import (
     setup,
     trends,
 )
+from smartdpp.report.against import Documents
 from smartdpp.report.content import Block, Card, Fold, Picture, Report, Section
 from smartdpp.report.numbers import best_first, mean
 from smartdpp.run.sound import damage
@@ -141,12 +142,12 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
         predicted = [Section("Diversity against performance", (scatter, *blocks))]
     predicted += judged.against_diversity(results, wanted.given, ("lc_win_rate",))
     mixtures = [Section("Task shares", (shares,), brief=False)] if shares else []
-    compared = against.section(
-        trained, wanted.baselines, looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
-    )
+    documents = Documents.of_all(trained)  # read once for all sections
+    styles = looks(trained.table.loc[trained.table["n"] > 0, "label"].unique())
+    compared = against.section(trained, wanted.baselines, styles, documents)
     return [
-        board, *compared, *trends.section(trained),
-        *oracle.section(trained, wanted.baselines[0]), *by_task.section(trained),
+        board, *compared, *trends.section(trained, documents),
+        *oracle.section(trained, wanted.baselines[0], documents), *by_task.section(trained),
         *judged.orders(trained), *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
         *chosen.section(trained), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
@@ -157,7 +158,11 @@ def _beside(results: Results, wanted: Wanted | None = None) -> list[Section]:
     found = []
     for other in results.others():
         several = looks(other.table.loc[other.table["n"] > 0, "label"].unique())
-        compared = against.section(other, wanted.baselines, several) if wanted else by_task.change(other)
+        compared = (
+            against.section(other, wanted.baselines, several, Documents.of_all(other))
+            if wanted
+            else by_task.change(other)
+        )
         judge = judged.section(other)
         if wanted:
             judge += judged.against_diversity(other, wanted.given, ("win_rate", "lc_win_rate"))

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 ORACLE = "oracle"
 
 
-def section(results: Results, baseline: str) -> list[Section]:
+def section(results: Results, baseline: str, documents: Documents) -> list[Section]:
     """Nothing without finished runs of the oracle and of the baseline, which stands for chance."""
     import pandas as pd
 
-    found = list(shares(results, baseline))
+    found = list(shares(results, baseline, documents))
     if not found:
         return []
     metric, by = metrics(results.table)[0], columns(results)
@@ -51,12 +51,11 @@ def section(results: Results, baseline: str) -> list[Section]:
     return [Section("Share of the oracle's gain", (Table(frame), Text(note.strip())))]
 
 
-def shares(results: Results, baseline: str) -> Iterator[tuple[tuple[Any, ...], Share]]:
+def shares(results: Results, baseline: str, documents: Documents) -> Iterator[tuple[tuple[Any, ...], Share]]:
     """Each way of choosing, as ``columns`` name it, and its share, by the main metric; over the seeds that it
     has in common with both."""
     table = results.table[results.table["n"] > 0]
     metric, keys = metrics(results.table)[0], ["budget", *results.context]
-    documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     ends = {
         name: {_key(group, keys): _by_seed(group) for _, group in _panels(table, name, keys)}
         for name in (baseline, ORACLE)

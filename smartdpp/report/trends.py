@@ -43,13 +43,12 @@ class Line:
         return np.log2(self.values) if logarithmic(self.values) else np.array(self.values)
 
 
-def section(results: Results) -> list[Section]:
+def section(results: Results, documents: Documents) -> list[Section]:
     """One section for each number that was swept over at least FEWEST values."""
     table = results.table[results.table["n"] > 0]
     if table.empty:
         return []
     metric = metrics(results.table)[0]
-    documents = Documents(dict(zip(results.table["run"], results.folders, strict=True)), results.evaluation)
     sections = []
     for swept in numbers(table, results.settings):
         if found := list(_lines(lines(table, results, swept), swept, metric)):
@@ -63,10 +62,7 @@ def _lines(shown: pd.DataFrame, swept: str, metric: str) -> Iterator[Line]:
         values = np.sort(runs[swept].unique())
         if len(values) < FEWEST:
             continue
-        worlds = {
-            seeds: of_world.drop_duplicates(swept).sort_values(swept)
-            for seeds, of_world in runs.groupby(SEEDS)
-        }
+        worlds = {seeds: of_world.sort_values(swept) for seeds, of_world in runs.groupby(SEEDS)}
         whole = {seeds: of_world for seeds, of_world in worlds.items() if len(of_world) == len(values)}
         if whole:
             yield Line(
@@ -106,8 +102,7 @@ def _section(found: list[Line], swept: str, metric: str, documents: Documents) -
 
 def _of(line: Line, metric: str, documents: Documents) -> Difference:
     influences = [[documents.of(run, metric) for run in runs] for runs in line.runs.values()]
-    known = all(one for world in influences for one in world)
-    return slope(line.x, np.array(list(line.y.values())), influences if known else ())
+    return slope(line.x, np.array(list(line.y.values())), influences)
 
 
 def _apart(line: Line, first: Line, metric: str, documents: Documents) -> Difference | None:
@@ -123,8 +118,7 @@ def _apart(line: Line, first: Line, metric: str, documents: Documents) -> Differ
         ]
         for seeds in both
     ]
-    known = all(one for world in influences for one in world)
-    return slope(line.x, y, influences if known else ())
+    return slope(line.x, y, influences)
 
 
 def _table(found: Sequence[tuple[Line, Difference, Line | None]], name: str, metric: str) -> Table:

@@ -23,12 +23,13 @@ def slope(
     makes a whole world hard cancels, and a document that several runs share is one draw in all of them.
 
     x: float[n]; y: float[worlds, n]; influences: of each world, what each document adds to each of its n
-    values (``evaluation.intervals.influence``), or empty where documents are not known.
+    values (``evaluation.intervals.influence``), empty where they are not known; no document counts unless all
+    worlds' are.
     """
     w = weights(x)
-    return paired_difference(
-        (np.asarray(y, dtype=np.float64) @ w).tolist(), [added(w, one) for one in influences]
-    )
+    adds = [added(w, one) for one in influences]
+    by_world = (np.asarray(y, dtype=np.float64) @ w).tolist()
+    return paired_difference(by_world, adds if all(adds) else [])
 
 
 def added(w: np.ndarray, influences: Sequence[Influence]) -> dict[Any, float]:
