@@ -94,7 +94,10 @@ def read(messages: Any, tools: Any, system: Any, place: str, refuse: Refuse) -> 
     if roles == [USER, ASSISTANT] and not definitions and "tool_calls" not in turns[1]:
         return Conversation(turns[0]["content"], turns[1]["content"], None, None)
     prompt = "\n\n".join(turn["content"] for turn in turns if turn["role"] == USER and turn["content"])
-    response = "\n\n".join(filter(None, map(_said, trained)))
+    try:
+        response = "\n\n".join(filter(None, map(_said, trained)))
+    except (TypeError, ValueError) as error:  # a time or bytes of a table
+        raise refuse("with turns that are no JSON", f"its calls are no JSON ({error}).") from None
     return Conversation(prompt, response, turns, definitions)
 
 
@@ -132,10 +135,9 @@ def _parsed(value: Any) -> Any:
 def _turn(turn: Mapping[str, Any], number: int, place: str, refuse: Refuse) -> dict[str, Any]:
     """{role, content} with what else there is of tool_calls, name, tool_call_id and weight."""
     # as most are: nothing to look for
-    if len(turn) == 2 and (plain := PLAIN.get(turn.get("role", turn.get("from")))):
-        said = turn.get("content", turn.get("value"))
-        if isinstance(said, str):
-            return {"role": plain, "content": said}
+    who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    if len(turn) == 2 and isinstance(who, str) and isinstance(said, str) and (plain := PLAIN.get(who)):
+        return {"role": plain, "content": said}
     given = turn["role"] if turn.get("role") is not None else turn.get("from")
     if not isinstance(given, str):
         raise refuse(
@@ -195,7 +197,7 @@ def _parts(parts: list[Any], where: str, place: str, refuse: Refuse) -> tuple[st
         elif kind in ("reasoning", "thinking"):
             note(UNREAD, f"{kind} of turns", place)
         else:
-            others.add(str(kind))
+            others.add(str(kind)[:40])
     if others:
         reason = HOLDS_MEDIA if others & set(MEDIA) else "with a turn that holds more than text"
         raise refuse(reason, f"{where} holds {', '.join(sorted(others))} beside text, which cannot be read.")

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from smartdpp.corpus import shapes
 from smartdpp.corpus.notes import OTHERWISE, UNREAD, note, note_passed_over, noted
-from smartdpp.corpus.rows import PROMPTS, RESPONSES, BadRow, too_long
+from smartdpp.corpus.rows import MARKS, PROMPTS, RESPONSES, BadRow, Columns, given, marks_of, too_long
 from smartdpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -280,26 +280,45 @@ def _glance(path: Path, version: tuple[int, ...], longest: int) -> tuple[str, li
     return kind, found
 
 
-def was_pasted(path: Path, columns: Mapping[str, str | list[str]], longest: int) -> bool:
-    """`smartdpp.corpus.shapes.was_pasted` of a file's first record: another way of reading is another
-    corpus."""
-    about = path.stat()
-    texts = tuple((field, theirs) for field, theirs in columns.items() if isinstance(theirs, str))
-    return _was_pasted(path, (about.st_ino, about.st_size, about.st_mtime_ns), longest, texts)
+def marks(
+    paths: Iterable[Path],
+    columns: Columns,
+    mapped: Collection[str] | None,
+    constants: Mapping[str, str] | None,
+    longest: int,
+) -> list[str]:
+    """`smartdpp.corpus.rows.marks_of` the first record of any of these files, in the order of MARKS."""
+    theirs = tuple((field, one if isinstance(one, str) else tuple(one)) for field, one in columns.items())
+    empty = tuple(field for field in constants or {} if field not in given(constants))
+    read = (theirs, None if mapped is None else tuple(mapped), tuple(constants or {}), empty)
+    found = set[str]()
+    for path in paths:
+        about = path.stat()
+        found |= _marks(path, (about.st_ino, about.st_size, about.st_mtime_ns), longest, *read)
+    return [mark for mark in MARKS if mark in found]
 
 
 @lru_cache(maxsize=4096)
-def _was_pasted(
-    path: Path, version: tuple[int, ...], longest: int, columns: tuple[tuple[str, str], ...]
-) -> bool:
+def _marks(
+    path: Path,
+    version: tuple[int, ...],
+    longest: int,
+    columns: tuple[tuple[str, Any], ...],
+    mapped: tuple[str, ...] | None,
+    constants: tuple[str, ...],
+    empty: tuple[str, ...],
+) -> set[str]:
     """Remembered while the file stays the same (``version``). A damaged one is told when it is read."""
     try:
         with noted():  # looking is not reading
-            found = (record for _, record in opened(path, longest)[1])
-            first = next((record for record in found if not isinstance(record, BadRow)), None)
+            kind, records = opened(path, longest)
+            first = next((record for _, record in records if not isinstance(record, BadRow)), None)
+            if first is None:
+                return set()
+            typed = kind in (CSV, TSV, PARQUET, ARROW)
+            return marks_of(first, dict(columns), mapped, constants, empty, typed)
     except InputError:
-        return False
-    return first is not None and shapes.was_pasted(first, dict(columns))
+        return set()
 
 
 def _fields(record: Record | BadRow) -> Collection[str] | None:

@@ -22,7 +22,22 @@ from typing import Any, Literal
 from smartdpp.corpus import classes, files
 from smartdpp.corpus.notes import note_file, noted
 from smartdpp.corpus.originals import Kept
-from smartdpp.corpus.rows import IDENTITY, Tally, check_names, check_reading, content_hash, rows_of, with_ids
+from smartdpp.corpus.rows import (
+    GROWN,
+    IDENTITY,
+    JOINED,
+    MARKS,
+    RECOGNISED,
+    TURNS,
+    Tally,
+    check_names,
+    check_reading,
+    content_hash,
+    given,
+    rows_of,
+    whole,
+    with_ids,
+)
 from smartdpp.errors import InputError
 from smartdpp.store.content import commit
 from smartdpp.types import Row
@@ -100,21 +115,27 @@ class Hub:
                 if local.is_dir()
                 else content_hash(local.parent, [local])
             )
-        return f"{content} as turns" if self._was_pasted(local) else content
+        return " ".join([content, *self._marks(local)])
 
-    def _was_pasted(self, local: Path | None) -> bool:
-        """Whether it may hold conversations, which were read as text once; of a dataset on the hub only its
-        columns' names can tell."""
-        if self.columns and "messages" not in self.columns:
-            return False
-        if local is None:
-            return True
-        paths = _own(local) if local.is_dir() else [local]
-        return any(
-            files.was_pasted(path, self.columns or {}, self._longest)
-            for path in paths
-            if files.is_known(path)
-        )
+    def _marks(self, local: Path | None) -> list[str]:
+        """How its records are read otherwise than once; of a dataset on the hub only its columns' names can
+        tell."""
+        columns = self.columns or {}
+        several = any(not isinstance(theirs, str) and len(theirs) > 1 for theirs in columns.values())
+        possible = {
+            TURNS: not columns or "messages" in columns,
+            JOINED: not columns or several,
+            RECOGNISED: not columns and len(given(self.constants)) < len(self.constants or {}),
+            GROWN: not columns,
+        }
+        if local is None or not any(possible.values()):
+            return [mark for mark in MARKS if possible[mark]]
+        paths = filter(files.is_known, _own(local) if local.is_dir() else [local])
+        return files.marks(paths, columns or IDENTITY, self._mapped(), self.constants, self._longest)
+
+    def _mapped(self) -> tuple[str, ...] | None:
+        """For `rows_of`: only columns that are given are read, or all are recognised."""
+        return None if self.columns else ()
 
     def rows(self) -> Iterator[Row]:
         return with_ids(self.read)
@@ -129,13 +150,16 @@ class Hub:
         splits = self._splits(local) if local else None
         tally = Tally(self.on_bad_row == "drop", self.max_bad_share, self.media == "drop")
         source = (local.name if local.is_dir() else local.parent.name or local.name) if local else self.path
-        kept = Kept(self._told() if splits is None else self._sliced(*splits), files.PARQUET)
+        records = self._told() if splits is None else self._sliced(*splits)
+        mapped = self._mapped()
+        kind, paths = self._kind(splits[0]) if keep and splits else (files.PARQUET, [])
+        kept = Kept(records if mapped is None else whole(records, mapped), kind, *paths)
         rows = rows_of(
             kept,
             self.columns or IDENTITY,
             self.constants,
             source=source,
-            mapped=None if self.columns else (),
+            mapped=mapped,
             tally=tally,
             unnamed=files.stem(Path(source)) if local else source,
             longest=self._longest,
@@ -193,7 +217,7 @@ class Hub:
         """The records of the split, slice or sum of them that ``split`` names."""
         from datasets import ReadInstruction
 
-        wanted = {name: re.split(r"\[", name)[0].strip() for name in self.split.split("+")}
+        wanted = self._wanted()
         if absent := [name for name in wanted.values() if name not in splits]:
             there = ", ".join(splits)
             raise InputError(
@@ -217,6 +241,17 @@ class Hub:
             ) from None
         for part in parts:
             yield from islice(self._of(splits[part.splitname], names), part.from_ or 0, part.to)
+
+    def _wanted(self) -> dict[str, str]:
+        """The splits that ``split`` sums, each by itself or its slice."""
+        return {name: re.split(r"\[", name)[0].strip() for name in self.split.split("+")}
+
+    def _kind(self, splits: Mapping[str, list[Path]]) -> tuple[str, list[Path]]:
+        """What the files that are read are taken for, JSON lines where they are of several kinds, and the
+        files."""
+        paths = [path for name in dict.fromkeys(self._wanted().values()) for path in splits.get(name, [])]
+        kinds = {files.opened(path, self._longest)[0] for path in paths}
+        return (kinds.pop(), paths) if len(kinds) == 1 else (files.LINES, [])
 
     def _of(self, paths: list[Path], names: Mapping[str, list[str]]) -> files.Records:
         for path in paths:

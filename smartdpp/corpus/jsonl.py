@@ -21,12 +21,14 @@ from smartdpp.corpus.clusters import CLUSTER
 from smartdpp.corpus.notes import note_file
 from smartdpp.corpus.originals import Kept
 from smartdpp.corpus.rows import (
+    GROWN,
     IDENTITY,
     BadRow,
     Tally,
     check_names,
     check_reading,
     content_hash,
+    given,
     recognised,
     rows_of,
     whole,
@@ -42,10 +44,11 @@ class Jsonl:
     """``path`` is a file, a folder, whose files are read in sorted order, a glob, or a list of them.
 
     ``columns`` maps our field to the file's where the names differ; ``constants`` gives the value of a field
-    that rows lack (``{task: alpaca, license: cc-by-4.0}``). A row without a source gets its file's name. A
-    row that cannot be read ends the reading, or with ``on_bad_row="drop"`` is left out and counted, up to the
-    share ``max_bad_share`` of all rows; ``media="drop"`` leaves out those with images or audio.
-    ``max_line_mib`` bounds a row, and with it memory.
+    that rows lack (``{task: alpaca, license: cc-by-4.0}``), an empty one where nothing else
+    is recognised as it. A row without a source gets its file's name. A row that cannot be read ends the
+    reading, or with ``on_bad_row="drop"`` is left out and counted, up to the share ``max_bad_share`` of all
+    rows; ``media="drop"`` leaves out those with images or audio. ``max_line_mib`` bounds a row, and with it
+    memory.
 
     ``task`` is a field that names the task, or "cluster": the prompts' words make the tasks, ``clusters`` of
     them (see `smartdpp.corpus.clusters`). None: the field ``task``; a file whose first record has none is a
@@ -90,11 +93,8 @@ class Jsonl:
             content = content_hash(found[0].parent if root.is_file() else root, found)
         else:
             content = " ".join(content_hash(path.parent, [path]) for path in found)
-        return (
-            f"{content} as turns"
-            if any(files.was_pasted(path, self._mapped(), self._longest) for path in found)
-            else content
-        )
+        marks = files.marks(found, self._columns(), self._mapped(), self.constants, self._longest)
+        return " ".join([content, *(mark for mark in marks if mark != GROWN)])
 
     def rows(self) -> Iterator[Row]:
         return self._rows()
@@ -121,7 +121,7 @@ class Jsonl:
         if any(shape <= set(fields) for shape in ANSWERED):
             return True
         try:
-            ours = recognised(fields, self._columns(), self._mapped(), self.constants or {}, "")
+            ours = recognised(fields, self._columns(), self._mapped(), given(self.constants), "")
         except BadRow:
             return True  # it is told when it is read
         names = {*fields, *(self.constants or {})}

@@ -47,11 +47,11 @@ LONGEST = 2**22  # bytes of a row that are looked at where only its columns are 
 
 class Kept:
     """Records on their way to become rows, which come one by one: the latest record is that of the row at
-    hand."""
+    hand. ``paths``: the files of this kind that they are from."""
 
-    def __init__(self, records: files.Records, kind: str, path: Path | None = None) -> None:
+    def __init__(self, records: files.Records, kind: str, *paths: Path) -> None:
         self.records, self.kind = records, kind
-        types = _schema(path) if path and kind in (files.PARQUET, files.ARROW) else None
+        types = _shared(paths) if kind in (files.PARQUET, files.ARROW) else None
         self.types = types and base64.b64encode(types.serialize()).decode()
 
     def __iter__(self) -> files.Records:
@@ -169,11 +169,15 @@ def write(records: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema | 
 
 def schema(path: str) -> pa.Schema | None:
     """The columns' types of a table; None for files of other kinds, and for folders whose files differ."""
+    return _shared(files.find(path, lambda fields: True, LONGEST))
+
+
+def _shared(paths: Sequence[Path]) -> pa.Schema | None:
     import pyarrow as pa
 
-    found = [_schema(file) for file in files.find(path, lambda fields: True, LONGEST)]
+    found = [_schema(path) for path in paths]
     same = all(isinstance(one, pa.Schema) and one.equals(found[0]) for one in found)
-    return found[0] if same else None
+    return found[0] if found and same else None
 
 
 def _schema(path: Path) -> pa.Schema | None:

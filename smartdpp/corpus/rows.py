@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -38,6 +39,10 @@ Columns = Mapping[str, str | list[str]]
 # what other datasets call them
 PROMPTS = ("instruction", "question", "inputs")
 RESPONSES = ("output", "completion", "answer", "targets", "target")
+
+NO_TEXT = ("choices", "messages", "tools", SCORE)  # fields of which several cannot be joined
+# what a corpus's fingerprint says, in this order, of records that were read otherwise once: see `marks_of`
+MARKS = TURNS, JOINED, RECOGNISED, GROWN = "as turns", "joined", "recognised", "grown"
 
 
 def check_names(columns: Mapping[str, str | list[str]] | None, constants: Mapping[str, str] | None) -> None:
@@ -142,6 +147,60 @@ def recognised(
     return ours
 
 
+def given(constants: Mapping[str, Any] | None) -> set[str]:
+    """The fields that constants give a value; an empty one fills what nothing else does, and keeps no field
+    from being `recognised`."""
+    return {field for field, value in (constants or {}).items() if value not in (None, "")}
+
+
+def marks_of(
+    record: Mapping[str, Any],
+    columns: Columns,
+    mapped: Collection[str] | None,
+    constants: Collection[str],
+    empty: Collection[str],
+    typed: bool,
+) -> set[str]:
+    """Which of MARKS hold of a file's first record, read by `rows_of` with these parameters (``empty``: the
+    constants that are): another way of reading is another corpus.
+
+    TURNS: `smartdpp.corpus.shapes.was_pasted`. JOINED: several of its fields are one text, the whole of which
+    one that is a number or a list once was; where columns are ``typed``, texts stay texts. RECOGNISED: an
+    empty constant once kept a field from it. GROWN: it is a message of a tree, of which a row of
+    `smartdpp.corpus.hub` once had another beside it.
+    """
+    asked = columns if mapped is None else {field: columns[field] for field in mapped}
+    found = set[str]()
+    if (mapped is not None or "messages" in asked) and shapes.was_pasted(
+        record, {field: theirs for field, theirs in asked.items() if isinstance(theirs, str)}
+    ):
+        found.add(TURNS)
+    readings: list[Columns | None] = [columns]
+    if mapped is not None:
+        if _is_shaped(mapped):
+            found |= {GROWN} if trees.is_flat(record) else set()
+            record = shapes.plain(record, "") or record
+        held = [name for name, value in record.items() if value is not None]
+        # what is null in this record may be something in the next
+        full = set(constants) - set(empty)
+        readings = [_recognised(names, columns, mapped, full) for names in (held, record)]
+        if empty and readings != [_recognised(names, columns, mapped, constants) for names in (held, record)]:
+            found.add(RECOGNISED)
+    for theirs in (_several(one) for ours in readings for one in (ours or {}).values()):
+        if len(theirs) > 1 and not (typed and all(isinstance(record.get(name), str) for name in theirs)):
+            found.add(JOINED)
+    return found
+
+
+def _recognised(
+    names: Collection[str], columns: Columns, mapped: Collection[str], constants: Collection[str]
+) -> Columns | None:
+    try:
+        return recognised(names, columns, mapped, constants, "")
+    except BadRow:
+        return None  # it is told when it is read
+
+
 class Tally:
     """What becomes of rows that cannot be read, over all files of a reading: raised, or with ``drop`` noted,
     up to a ``share`` of all.
@@ -225,7 +284,7 @@ def rows_of(
             if mapped is not None:
                 names = tuple(name for name, value in record.items() if value is not None)
                 if names not in known:
-                    found = recognised(names, columns, mapped, constants or {}, place)
+                    found = recognised(names, columns, mapped, given(constants), place)
                     known[names] = found, _said(columns, found)
                 ours, said = known[names]
             if blank_cells:
@@ -301,21 +360,21 @@ def to_row(
     or to several whose texts are joined by a blank line where they are not empty (``{prompt: [instruction,
     input]}``), ``constants`` gives the value of a field the record lacks, ``place`` says where the record is
     ("data.jsonl, line 3"). A record without a response may hold ``messages`` instead. A number is its digits,
-    and a list of one text that text. BadRow naming the place.
+    and a list of one text that text, also where it is one of several. BadRow naming the place.
     """
-    row: Row = {field: _value(record, columns[field]) if field in columns else None for field in FIELDS}
-    from_chat = (
-        row["response"] is None and "messages" in columns and _value(record, columns["messages"]) is not None
-    )
-    if from_chat:
-        _read_conversation(row, record, columns, place)
+    row: Row = {field: _value(record, columns, field, place) for field in FIELDS}
+    messages = _value(record, columns, "messages", place) if row["response"] is None else None
+    if messages is not None:
+        _read_conversation(row, messages, record, columns, place)
     row |= {field: value for field, value in (constants or {}).items() if row[field] is None}
     if all_fields:
-        _note_unread(record, columns, from_chat, place)
+        _note_unread(record, columns, messages is not None, place)
     if row["choices"] is not None:
         row["choices"], row["answer"] = _choices(row["choices"], row["answer"], place)
     for field in FIELDS:
         if field != "choices" and row[field] is not None and type(row[field]) is not str:
+            if _is_number(row[field]):
+                _note_digits(field, place)
             row[field] = _text(field, row[field], place)
 
     missing = [field for field in REQUIRED if row[field] is None or (field == "task" and row[field] == "")]
@@ -331,15 +390,18 @@ def to_row(
     for field in FIELDS:
         if row[field] is not None:
             _check_text(field, row[field], place)
-    row[SCORE] = _value(record, columns[SCORE]) if SCORE in columns else None
-    if row[SCORE] is not None and not (type(row[SCORE]) in (int, float) and math.isfinite(row[SCORE])):
+    row[SCORE] = _value(record, columns, SCORE, place)
+    # a float holds whole numbers of at most 309 digits
+    if row[SCORE] is not None and not (_is_number(row[SCORE]) and abs(row[SCORE]) <= sys.float_info.max):
         said = f"{columns[SCORE]}, mapped to score, must be a finite number, found {str(row[SCORE])[:40]!r}."
         raise BadRow(place, "with a score that is no number", said)
     return row
 
 
-def _read_conversation(row: Row, record: Mapping[str, Any], columns: Columns, place: str) -> None:
-    messages, tools, system = (_value(record, columns[field]) if field in columns else None for field in CHAT)
+def _read_conversation(
+    row: Row, messages: Any, record: Mapping[str, Any], columns: Columns, place: str
+) -> None:
+    tools, system = (_value(record, columns, field, place) for field in ("tools", "system"))
     if beside := [name for name in chat.BESIDE if record.get(name)]:
         said = f"its turns refer to {', '.join(beside)}, which cannot be read."
         raise BadRow(place, chat.HOLDS_MEDIA, said)
@@ -386,13 +448,41 @@ def _several(theirs: str | list[str]) -> list[str]:
     return [theirs] if isinstance(theirs, str) else theirs
 
 
-def _value(record: Mapping[str, Any], theirs: str | list[str]) -> Any:
-    if isinstance(theirs, str):
-        return record.get(theirs)
-    texts = [record.get(name) for name in theirs]
-    wrong = next((text for text in texts if not isinstance(text, str | None)), None)
-    # what is no text is refused with the field's name
-    return wrong if wrong is not None else "\n\n".join(text for text in texts if text)
+def _value(record: Mapping[str, Any], columns: Columns, field: str, place: str) -> Any:
+    """What the record has for a field; of several that hold something their texts, joined."""
+    theirs = columns.get(field)
+    if theirs is None or isinstance(theirs, str):
+        return None if theirs is None else record.get(theirs)
+    held = [value for value in map(record.get, theirs) if not _is_nothing(value)]
+    others = [value for value in held if not isinstance(value, str)]
+    if len(held) == 1 and others:
+        return held[0]  # read as it is where it comes alone
+    if len(held) > 1 and field in NO_TEXT:
+        names = " and ".join(theirs)
+        note(OTHERWISE, f"{field} from the first of {names}, several of which are there", place)
+        return (others or held)[0]
+    texts = [value if isinstance(value, str) else _text(field, value, place) for value in held]
+    if any(map(_is_number, others)):
+        _note_digits(field, place)
+    return "\n\n".join(text for text in texts if text)
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether nothing stands there, in the ways of JSON, CSV and pandas."""
+    return value is None or (isinstance(value, str) and not value) or _is_nan(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return type(value) is float and math.isnan(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _note_digits(field: str, place: str) -> None:
+    if field != "id":
+        note(OTHERWISE, f"{field} is a number, read as its digits", place)
 
 
 def _text(field: str, value: Any, place: str) -> str | None:
@@ -402,11 +492,9 @@ def _text(field: str, value: Any, place: str) -> str | None:
         return str(value)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0]
-    if type(value) is float and math.isnan(value):
+    if _is_nan(value):
         return None
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
-        if field != "id":
-            note(OTHERWISE, f"{field} is a number, read as its digits", place)
+    if _is_number(value):
         return str(value)
     hint = ""
     if isinstance(value, list):

@@ -7,6 +7,7 @@ where none is ranked; deleted ones are not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -34,12 +35,13 @@ def conversation(record: Record, root: Record, place: str) -> Record | None:
     turns, message = list[dict[str, Any]](), root
     while message:
         turns.append({"role": message.get("role"), "content": message.get("text")})
-        replies = [
+        replies = message.get("replies")
+        there = [
             reply
-            for reply in message.get("replies") or []
+            for reply in (replies if isinstance(replies, list) else [])
             if isinstance(reply, dict) and not reply.get("deleted")
         ]
-        message = min(replies, key=_rank, default={})
+        message = min(there, key=_rank, default={})
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
     if not turns:
@@ -59,8 +61,17 @@ def conversation(record: Record, root: Record, place: str) -> Record | None:
 
 
 def _rank(reply: Record) -> float:
-    rank = reply.get("rank")
-    return float("inf") if rank is None else rank
+    """Also of digits in a text; what is no number ranks as nothing does, last."""
+    try:
+        rank = float(reply.get("rank"))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.inf
+    return math.inf if math.isnan(rank) else rank
+
+
+def is_flat(record: Any) -> bool:
+    """Whether it is one message of a tree that comes as a record a message."""
+    return isinstance(record, Mapping) and set(record) >= FLAT and "replies" not in record
 
 
 def grown(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -71,21 +82,21 @@ def grown(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     if first is None:
         return
     again = chain([first], records)
-    if not (isinstance(first[1], Mapping) and set(first[1]) >= FLAT and "replies" not in first[1]):
+    if not is_flat(first[1]):
         yield from again
         return
     messages: dict[Any, tuple[str, dict[str, Any]]] = {}
     for place, record in again:
         if not isinstance(record, Mapping):
             yield place, record  # what is wrong with it
-        elif (name := record.get("message_id")) in messages:
+        elif (name := _name(record.get("message_id"))) in messages:
             before, _ = messages[name]
             raise InputError(f"{place}: the message_id {str(name)[:80]!r} comes twice: {before}.")
         else:
             messages[name] = place, {**record, "replies": []}
     roots = []
     for place, message in messages.values():
-        above = message.get("parent_id")
+        above = _name(message.get("parent_id"))
         if above is None:
             roots.append((place, message))
         elif above in messages:
@@ -93,3 +104,13 @@ def grown(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         else:
             note(OTHERWISE, ORPHANS, place)
     yield from roots
+
+
+def _name(given: Any) -> Any:
+    """What a message is found by: also a list or an object, which no dictionary takes as a key. NaN is what
+    pandas writes where nothing was."""
+    try:
+        hash(given)
+    except TypeError:
+        return repr(given)
+    return None if given != given else given

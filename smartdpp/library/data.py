@@ -106,7 +106,12 @@ def texts(rows: Any, *, name: str) -> list[Row]:
         raise InputError(
             f"{name}={str(rows)!r}: there is no such file; in words it is a list of texts, [{str(rows)!r}]."
         )
-    return read(rows, constants={"task": "query", "response": ""}, responses=False).rows
+    try:
+        return read(rows, constants={"task": "query", "response": ""}, responses=False).rows
+    except InputError as error:  # columns= and constants= are the data's
+        said = re.sub(r"Map other names with columns=.*", "Call the one that holds it prompt.", str(error))
+        said = re.sub(r"say which with columns=\{'(\w+)'.*?\}", r"call the one that is meant \1", said)
+        raise InputError(f"{name}: {said}") from None
 
 
 def _of_path(path: str, columns: dict[str, Any], constants: dict[str, str]) -> Read:
@@ -212,8 +217,10 @@ def _of_frame(data: Any) -> files.Records:
 
 def _plain(value: Any) -> Any:
     """What a cell of a frame holds, nothing where nothing is."""
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | list):
+        return [_plain(item) for item in (value if isinstance(value, list) else value.tolist())]
     if isinstance(value, np.generic):
         value = value.item()
     return None if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value else value

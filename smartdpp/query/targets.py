@@ -69,8 +69,9 @@ class Development:
 
 @dataclass(frozen=True)
 class File:
-    """All rows of a file, or a folder of files, of JSON lines: see smartdpp.corpus.jsonl. A prompt alone is
-    enough for an embedding that reads prompts, with ``constants`` for the fields the rows lack."""
+    """All rows of a file, or a folder of files, of JSON lines: see smartdpp.corpus.jsonl, also for the names
+    that answers may have. A prompt alone is enough for an embedding that reads prompts, with ``constants``
+    for the fields the rows lack."""
 
     path: str | list[str]
     columns: dict[str, str | list[str]] | None = None

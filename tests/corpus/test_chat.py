@@ -151,6 +151,18 @@ def test_the_names_and_ids_of_calls_stay(tmp_path):
     assert row["messages"] == turns
 
 
+def test_calls_that_are_no_json_are_one_bad_row(tmp_path):
+    from datetime import date
+
+    call = {"function": {"name": "add", "arguments": {"day": date(2026, 1, 2)}}}
+    turns = [ASK, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    table = pa.Table.from_pylist([{"task": "t", "messages": turns}, {"task": "t", "messages": [ASK, SAY]}])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"row 1: its calls are no JSON \(.*date.*\)"):
+        rows(tmp_path / "x.parquet")
+    assert len(rows(tmp_path / "x.parquet", on_bad_row="drop", max_bad_share=0.5)) == 1
+
+
 def test_weights_say_which_answers_are_trained(tmp_path):
     turns = [ASK, SAY | {"weight": 0}, MORE, END | {"weight": 1}]
     [row] = rows(jsonl(tmp_path / "x.jsonl", {"messages": turns}))
@@ -215,6 +227,12 @@ def test_what_nothing_answers_is_left_out_and_counted(tmp_path):
         ),
         ({"messages": [SYSTEM | {"content": "\ud800"}, ASK, SAY]}, "messages holds a lone surrogate"),
         ({"messages": [[ASK, SAY]]}, "messages must be a list of {role, content}"),
+        ({"messages": [ASK | {"role": ["user"]}, SAY]}, "messages must be a list of {role, content}"),
+        ({"conversations": [{"from": {}, "value": "q"}]}, "messages must be a list of {role, content}"),
+        (
+            {"messages": [ASK | {"content": [{"type": ["text"], "text": "q"}]}, SAY]},
+            r"turn 1 \(user\) holds \['text'\] beside text",
+        ),
     ],
 )
 def test_a_conversation_that_cannot_be_trained_on_is_one_bad_row(tmp_path, record, message):

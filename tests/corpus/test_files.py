@@ -320,6 +320,88 @@ def test_numbers_and_choices(tmp_path):
         rows(jsonl(tmp_path / "x.jsonl", {**mc, "choices": ["1", "2"], "answer": 1}))
 
 
+NAN = float("nan")
+DIGITS = "prompt is a number, read as its digits"
+
+
+@pytest.mark.parametrize("how", ["recognised", "mapped", "mapped alone"])
+@pytest.mark.parametrize(
+    ("parts", "prompt"),
+    [
+        (("Double the number", 5), "Double the number\n\n5"),
+        (("Double the number", ["x"]), "Double the number\n\nx"),
+        (("Double the number", NAN), "Double the number"),
+        ((["Round it"], 0.5), "Round it\n\n0.5"),
+        ((7, 5), "7\n\n5"),
+        (("", 5), "5"),
+        ((NAN, ["x"]), "x"),
+        (("Greet", ""), "Greet"),
+    ],
+)
+def test_each_of_the_fields_that_are_joined_is_text_by_the_same_rules(tmp_path, parts, prompt, how):
+    path = jsonl(tmp_path / "x.jsonl", dict(zip(("instruction", "input"), parts, strict=True), output="10"))
+    columns = {"prompt": ["instruction", "input"], "response": "output"}
+    reads = {
+        "recognised": Jsonl(str(path)),
+        "mapped": Jsonl(str(path), columns),
+        "mapped alone": Hub(str(path), columns=columns),
+    }
+    with noted() as notes:
+        [row] = reads[how].rows()
+    assert (row["prompt"], row["response"]) == (prompt, "10")
+    counted = notes.counts["read_otherwise"].get(DIGITS, 0)
+    assert counted == any(type(part) in (int, float) and part == part for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [(True, "found bool 'True'"), (["x", "y"], "found list"), ({"a": 1}, "found dict")],
+)
+def test_what_is_no_text_is_refused_also_where_it_is_joined(tmp_path, part, message):
+    good = {"instruction": "Say", "input": "it", "output": "it"}
+    path = jsonl(tmp_path / "x.jsonl", good, good | {"input": part})
+    with pytest.raises(InputError, match=rf"line 2: prompt must be text, {message}"):
+        rows(path)
+    assert len(rows(path, on_bad_row="drop", max_bad_share=0.5)) == 1
+
+
+def test_of_several_fields_that_cannot_be_joined_the_first_is_read_and_that_is_said(tmp_path):
+    path = jsonl(tmp_path / "x.jsonl", {"a": TURNS, "b": TURNS[::-1], "s": 1, "t": 2}, {"b": TURNS, "t": 2})
+    found, notes = reading(path, columns={"messages": ["a", "b"], "score": ["s", "t"]})
+    assert [(row["prompt"], row["response"], row["score"]) for row in found] == [("q", "a", 1), ("q", "a", 2)]
+    told = notes.counts["read_otherwise"]
+    assert told["messages from the first of a and b, several of which are there"] == 1
+    assert told["score from the first of s and t, several of which are there"] == 1
+
+
+def test_a_corpus_whose_fields_are_joined_is_another_than_when_one_of_them_was_all(tmp_path):
+    from smartdpp.corpus.rows import content_hash
+
+    def joined(path, corpus=Jsonl, **parameters):
+        marks = corpus(str(path), **parameters).fingerprint().removeprefix(content_hash(tmp_path, [path]))
+        assert marks in ("", " joined")
+        return bool(marks)
+
+    alpaca = {"instruction": "Say", "input": "it", "output": "it"}
+    both = {"prompt": ["instruction", "input"], "response": "output"}
+    for corpus in (Jsonl, Hub):
+        assert joined(jsonl(tmp_path / "x.jsonl", alpaca), corpus)
+        assert joined(jsonl(tmp_path / "x.jsonl", alpaca | {"input": None}), corpus)
+        assert joined(jsonl(tmp_path / "x.jsonl", alpaca), corpus, columns=both)
+        assert not joined(jsonl(tmp_path / "x.jsonl", ROWS[0]), corpus)
+        assert not joined(jsonl(tmp_path / "x.jsonl", {"instruction": "Say", "output": "it"}), corpus)
+        one = {"prompt": "instruction", "response": "output"}
+        assert not joined(jsonl(tmp_path / "x.jsonl", alpaca), corpus, columns=one)
+        # a column of texts holds nothing else
+        (tmp_path / "x.csv").write_text("instruction,input,output\nSay,,it\n")
+        assert not joined(tmp_path / "x.csv", corpus)
+        for second, other in (("it", False), (5, True), (None, True)):
+            table = pa.Table.from_pylist([alpaca | {"input": second}])
+            pq.write_table(table, tmp_path / "x.parquet")
+            assert joined(tmp_path / "x.parquet", corpus) == other
+            assert joined(tmp_path / "x.parquet", corpus, columns=both) == other
+
+
 def classes(path, names, rows, kind):
     """A table whose answers are classes of these names, as `datasets` writes it."""
     from datasets import ClassLabel, Dataset, Features, Sequence, Value

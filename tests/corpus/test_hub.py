@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smartdpp.corpus.hub import Hub
+from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.errors import InputError
 
 COLUMNS = {"prompt": "instruction", "response": "output"}
@@ -118,7 +119,74 @@ def test_what_may_hold_conversations_is_another_corpus_than_when_they_were_paste
     assert Hub(str(folder), columns={"messages": "chat", "task": "kind"}).fingerprint().endswith("as turns")
     assert "as turns" not in Hub(str(folder), columns=COLUMNS).fingerprint()
     assert Hub("a/b", revision="1", columns={"messages": "chat"}).fingerprint() == "a/b@1 as turns"
-    assert Hub("a/b", revision="1").fingerprint() == "a/b@1 as turns"
+    assert Hub("a/b", revision="1").fingerprint() == "a/b@1 as turns joined grown"
+
+
+def test_of_a_name_on_the_hub_columns_say_what_may_be_read_otherwise_than_once():
+    def marks(**parameters):
+        return Hub("a/b", revision="1", **parameters).fingerprint().removeprefix("a/b@1")
+
+    assert marks(columns=COLUMNS) == ""
+    assert marks(columns=COLUMNS | {"prompt": ["instruction"]}) == ""
+    assert marks(columns=COLUMNS | {"prompt": ["instruction", "input"]}) == " joined"
+    assert marks(columns={"messages": ["chat", "turns"]}) == " as turns joined"
+    assert marks(constants={"task": "t"}) == " as turns joined grown"
+    assert marks(constants={"response": ""}) == " as turns joined recognised grown"
+    assert marks(columns=COLUMNS, constants={"license": ""}) == ""
+
+
+def messages_of_trees(n):
+    for i in range(n):
+        question = {"message_id": f"q{i}", "parent_id": None, "text": f"question {i}", "role": "prompter"}
+        yield question
+        yield question | {
+            "message_id": f"a{i}",
+            "parent_id": f"q{i}",
+            "text": f"answer {i}",
+            "role": "assistant",
+        }
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_each_row_of_a_flat_tree_keeps_its_own_records(tmp_path, kind):
+    path = tmp_path / "d" / f"train.{kind}"
+    lines(tmp_path / "d" / "train.jsonl", *messages_of_trees(3))
+    if kind == "parquet":
+        (tmp_path / "d" / "train.jsonl").unlink()
+        pq.write_table(pa.Table.from_pylist(list(messages_of_trees(3))), path)
+    for hub in (Hub(str(path)), Hub(str(path.parent))):
+        found = list(hub.originals())
+        assert [(row["prompt"], row["response"]) for row in found] == [
+            (f"question {i}", f"answer {i}") for i in range(3)
+        ]
+        assert [row["record"]["text"] for row in found] == [row["prompt"] for row in found]
+        assert [reply["text"] for row in found for reply in row["record"]["replies"]] == [
+            row["response"] for row in found
+        ]
+        assert hub.fingerprint().endswith(" grown")
+    assert "grown" not in Jsonl(str(path)).fingerprint(), "which had each row's own"
+
+
+def test_records_are_of_the_kind_that_their_files_are_taken_for(tmp_path):
+    row = {"task": "t", "prompt": "p", "response": "r"}
+
+    def kinds(**parameters):
+        return {(row["kind"], row["types"] is not None) for row in Hub(**parameters).originals()}
+
+    lines(tmp_path / "lines" / "train.jsonl", row)
+    (tmp_path / "lines" / "test.json").write_text(json.dumps([row]))
+    folder = str(tmp_path / "lines")
+    assert kinds(path=folder) == kinds(path=f"{folder}/train.jsonl") == {("JSON lines", False)}
+    assert kinds(path=folder, split="test[:1]") == {("a JSON array", False)}
+    assert kinds(path=folder, split="train+test") == {("JSON lines", False)}, "which all can be"
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "train.csv").write_text("task,prompt,response\nt,p,r\n")
+    assert kinds(path=str(tmp_path / "tables")) == {("CSV", False)}
+    (tmp_path / "shards").mkdir()
+    for name, more in (("train-0", {}), ("train-1", {}), ("test-0", {}), ("test-1", {"n": 1})):
+        pq.write_table(pa.Table.from_pylist([row | more]), tmp_path / "shards" / f"{name}.parquet")
+    assert kinds(path=str(tmp_path / "shards")) == {("parquet", True)}
+    assert kinds(path=str(tmp_path / "shards"), split="test") == {("parquet", False)}, "their columns differ"
 
 
 def test_a_folders_loading_script_is_not_run(folder, tmp_path):

@@ -64,7 +64,7 @@ def test_a_number_is_read_where_a_mapping_says_so(tmp_path):
     # a field called score may be anything until it is asked for
     assert [row["score"] for row in rows(path)] == [None, None, None]
     assert [row["score"] for row in rows(path, columns={"score": "rating"})] == [4, -0.5, None]
-    for bad in ("high", True, float("nan"), [1]):
+    for bad in ("high", True, float("nan"), [1], 10**400):
         write(path, GOOD, GOOD | {"rating": bad})
         with pytest.raises(
             InputError, match=r"line 2: rating, mapped to score, must be a finite number, found"

@@ -100,6 +100,14 @@ def test_tables_come_out_as_they_came(
     )
     same_rows(run, table.to_pylist())
 
+    run = small_run("corpus=hub", f"corpus.path={tmp_path / 'in.csv'}", *STOP)
+    execute(run)
+    assert list(pd.read_csv(run.mixture.path / "original.csv")) == list(frame)
+    run = small_run("corpus=hub", f"corpus.path={tmp_path / 'in.parquet'}", *STOP)
+    execute(run)
+    same = pq.read_table(run.mixture.path / "original.parquet")
+    assert same.schema.remove_metadata().equals(given.schema.remove_metadata())
+
     data.save_to_disk(tmp_path / "saved")
     run = small_run("corpus=hub", f"corpus.path={tmp_path / 'saved'}", *STOP)
     execute(run)

@@ -123,6 +123,54 @@ def test_of_a_tree_of_replies_the_best_ranked_path_is_read(tmp_path, form):
     assert notes["read_otherwise"]["trees of replies: the best-ranked path of each is its conversation"] == 1
 
 
+@pytest.mark.parametrize(
+    ("ranks", "best"),
+    [
+        (["1", 0], 1),
+        (["0", 1], 0),
+        (["10", "9"], 1),
+        ([0.5, "0"], 1),
+        (["best", 1], 1),
+        ([[0], 3], 1),
+        ([{}, None], 0),
+        ([float("nan"), 2], 1),
+        ([10**400, 2], 1),
+    ],
+)
+def test_ranks_are_numbers_or_none(tmp_path, ranks, best):
+    tree = reply("q", *[reply(f"a{i}", rank=rank) for i, rank in enumerate(ranks)], role="prompter")
+    [row], _ = reading(jsonl(tmp_path / "x.jsonl", tree))
+    assert row["response"] == f"a{best}"
+
+
+def test_replies_that_are_no_list_are_none(tmp_path):
+    tree = reply("q", reply("a") | {"replies": 5}, role="prompter")
+    assert pairs(reading(jsonl(tmp_path / "x.jsonl", tree))[0]) == [("q", "a")]
+
+
+def test_messages_are_found_whatever_their_ids_are(tmp_path):
+    def tree(one, two, above):
+        ask = {"message_id": one, "parent_id": None, "text": "q", "role": "prompter"}
+        return ask, {"message_id": two, "parent_id": above, "text": "a", "role": "assistant"}
+
+    path = tmp_path / "x.jsonl"
+    assert pairs(reading(jsonl(path, *tree("m", ["n"], "m")))[0]) == [("q", "a")]
+    ask, answer = tree("m", "n", "m")
+    nan = float("nan")
+    assert pairs(reading(jsonl(path, ask | {"parent_id": nan}, answer))[0]) == [("q", "a")], (
+        "as pandas has it"
+    )
+    both = [*tree({"i": 1}, {"i": 2}, {"i": 1}), ask, answer]
+    with pytest.raises(InputError, match=r"line 1: id must be text, found dict"):
+        reading(jsonl(path, *both))
+    found, _ = reading(jsonl(path, *both), on_bad_row="drop", max_bad_share=0.5)
+    assert [row["id"] for row in found] == ["m"]
+    lost = answer | {"message_id": "o", "parent_id": ["gone"]}
+    found, notes = reading(jsonl(path, ask, answer, lost))
+    assert len(found) == 1
+    assert notes["read_otherwise"]["replies to a message that the file does not hold are left out"] == 1
+
+
 def test_trees_without_an_answer_and_replies_to_nothing_are_counted(tmp_path):
     lonely = {"message_id": "a", "parent_id": None, "text": "hello?", "role": "prompter"}
     lost = {"message_id": "b", "parent_id": "x", "text": "hm", "role": "assistant"}

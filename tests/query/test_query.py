@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from smartdpp.embedding.tfidf import Tfidf
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.scores import read_samples
-from smartdpp.query import Development
+from smartdpp.query import Development, File
 from smartdpp.query.stage import refuse_scored
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
@@ -231,6 +232,51 @@ def test_a_query_without_answers_is_refused_before_a_model_reads_the_pool(
         execute(run)
     assert run.corpus.finished
     assert not run.embedding.finished
+
+
+@pytest.mark.parametrize("name", ["output", "completion", "answer", "targets", "target", "response"])
+def test_a_querys_answers_are_read_under_their_usual_names(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "wanted.jsonl"
+    path.write_text(json.dumps({"prompt": "6*7?", name: "42"}) + '\n{"question": "And then?"}\n')
+    for columns in (None, {"prompt": "prompt"}):
+        found = File(str(path), columns)
+        if columns:
+            path.write_text(json.dumps({"prompt": "6*7?", name: "42"}) + '\n{"prompt": "And then?"}\n')
+        read = found.rows(Heldout(tasks=["t"]), rows(["p"]))
+        assert [(row["prompt"], row["response"]) for row in read] == [("6*7?", "42"), ("And then?", "")]
+        assert {(row["task"], row["answer"]) for row in read} == {("query", None)}
+
+
+def test_a_query_whose_answer_may_be_two_fields_names_its_own_parameter(tmp_path: Path) -> None:
+    path = tmp_path / "wanted.jsonl"
+    path.write_text('{"prompt": "6*7?", "output": "42", "answer": "forty-two"}\n')
+    with pytest.raises(InputError, match="its response could be output or answer") as refused:
+        File(str(path)).rows(Heldout(tasks=["t"]), rows(["p"]))
+    assert "say which with strategy.query.columns='{response: output}'" in str(refused.value)
+    [row] = File(str(path), {"response": "answer"}).rows(Heldout(tasks=["t"]), rows(["p"]))
+    assert row["response"] == "forty-two"
+    path.write_text('{"prompt": "6*7?", "choices": ["41", "42"], "answer": "42"}\n')
+    [row] = File(str(path)).rows(Heldout(tasks=["t"]), rows(["p"]))
+    assert (row["response"], row["answer"]) == ("", "42"), "the right one of the choices, as in a corpus"
+
+
+def test_a_querys_file_whose_answers_were_not_read_is_another(tmp_path: Path) -> None:
+    from smartdpp.corpus.rows import content_hash
+
+    def marks(record: dict, **parameters: Any) -> str:
+        path = tmp_path / "wanted.jsonl"
+        path.write_text(json.dumps(record) + "\n")
+        return File(str(path), **parameters).fingerprint().removeprefix(content_hash(tmp_path, [path]))
+
+    assert marks({"prompt": "p", "output": "r"}) == " recognised"
+    assert marks({"prompt": "p", "output": None}) == " recognised", "the next row may have one"
+    assert marks({"prompt": "p", "output": "r", "answer": "s"}) == " recognised", "it is refused now"
+    assert marks({"instruction": "p", "input": "i", "output": "r"}) == " joined recognised"
+    for record in ({"prompt": "p"}, {"prompt": "p", "response": "r", "output": "s"}, {"question": "p"}):
+        assert marks(record) == ""
+    assert marks({"prompt": "p", "choices": ["r"], "answer": "r"}) == ""
+    assert marks({"prompt": "p", "output": "r"}, columns={"response": "output"}) == ""
+    assert marks({"prompt": "p", "output": "r"}, constants={"response": "none"}) == ""
 
 
 @pytest.mark.parametrize("min_df", [1, 2, 3])

@@ -263,7 +263,8 @@ def test_a_dataset_on_the_hub_counts_by_its_commit_and_a_hub_out_of_reach_is_ask
     texts = {"prompt": "q", "response": "a"}
     assert Dataset("org/rows", columns=texts).fingerprint() == f"org/rows@{COMMITS[0]}"
     assert Dataset("org/rows", columns=texts, revision=COMMITS[1]).fingerprint() == f"org/rows@{COMMITS[1]}"
-    assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]} as turns"  # it may hold conversations
+    # it may hold conversations, fields that are joined, or trees
+    assert Dataset("org/rows").fingerprint() == f"org/rows@{COMMITS[0]} as turns joined grown"
     asked = []
 
     def dataset_info(self, name, **_):
