@@ -402,12 +402,13 @@ def _quality(quality: Any, settings: dict[str, Any], table: pa.Table, content: s
     folders = {}
     for name in quality.passes:
         whole = without_paths(with_content(settings, quality))
-        shared = {key: value for key, value in whole.items() if key in ("model", "batch_tokens")}
+        shared = {key: value for key, value in whole.items() if key in signals.READ}
         artifact = Artifact(
             cache(), "signals", VERSION["signals"], {"pass": name, **shared}, {"rows": content}
         )
         how = quality.model, quality.batch_tokens, table
-        artifact.produce(partial(signals.measure, name, *how, processes=quality.processes))
+        more = {"processes": quality.processes, "prompts": getattr(quality, "prompts", ())}
+        artifact.produce(partial(signals.measure, name, *how, **more))
         folders[name] = artifact.here()
     return quality.score(signals.join(table, folders))
 

@@ -28,6 +28,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "rated": ("rating", "own_rating", "own_rating_sd"),
     "reward": ("reward",),
 }
+# what of a quality decides its passes: one that reads the same shares them
+READ = ("model", "batch_tokens", "prompts")
 WORK: dict[Pass, str] = {
     "response": "forward over",
     "alone": "forward over the responses alone of",

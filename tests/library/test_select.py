@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hydra import compose, initialize_config_dir
@@ -20,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 import smartdpp
 from smartdpp.config.compose import conf_dir, register
 from smartdpp.errors import InputError
+from smartdpp.library.data import read, texts
 from smartdpp.library.select import GAIN, RANK, cache
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute, prepare
@@ -70,6 +73,10 @@ SAME = {
         ["strategy=dpp", "strategy.theta=0.3", "quality=response_tokens"],
     ),
     "top": ({"strategy": "top", "quality": "perplexity", **TINY}, ["strategy=top", "quality=perplexity"]),
+    "rated": (
+        {"strategy": "top", "quality": "rated", "quality_options": {"prompts": ["How good is it?"]}, **TINY},
+        ["strategy=top", "quality=rated", "quality.prompts=[How good is it?]"],
+    ),
     "in gradients": (
         {"strategy": "dpp", "embedding": "gradient", "embedding_options": {"dim": 64}, **TINY},
         ["strategy=dpp", "embedding=gradient", "embedding.dim=64"],
@@ -223,6 +230,38 @@ def test_vectors_of_your_own_take_the_place_of_an_embedding(records: list[dict])
 def test_a_query_in_words_draws_what_is_like_it(records: list[dict]) -> None:
     chosen = smartdpp.select(records, 5, "targeted", query=["Is 12 even or odd?", "even or odd"], **TFIDF)
     assert {row["task"] for row in chosen} == {"parity"}
+
+
+def test_answers_of_a_query_are_read_under_their_usual_names(tmp_path: Path) -> None:
+    asked = [{"question": "6*7?", "answer": "42"}, {"prompt": "And then?"}]
+    (tmp_path / "wanted.json").write_text(json.dumps(asked))
+    for query in (asked, tmp_path / "wanted.json"):
+        rows = texts(query, name="query")
+        assert [(row["prompt"], row["response"]) for row in rows] == [("6*7?", "42"), ("And then?", "")]
+    for record, said in (
+        (
+            {"prompt": "6*7?", "output": "42", "answer": "4"},
+            "query: row 0: its response could be output or answer: call the one that is meant response.",
+        ),
+        (
+            {"text": "6*7?"},
+            "query: row 0: the row has no prompt; its fields are text. Call the one that holds it prompt.",
+        ),
+    ):
+        with pytest.raises(InputError) as refused:
+            texts([record], name="query")
+        assert str(refused.value) == said, "columns= is the data's"
+
+
+def test_calls_in_a_frame_read_from_parquet_are_read(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
+    turns = [
+        {"role": "user", "content": "What is 1 plus 1, and 1 plus 1?", "tool_calls": None},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+    ]
+    pq.write_table(pa.Table.from_pylist([{"messages": turns}]), tmp_path / "x.parquet")
+    [row] = read(pd.read_parquet(tmp_path / "x.parquet")).rows
+    assert json.loads(row["messages"])[1]["tool_calls"] == [call, call]
 
 
 def test_several_targets_have_names_and_take_turns(records: list[dict]) -> None:
