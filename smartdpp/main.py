@@ -71,12 +71,7 @@ def cell(cfg: DictConfig) -> float | None:
         refuse_other_launchers()  # here too: a worker of another launcher has an environment of its own
         OmegaConf.resolve(cfg)
         if sweeping and cfg.until != "plan":
-            gpus.claim(
-                max(
-                    cfg[group].get("processes", 1)
-                    for group in ("recipe", "embedding", "probe", "quality", "task_vector")
-                )
-            )
+            gpus.claim(_processes(cfg))
         run = prepare(cfg, hydra_config.runtime.choices)
         if sweeping and basic and cfg.until == "plan":
             planned.append((redacted(list(hydra_config.overrides.task)), run))
@@ -102,6 +97,13 @@ def cell(cfg: DictConfig) -> float | None:
         if sweeping:
             log.exception("failed: %s", " ".join(HydraConfig.get().overrides.task))
         raise
+
+
+def _processes(cfg: DictConfig) -> int:
+    """How many GPUs a cell works on at once. What is no number is refused with all else that is wrong."""
+    groups = [cfg[group] for group in ("recipe", "embedding", "probe", "quality", "task_vector")]
+    asked = [group.get("processes", 1) for group in groups if isinstance(group, DictConfig)]
+    return max([1, *(count for count in asked if isinstance(count, int))])
 
 
 def _leave_libraries_alone() -> None:

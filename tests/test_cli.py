@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from tests.conftest import small
 
@@ -155,6 +157,21 @@ def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) ->
         "-b97-" in name for name in runs
     ]
     assert len(list((tmp_path / "store" / "mixture").glob("*/meta.json"))) == 1
+
+
+@pytest.mark.parametrize("wrong", ["null", "two"])
+def test_a_sweep_tells_a_wrong_number_of_processes_as_a_run_does(
+    wrong: str, configure: Callable[..., DictConfig]
+) -> None:
+    from smartdpp.config.check import check
+    from smartdpp.errors import InputError
+    from smartdpp.main import _processes
+
+    cfg = configure(f"recipe.processes={wrong}")
+    assert _processes(cfg) == 1  # before anything is checked
+    with pytest.raises(InputError, match=r"recipe\.processes"):
+        check(cfg)
+    assert _processes(configure("recipe.processes=3")) == 3
 
 
 def test_a_sweeps_plan_is_one_table_with_a_line_a_cell_and_totals_below(corpus: Path, tmp_path: Path) -> None:

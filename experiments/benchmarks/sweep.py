@@ -28,7 +28,7 @@ PLAN = (
     *("-m", "until=plan", "seed=0,1,2", "budget=10,20,40,80,160"),
     "strategy=smart,dpp,random,equal,proportional,top,dedup,dpp_sample",
 )
-# a cell with next to no training and scoring: a model of 0.1M parameters, one step, four documents
+# a cell with next to no training and scoring: a model of 27 thousand parameters, one step, four documents
 CELL = (
     *("embedding=tfidf", "embedding.dim=16", "embedding@probe=tfidf", "probe.dim=16", "model=tiny"),
     *(
@@ -133,7 +133,7 @@ def missing(folder: Path) -> Measured:
 WHAT: dict[str, Callable[[Path], Measured]] = {
     "`until=plan` of one cell": start,
     "`until=plan` of 120 cells": plan,
-    "a cell after the first, of a model of 0.1M parameters: one step, four documents": cell,
+    "a cell after the first, of a model of 27 thousand parameters: one step, four documents": cell,
     "report of 200 finished cells": report,
     "report of a study of 198 cells, none of them begun": missing,
 }

@@ -104,7 +104,7 @@ def identity(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
 
 def _evaluated(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
     """An evaluation, or each of several; where a judge compares, the judge and the reference with what their
-    files hold, without how the judge is asked."""
+    files hold, without how the judge is asked; lm-eval's tasks with its version."""
     if "judge" in node:
         asked = {key: value for key, value in node["judge"].items() if key not in ASKING}
         return _as_before(node) | {
@@ -112,7 +112,8 @@ def _evaluated(node: dict[str, Any], evaluation: Any) -> dict[str, Any]:
         }  # fmt: skip
     if isinstance(parts := node.get("of"), dict):
         return node | {"of": {name: _evaluated(part, evaluation.of[name]) for name, part in parts.items()}}
-    return _as_before(node)
+    own = {"content": evaluation.definitions()} if hasattr(evaluation, "definitions") else {}
+    return _as_before(node) | own
 
 
 def with_content(node: dict[str, Any], component: Any) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.finetune import Finetune
-from smartdpp.quality.model import GradientNorm
-from smartdpp.task_vectors import Task2Vec
-
-if TYPE_CHECKING:
-    pass
 from smartdpp.models.anatomy import Anatomy, anatomy, known
+from smartdpp.models.tokens import encode_prompt
+from smartdpp.quality import Rated
+from smartdpp.quality.model import GradientNorm
+from smartdpp.signals.rating import question
+from smartdpp.task_vectors import Task2Vec
 
 
 def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
@@ -38,6 +38,8 @@ def misfits(parts: dict[str, Any], plain: dict[str, Any]) -> Iterator[str]:
         component = parts.get(group)
         if found := known(component if group == "model" else getattr(component, "model", None)):
             yield from _too_short(group, found, parts, plain)
+            if isinstance(component, Rated):
+                yield from _too_long_a_question(component, found, plain)
             if group != "model":
                 yield from _layers(group, component, found)
                 yield from _warmup(group, component, found)
@@ -94,16 +96,43 @@ def _too_short(group: str, found: Anatomy, parts: dict[str, Any], plain: dict[st
             f"{limit} or less, or another model"
         )
         return
-    new = getattr(parts.get("evaluation"), "max_new_tokens", None)
-    if group == "model" and found.hard and new and getattr(parts["evaluation"], "generate", True):
-        # a response has a token, and an end
-        prompt = min(longest - 2, plain["pool"].get("max_prompt_tokens") or longest)
-        if prompt + new > limit:
+    if group != "model" or not found.hard:
+        return
+    # a response has a token, and an end
+    prompt = min(longest - 2, plain["pool"].get("max_prompt_tokens") or longest)
+    for where, new, end in _written(parts):
+        if prompt + new + end > limit:
             yield (
-                f"evaluation.max_new_tokens={new} after prompts of up to {prompt} tokens: the model "
+                f"{where}.max_new_tokens={new} after prompts of up to {prompt} tokens: the model "
                 f"({found.kind}) {why} {limit}; "
-                f"choose pool.max_prompt_tokens={limit - new} or less, or fewer new tokens"
+                f"choose pool.max_prompt_tokens={limit - new - end} or less, or fewer new tokens"
             )
+
+
+def _written(parts: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """Who lets the model write, how many tokens, and whether they are read again with an end."""
+    new = getattr(parts.get("evaluation"), "max_new_tokens", None)
+    if new and getattr(parts["evaluation"], "generate", True):
+        yield "evaluation", new, 0
+    if getattr(parts.get("strategy"), "answers", False):
+        yield "strategy", parts["strategy"].max_new_tokens, 1
+
+
+def _too_long_a_question(quality: Rated, found: Anatomy, plain: dict[str, Any]) -> Iterator[str]:
+    """A rating's question stands around prompt and response, beyond what pool.max_tokens counts."""
+    longest, limit = plain["pool"].get("max_tokens"), found.limit
+    if not (found.hard and limit and isinstance(longest, int) and longest <= limit) or found.end is None:
+        return  # without an end, its tokenizer is not here
+    tokenizer, fmt = quality.model.tokenizer(), quality.model.format
+    # the frame that stands around a prompt is counted already, and the answer's digit takes the end's place
+    frame = len(encode_prompt(tokenizer, fmt, ""))
+    more = max(len(encode_prompt(tokenizer, fmt, question(one, "", ""))) for one in quality.prompts) - frame
+    if longest + more > limit:
+        yield (
+            f"pool.max_tokens={longest}: quality=rated puts a question of up to {more} tokens around each "
+            f"example, and the model of quality ({found.kind}) has positions for {limit}; choose "
+            f"{max(limit - more, 1)} or less, shorter quality.prompts, or another model"
+        )
 
 
 def _layers(group: str, component: Any, found: Anatomy) -> Iterator[str]:

@@ -103,8 +103,8 @@ class Gradient:
     def cut(self, rows: pa.Table) -> tuple[int, int]:
         return 0, 0
 
-    def columns(self, n: int) -> int:
-        return self.dim
+    def columns(self, n: int) -> int | None:
+        return None if self.projection == "exact" else self.dim
 
     def memory(self, n: int, d: int, text: float, longest: int, wide: int) -> float | None:
         if (sizes := known(self.model)) is None:

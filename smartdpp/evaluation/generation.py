@@ -117,7 +117,7 @@ def _writer(
     if engine == "vllm":
         whole: Any = model if adapter is None else Finetuned(model, str(adapter))
         weights = whole.load(dtype=compute_dtype())
-        ends = ends_of(weights, tokenizer)
+        ends = ends_of(weights, tokenizer, model.format)
         write = engines.vllm(weights, tokenizer, how.max_new_tokens, ends)
 
         def by_vllm(asked: Asked) -> list[Generation]:
@@ -128,10 +128,10 @@ def _writer(
 
         return by_vllm
     weights = placed(load_finetuned(model, adapter, dtype=compute_dtype())).eval()
+    ends = ends_of(weights, tokenizer, model.format)
     if engine == "plain":
-        return lambda asked: _written(weights, tokenizer, asked, how)
+        return lambda asked: _written(weights, tokenizer, asked, how, ends)
     inner = weights.get_base_model() if hasattr(weights, "get_base_model") else weights
-    ends = ends_of(weights, tokenizer)
 
     def by_continuous(asked: Asked) -> list[Generation]:
         prompts = [ids for _, ids in asked]
@@ -146,11 +146,11 @@ def _written(
     tokenizer: PreTrainedTokenizerBase,
     asked: list[tuple[Row, list[int]]],
     how: Sampling,
+    ends: set[int],
 ) -> list[Generation]:
     """A batch: its prompts are read once, then a token of every unfinished answer at a time."""
     import torch
 
-    ends = ends_of(model, tokenizer)
     chooses = [_chooses(how, row) for row, _ in asked]
     new: list[list[int]] = [[] for _ in asked]
     ended = ["length"] * len(asked)

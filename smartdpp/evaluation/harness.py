@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -86,6 +87,10 @@ class Harness:
         return " ".join(
             content_hash(folder, sorted(files_below(folder, compiled, made_here))) for folder in folders
         )
+
+    def definitions(self) -> str:
+        """Whose prompts, metrics and loop they are: another version's scores are other ones."""
+        return f"lm_eval {version('lm_eval')}"
 
     def split(self) -> dict[str, Any]:
         return {}

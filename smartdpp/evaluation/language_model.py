@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smartdpp.evaluation.reading import Reader, Segment, continued, reader
 from smartdpp.models.finetuned import load_finetuned
-from smartdpp.models.tokens import IGNORED, encode, encode_prompt
+from smartdpp.models.tokens import IGNORED, encode, encode_prompt, end_of
 from smartdpp.models.turns import Conversation, encode_row, is_trained, messages_of, render_prompt, tools_of
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
@@ -109,6 +109,10 @@ def language_model(
     from lm_eval.models.huggingface import HFLM
     from tqdm import tqdm
 
+    ends = ends_of(weights, tokenizer, fmt)
+    if tokenizer.eos_token_id != end_of(tokenizer, fmt):  # lm-eval's own generation ends where this says
+        weights.generation_config.eos_token_id = sorted(ends)
+
     class LanguageModel(HFLM):
         progress: tqdm | None = None
         special_tokens = True  # those that the tokenizer puts around a text
@@ -129,7 +133,7 @@ def language_model(
                 for start in range(0, len(order), batch_size):
                     threads.settle()
                     batch = order[start : start + batch_size]
-                    found = _batch(self.model, tokenizer, batch, batch[0].generation)
+                    found = _batch(self.model, tokenizer, batch, batch[0].generation, ends)
                     for part, answer in zip(batch, found, strict=True):
                         scored = answers.get(part.row)  # a conversation's turns, before its last is generated
                         answers[part.row] = (
@@ -237,6 +241,7 @@ def _batch(
     tokenizer: PreTrainedTokenizerBase,
     asked: list[Asked],
     generation: dict | None,
+    ends: set[int],
 ) -> list[Answer]:
     """Reads B prompts once, up to their last token, and continues from there: once per continuation, once to
     generate."""
@@ -249,7 +254,7 @@ def _batch(
         for p, many in zip(prompts, continuations, strict=True)
     ]
     if (reading := reader(model, longest)) is not None:
-        return _read(reading, tokenizer, asked, generation)
+        return _read(reading, tokenizer, asked, generation, ends)
     padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     ids, mask = padded["input_ids"], padded["attention_mask"]  # (B, P)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -273,7 +278,7 @@ def _batch(
     written = (
         [None] * len(prompts)
         if generation is None
-        else _greedy(model, tokenizer, cache, mask, last, **generation)
+        else _greedy(model, tokenizer, cache, mask, last, ends, **generation)
     )
     per_row = torch.stack(logprobs, dim=1).tolist() if logprobs else [[] for _ in prompts]
     return [
@@ -283,7 +288,11 @@ def _batch(
 
 
 def _read(
-    reading: Reader, tokenizer: PreTrainedTokenizerBase, asked: list[Asked], generation: dict | None
+    reading: Reader,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: list[Asked],
+    generation: dict | None,
+    ends: set[int],
 ) -> list[Answer]:
     """The same without padding, for models whose layers are known."""
     prompts = [part.prompt for part in asked]
@@ -293,7 +302,9 @@ def _read(
     )
     logprobs = [[next(scores) for _ in part.continuations] for part in asked]
     written = (
-        [None] * len(asked) if generation is None else _written(reading, tokenizer, prompts, **generation)
+        [None] * len(asked)
+        if generation is None
+        else _written(reading, tokenizer, prompts, ends, **generation)
     )
     return [
         Answer(found, [_scored(one) for one in part.continuations], len(part.prompt), text)
@@ -305,13 +316,13 @@ def _written(
     reading: Reader,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
+    ends: set[int],
     max_new_tokens: int,
     stop: str | None,
 ) -> list[str]:
     """As `_greedy` says."""
     import torch
 
-    ends = ends_of(reading.model, tokenizer)
     new: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))  # the row in each place
     for _ in range(max_new_tokens):
@@ -336,9 +347,12 @@ def _written(
     return _cut(tokenizer, new, stop)
 
 
-def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    ends: Any = model.generation_config.eos_token_id
-    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fmt: str) -> set[int]:
+    """The tokens that end an answer: the end of text, what a response is trained to end with, and what the
+    model's own configuration names, if it does."""
+    own: Any = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, end_of(tokenizer, fmt), *(own if isinstance(own, list) else [own])}
+    return ends - {None}
 
 
 def _finished(
@@ -405,15 +419,15 @@ def _greedy(
     cache: Cache | None,
     mask: torch.Tensor,
     last: torch.Tensor,
+    ends: set[int],
     max_new_tokens: int,
     stop: str | None,
 ) -> list[str]:
-    """The likeliest token at each step, until end-of-text, ``max_new_tokens`` or the ``stop`` text after
+    """The likeliest token at each step, until one of ``ends``, ``max_new_tokens`` or the ``stop`` text after
     something else than blanks (a chat model given a bare prompt often begins with a blank line). The stop
     text is cut off. Finished rows leave the batch."""
     import torch
 
-    ends = ends_of(model, tokenizer)
     new: list[list[int]] = [[] for _ in range(len(last))]
     alive = list(range(len(last)))
     for _ in range(max_new_tokens):

@@ -19,8 +19,8 @@ TILE, WIDTH = 4096, 32768
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One training's numbers: ``ceil(epochs * rows / batch_size)`` optimiser steps, so equal budgets take
-    equal steps."""
+    """One training's numbers: ``ceil(epochs * ceil(rows / batch_size))`` optimiser steps, as an epoch's last
+    step takes the rows that are left. Equal budgets take equal steps."""
 
     method: Literal["lora", "qlora", "full"] = "lora"
     learning_rate: float = 5e-4
@@ -89,14 +89,25 @@ class Hyperparameters:
             else ["recipe=qlora needs bitsandbytes: pip install 'smartdpp[qlora]'"]
         )
 
+    def epoch(self, rows: int) -> int:
+        """Steps of one epoch."""
+        return math.ceil(rows / self.batch_size)
+
     def steps(self, rows: int) -> int:
-        return math.ceil(self.epochs * rows / self.batch_size)
+        return math.ceil(self.epochs * self.epoch(rows))
+
+    def mark(self, rows: int | None) -> dict[str, str]:
+        """What a training's key says of steps that were ceil(epochs * rows / batch_size) until epochs were
+        made whole: nothing where that is the same. ``rows`` None: only the work tells how many."""
+        before = None if rows is None else math.ceil(self.epochs * rows / self.batch_size)
+        same = self.epochs == 1 if rows is None else self.steps(rows) == before
+        return {} if same else {"epochs": "whole"}
 
     def kept(self, rows: int, keep: Keep) -> list[int]:
         """After which steps a checkpoint is kept; the last step is always among them."""
         if keep is None:
             return []
-        every = math.ceil(rows / self.batch_size) if keep == "epoch" else keep
+        every = self.epoch(rows) if keep == "epoch" else keep
         last = self.steps(rows)
         return [*range(every, last, every), last]
 

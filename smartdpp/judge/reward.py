@@ -11,8 +11,8 @@ import numpy as np
 
 from smartdpp.bounds import Count
 from smartdpp.errors import InputError
-from smartdpp.models.loading import refuse_not_finite, tokenizer_of
-from smartdpp.models.tokens import encode
+from smartdpp.models.loading import refuse_not_finite, tokenizer_of, with_end
+from smartdpp.models.tokens import encode, own_end
 from smartdpp.runtime import threads
 from smartdpp.runtime.device import compute_dtype, placed
 from smartdpp.runtime.products import quick_products
@@ -43,7 +43,8 @@ class Reward:
 
     def fingerprint(self) -> str:
         folder = self._folder()
-        return model_content(folder) if folder else commit(self.path, self.revision) or ""
+        content = model_content(folder) if folder else commit(self.path, self.revision) or ""
+        return with_end(content, lambda: own_end(tokenizer_of(**self._source())))
 
     def refusals(self, questions: int) -> list[str]:
         return []
@@ -54,10 +55,7 @@ class Reward:
     def prepare(self) -> RewardAsking:
         from transformers import AutoModelForSequenceClassification
 
-        folder = self._folder()
-        revision = None if folder else commit(self.path, self.revision) or self.revision
-        path = str(folder or self.path)
-        source: dict[str, Any] = {"pretrained_model_name_or_path": path, "revision": revision}
+        source = self._source()
         tokenizer = tokenizer_of(**source)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             **source, dtype=compute_dtype(), use_safetensors=True, output_loading_info=True
@@ -72,6 +70,11 @@ class Reward:
         refuse_not_finite(model, f"evaluation.judge.path={self.path}")
         model.config.pad_token_id = tokenizer.pad_token_id  # by which it finds an answer's last token
         return RewardAsking(self, placed(model).eval(), tokenizer)
+
+    def _source(self) -> dict[str, Any]:
+        folder = self._folder()
+        revision = None if folder else commit(self.path, self.revision) or self.revision
+        return {"pretrained_model_name_or_path": str(folder or self.path), "revision": revision}
 
     def _folder(self) -> Path | None:
         folder = Path(self.path).expanduser()

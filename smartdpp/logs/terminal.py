@@ -17,12 +17,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smartdpp.logs.redact import redact
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("smartdpp")
 

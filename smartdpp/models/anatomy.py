@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from smartdpp.models.tokens import MARK, own_end
 from smartdpp.store.content import folder_hash
 from smartdpp.store.disk import digest, read_json, write_json
 from smartdpp.store.place import cache_dir
@@ -25,7 +26,7 @@ from smartdpp.store.place import cache_dir
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-VERSION = 2  # of what is remembered
+VERSION = 3  # of what is remembered
 
 
 TOKENIZER = re.compile(
@@ -65,6 +66,8 @@ class Anatomy:
     limit: int | None = None  # tokens that it reads; None: as many as there are
     hard: bool = False  # it breaks beyond the limit; else it only was not trained there
     chat: str | None = None  # why format=chat cannot be; None: nothing speaks against it
+    # the token that ends a turn of its chat, empty where it is the end of text; None: not known
+    end: str | None = None
     checkpointing: bool = True
     scores: bool = True  # keeps keys and values, from which several answers to one prompt go on
 
@@ -291,6 +294,7 @@ def _asked(folder: Path, trust_remote_code: bool) -> Anatomy:
         kind,
         (*problems, *said),
         chat=_no_chat(tokenizer) if tokenizer is not None else None,
+        end=own_end(tokenizer) if tokenizer is not None else None,
         **(_sizes_if_usual(model) if model is not None else {}),
     )
 
@@ -381,16 +385,15 @@ def _tokenizer_problems(tokenizer: PreTrainedTokenizerBase, rows: int | None) ->
 
 
 def _no_chat(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    mark = "\u2e2e"
     if tokenizer.chat_template is None:
         return "the tokenizer has no chat template"
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": MARK}], tokenize=False, add_generation_prompt=True
         )
     except Exception as error:  # templates raise what they like
         return f"{FAILS} for one user turn ({str(error).strip().partition(chr(10))[0][:200]})"
-    return None if mark in text else "its chat template does not show a user's text"
+    return None if MARK in text else "its chat template does not show a user's text"
 
 
 def _sizes(model: PreTrainedModel) -> dict[str, Any]:
@@ -415,7 +418,7 @@ def _sizes(model: PreTrainedModel) -> dict[str, Any]:
     pairs = getattr(config, "num_key_value_heads", None) or (
         1 if getattr(config, "multi_query", False) else heads
     )
-    limit, hard = _limit(model, modules)
+    limit, hard = positions(model)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": int(config.num_hidden_layers),
@@ -449,14 +452,14 @@ def _inner(config: Any, hidden: int) -> int:
     return int(wide or getattr(config, "expansion_ratio", 4) * hidden)
 
 
-def _limit(model: PreTrainedModel, modules: dict[str, Any]) -> tuple[int | None, bool]:
+def positions(model: PreTrainedModel) -> tuple[int | None, bool]:
     """How many tokens it reads, and whether it breaks beyond: where positions are learned, or a table of them
     has an end."""
     from torch import nn
 
     config: Any = model.config.get_text_config()
     said = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-    for name, module in modules.items():
+    for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if isinstance(module, nn.Embedding) and ("pos" in last or last == "wpe"):
             rows = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)

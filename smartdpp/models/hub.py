@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smartdpp.errors import InputError
 from smartdpp.models.anatomy import Anatomy, folder_problems, headless, of_folder, snapshot
-from smartdpp.models.loading import refuse_not_finite, tokenizer_of
+from smartdpp.models.loading import refuse_not_finite, tokenizer_of, with_end
+from smartdpp.models.tokens import own_end
 from smartdpp.store.content import commit, model_content
 
 if TYPE_CHECKING:
@@ -56,9 +57,15 @@ class Hub:
 
     def fingerprint(self) -> str:
         """A folder's configuration, tokenizer and weights by content; of a name on the hub the commit, empty
-        where it is not known."""
+        where it is not known. In the chat format also the end of its turns: see `with_end`."""
         folder = self.folder()
-        return model_content(folder) if folder else commit(self.path, self.revision) or ""
+        content = model_content(folder) if folder else commit(self.path, self.revision) or ""
+        return with_end(content, self._end) if self.format == "chat" else content
+
+    def _end(self) -> str:
+        """Asked of the tokenizer, which a run fetches first, where nothing is remembered of the model."""
+        known = self.anatomy()
+        return own_end(self.tokenizer()) if known is None or known.end is None else known.end
 
     def folder(self) -> Path | None:
         """Where the model lies on this machine, if ``path`` is a folder."""

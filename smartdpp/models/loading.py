@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,16 @@ def refuse_not_finite(model: PreTrainedModel, where: str) -> None:
                 f"{where}: {bad} of {weights.numel()} weights in {name} are NaN or infinite: the model is "
                 "damaged, copy it again"
             )
+
+
+def with_end(content: str, end: Callable[[], str]) -> str:
+    """A chat model's ``content``, marked where its turns have an end of their own: single turns were given
+    the end of text there once. Unmarked where its tokenizer cannot be had."""
+    try:
+        own = end() if content else ""
+    except Exception:  # the hub and tokenizers raise kinds of their own
+        return content
+    return f"{content}, turns end with {own}" if own else content
 
 
 def tokenizer_of(pretrained_model_name_or_path: Path | str, **kwargs: Any) -> PreTrainedTokenizerBase:

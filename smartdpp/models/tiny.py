@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tiny:
-    """A random Llama of about 0.1M parameters over bytes: exercises every line of the pipeline in seconds and
-    learns nothing useful."""
+    """A random Llama of 27 thousand parameters over bytes: exercises every line of the pipeline in seconds
+    and learns nothing useful."""
 
     name: str = "tiny"
     format: Literal["plain", "chat"] = "plain"

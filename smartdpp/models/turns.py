@@ -32,7 +32,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from smartdpp.errors import InputError
-from smartdpp.models.tokens import IGNORED, Encoded, adds_bos, encode, literal
+from smartdpp.models.tokens import IGNORED, Encoded, adds_bos, encode, literal, specials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -338,21 +338,15 @@ def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, *, split: bool) -> t
 
 
 @lru_cache(maxsize=4)
-def _specials(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return sorted(added | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token))
-
-
-@lru_cache(maxsize=4)
 def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    return re.compile(f"({'|'.join(map(re.escape, _specials(tokenizer)))})")
+    return re.compile(f"({'|'.join(map(re.escape, specials(tokenizer)))})")
 
 
 @lru_cache(maxsize=4)
 def _beginnings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Matches the first character of a special token, where the rest of it follows."""
     return re.compile(
-        "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in _specials(tokenizer))
+        "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in specials(tokenizer))
     )
 
 
@@ -442,7 +436,7 @@ def _end(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Where the text ends, without the blanks after a turn's end token: as a single turn, an answer ends with
     that token."""
     bare = text.rstrip()
-    return len(bare) if bare.endswith(tuple(_specials(tokenizer))) else len(text)
+    return len(bare) if bare.endswith(tuple(specials(tokenizer))) else len(text)
 
 
 def _inside(offsets: Spans, start: int, end: int) -> tuple[int, int] | None:

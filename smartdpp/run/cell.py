@@ -14,9 +14,12 @@ from omegaconf import DictConfig
 from smartdpp.config.identity import identity, slug
 from smartdpp.config.schema import Parts
 from smartdpp.evaluation.none import NoEvaluation
+from smartdpp.finetune.recipe import Hyperparameters
+from smartdpp.signals import stage as passes
 from smartdpp.store import remote
 from smartdpp.store.artifact import Artifact
 from smartdpp.strategies.terms import Terms
+from smartdpp.types import Recipe
 
 # raised by hand when a stage's code changes what it writes
 VERSION = {
@@ -29,7 +32,7 @@ VERSION = {
     "mixture": 1,
     "diversity": 2,
     "adapter": 2,
-    "answers": 1,
+    "answers": 2,
     "scores": 3,
 }
 
@@ -99,10 +102,12 @@ class Run:
         for one that reads none. The same where model, recipe and share are."""
         return {
             group: self.artifact(
-                "warmup", {name: self.what[group][name] for name in ("model", "warmup")}, corpus=self.corpus
+                "warmup",
+                {name: self.what[group][name] for name in ("model", "warmup")} | _mark(before.recipe, None),
+                corpus=self.corpus,
             )
             for group in ("embedding", "probe")
-            if getattr(self.parts, group).warmup
+            if (before := getattr(self.parts, group).warmup)
         }
 
     def _embedded(self, group: str, **trained: Artifact) -> Artifact:
@@ -121,11 +126,7 @@ class Run:
     def signals(self) -> dict[str, Artifact]:
         """The passes over the model that the quality reads, by name; shared with every other quality that
         reads them."""
-        shared = {
-            name: value
-            for name, value in self.what["quality"].items()
-            if name in ("model", "batch_tokens", "prompts")
-        }
+        shared = {name: value for name, value in self.what["quality"].items() if name in passes.READ}
         return {
             name: self.artifact("signals", {"pass": name, **shared}, corpus=self.corpus)
             for name in self.parts.quality.passes
@@ -155,6 +156,7 @@ class Run:
         chosen = {name: self.what[name] for name in ("strategy", "quality", "budget", "select_seed")}
         chosen |= {name: self.what[name] for name in Terms.__dataclass_fields__ if name in self.what}
         training = {name: self.what[name] for name in ("model", "recipe", "train_seed")}
+        training |= _mark(self.parts.recipe, self._trained)
         shared = {"corpus": self.corpus, **self.signals}
         shared |= {
             name: found
@@ -190,6 +192,13 @@ class Run:
             adapter=before.adapter,
             mixture=before.mixture,
         )
+
+    @property
+    def _trained(self) -> int | None:
+        """Rows of its only training, where the configuration alone says how many."""
+        terms, budget = self.terms, self.what["budget"]  # which is None where the strategy looks at none
+        told = self.parts.strategy.rounds == 1 and terms.budget_tokens is None and not terms.start_include
+        return budget if told else None
 
     @property
     def mixture(self) -> Artifact:
@@ -247,6 +256,10 @@ class Run:
     def evaluates(self) -> bool:
         """False for `evaluation=none`, which has no scores."""
         return not isinstance(self.parts.evaluation, NoEvaluation)
+
+
+def _mark(recipe: Recipe, rows: int | None) -> dict[str, str]:
+    return recipe.mark(rows) if isinstance(recipe, Hyperparameters) else {}
 
 
 def run_rows(

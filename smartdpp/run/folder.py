@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smartdpp.store.disk import read_json
-
-if TYPE_CHECKING:
-    pass
 
 
 def artifacts(run: Path) -> dict[str, Path]:

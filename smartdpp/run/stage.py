@@ -11,6 +11,7 @@ from typing import Any
 
 from smartdpp.config.schema import UNTIL
 from smartdpp.runtime import threads
+from smartdpp.runtime.device import in_one_precision
 from smartdpp.runtime.memory import Need
 from smartdpp.store.artifact import Artifact
 from smartdpp.store.same import once
@@ -49,5 +50,5 @@ class Stage:
 
     def make(self) -> bool:
         """Makes the artifact, where it is missing; returns whether it was there."""
-        build = partial(threads.working, self.build)
+        build = partial(threads.working, partial(in_one_precision, self.build))
         return once(self.artifact, self.same.content, build) if self.same else self.artifact.produce(build)

@@ -499,7 +499,8 @@ def _embedding_cost(run: Run, group: str) -> str:
     if not run.corpus.finished:
         return ""
     n_tokens = run_rows(run, columns=["n_tokens"])["n_tokens"].to_numpy()
-    return ": " + estimate(run.root, "embedding", run.what[group], len(n_tokens), int(n_tokens.sum()))
+    n, d = len(n_tokens), getattr(run.parts, group).columns(len(n_tokens))
+    return ": " + estimate(run.root, "embedding", run.what[group], n, int(n_tokens.sum()), d)
 
 
 def _task_vectors_cost(run: Run) -> str:

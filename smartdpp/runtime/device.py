@@ -3,11 +3,21 @@ CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from smartdpp.store import remote
+from smartdpp.store.disk import write_text
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def device() -> str:
@@ -34,3 +44,29 @@ def compute_dtype() -> torch.dtype:
     import torch
 
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def in_one_precision(build: Callable[[Path], T], out: Path) -> T:
+    """``build(out)``, which goes on from what an interrupted one has left there: if that computed in another
+    dtype, on another device, it is told and removed, as one artifact would hold both.
+
+    A file beside ``out`` says in which, as long as it is not finished; without one it is taken to be the
+    same.
+    """
+    now, said = str(compute_dtype()).removeprefix("torch."), out.with_name(f".{out.name}.dtype")
+    left = any(out.iterdir())
+    before = said.read_text(encoding="utf-8") if left and said.is_file() else now
+    if before != now:
+        log.warning(
+            "%s: an interrupted build has computed in %s, and this machine computes in %s: starting afresh",
+            remote.shown(out),
+            before,
+            now,
+        )
+        shutil.rmtree(out)
+        out.mkdir()
+    if not left or before != now:
+        write_text(said, now)
+    found = build(out)
+    said.unlink(missing_ok=True)
+    return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.models.anatomy import positions
 from smartdpp.models.batches import IGNORED, Batch, run_batches
 from smartdpp.models.tokens import Encoded, encode, encode_prompt, literal
 from smartdpp.signals.likelihood import gathered
@@ -37,12 +38,19 @@ def ratings(
     SelectIT's token score (Liu et al. 2024, arXiv 2402.16705), k (p_k - mean of the other p), k = argmax p.
     """
     ids, tokens = rows["id"].to_pylist(), digits(tokenizer)
+    limit, hard = positions(model)
     pairs = list(zip(rows["prompt"].to_pylist(), rows["response"].to_pylist(), strict=True))
     p = np.empty((len(prompts), len(rows), len(SCORES)))
     for number, asked in enumerate(prompts):
         texts = [question(asked, *pair) for pair in pairs]
         before = [encode_prompt(tokenizer, fmt, text) for text in texts]
         examples = [Encoded([*start, tokens[0]], len(start)) for start in before]
+        n, name = max((len(one.ids), name) for one, name in zip(examples, ids, strict=True))
+        if hard and limit and n > limit:
+            raise InputError(
+                f"row {name}: quality=rated asks about it in {n} tokens, and the model has positions for "
+                f"{limit}: take shorter examples (pool.max_tokens) or quality.prompts"
+            )
         for batch, found in run_batches(
             examples, max_tokens, tokenizer.pad_token_id, _next(model, tokens), ids
         ):

@@ -21,7 +21,7 @@ from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.rows import content_hash
 from smartdpp.errors import InputError
 from smartdpp.models.turns import alike
-from smartdpp.store.disk import digest, read_json
+from smartdpp.store.disk import digest, read_object
 from smartdpp.types import Embedding, Row, Strategy
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def check(start: Start) -> list[str]:
     """What is wrong with it, before any pool is there."""
     if start is None or isinstance(start, list):
         return [] if start is None or start else ["start=[]: give ids, or leave it out"]
-    path = _file(start)
+    try:
+        path = _file(start)
+    except InputError as error:
+        return [str(error)]
     if not path.exists():
         return [
             f"start={start}: there is no such file or folder; give a run, a mixture, a file of rows, or ids "
@@ -114,10 +117,14 @@ def placed(found: Found, embedding: Embedding, pool: pa.Table) -> tuple[Found, n
 
 
 def _file(start: str) -> Path:
-    """The file to read: a run's or a mixture's own, or as given."""
+    """The file to read: a run's or a mixture's own, or as given. InputError for a run whose list of artifacts
+    is damaged."""
     path = Path(start).expanduser()
     if (path / "artifacts.json").is_file():
-        mixture = Path(read_json(path / "artifacts.json").get("mixture", path))
+        listed = read_object(path / "artifacts.json")
+        if isinstance(listed, str):
+            raise InputError(f"start={start}: {listed}; the run's own command writes it again")
+        mixture = Path(listed.get("mixture", path))
         path = path.absolute().parent.parent / "store" / mixture.parent.name / mixture.name
     return path / "mixture.jsonl" if (path / "mixture.jsonl").is_file() else path
 

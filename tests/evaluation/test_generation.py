@@ -62,11 +62,11 @@ def test_the_batch_and_an_interruption_do_not_matter(
     whole = answers(tmp_path / "a", how, 8)
     written, batches = generation._written, []
 
-    def dies(model, tokenizer, asked, how):  # type: ignore[no-untyped-def]
+    def dies(model, tokenizer, asked, *more):  # type: ignore[no-untyped-def]
         if len(batches) == 2:
             raise KeyboardInterrupt
         batches.append([row["id"] for row, _ in asked])
-        return written(model, tokenizer, asked, how)
+        return written(model, tokenizer, asked, *more)
 
     monkeypatch.setattr(generation, "_written", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from smartdpp.errors import InputError
 from smartdpp.evaluation.harness import Harness
 from smartdpp.evaluation.scores import main_metric, read_samples
+from smartdpp.run.cell import Run
 
 from .lively import Lively
+from .test_indomain import small_run  # noqa: F401  # a fixture
 
 QUIZ = """
 task: local_quiz
@@ -297,6 +300,23 @@ def test_the_fingerprint_is_the_folders_content(folder):
     assert harness(folder, "local_quiz").fingerprint() == before
     (folder / "data" / "quiz.jsonl").write_text("{}\n")
     assert harness(folder, "local_quiz").fingerprint() != before
+
+
+def test_scores_of_another_lm_eval_are_other_ones(
+    small_run: Callable[..., Run],  # noqa: F811
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing else: what is chosen and trained does not depend on it."""
+    asked = ["evaluation=combined", "+evaluation@evaluation.of.lm=harness"]
+    asked += ["evaluation.of.heldout.tasks=[parity]", "evaluation.of.lm.tasks=[local_quiz]"]
+    asked += [f"evaluation.of.lm.include_path={folder}/tasks", f"evaluation.of.lm.data_dir={folder}/data"]
+    here = small_run(*asked)
+    monkeypatch.setattr("smartdpp.evaluation.harness.version", lambda package: f"{package} of tomorrow")
+    later = small_run(*asked)
+    assert later.scores.key != here.scores.key
+    assert later.slug != here.slug
+    assert later.adapter.key == here.adapter.key
 
 
 @pytest.mark.parametrize("parameter", ["data_dir", "include_path"])

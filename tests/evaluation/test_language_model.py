@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from lm_eval.api.instance import Instance
 
@@ -167,3 +169,33 @@ def test_models_and_rows_beyond_such_layers_are_read_the_usual_way():
     assert reader(made("llama"), [reading.LONGEST + 1]) is None
     assert reader(made("mistral", sliding_window=6), [5, 7]) is None
     assert reader(made("mistral", sliding_window=7), [5, 7]) is not None
+
+
+@pytest.mark.parametrize("own", [None, 2, [2, 7]])
+def test_answers_end_with_the_end_of_text_of_a_turn_and_what_the_model_names(own: object) -> None:
+    tokenizer = Lively().tokenizer()
+    tokenizer.eos_token = "<|endoftext|>"  # and turns end with <|im_end|>, 2
+    named = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=own))
+    also = {None: set(), 2: {2}}[own] if not isinstance(own, list) else set(own)
+    assert module.ends_of(named, tokenizer, "plain") == {0} | also
+    assert module.ends_of(named, tokenizer, "chat") == {0, 2} | also
+
+
+def test_nothing_is_written_after_the_end_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    model, prompt = Lively(format="chat"), DOCUMENTS[1][0]
+    tokenizer = model.tokenizer()
+    asked = [Instance("answer", {}, (prompt, [], {"max_new_tokens": 12, "stop": None}), 0)]
+    of_lm_eval = [Instance("generate_until", {}, (prompt, {"until": [], "max_gen_toks": 12}), 0)]
+    ids = torch.tensor([encode_prompt(tokenizer, "chat", prompt)])
+    weights = load(model, None, 1).model
+    written = weights.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+    end = written[3]
+    expected = tokenizer.decode(written[: written.index(end) + 1]).lstrip()
+    monkeypatch.setattr(module, "end_of", lambda tokenizer, fmt: end)
+    lm = load(model, None, 1)
+    assert lm.answer(asked)[0].generation == expected
+    assert lm.generate_until(of_lm_eval, disable_tqdm=True)[0].lstrip() == expected
+    monkeypatch.setattr(module, "reader", lambda *given: None)
+    assert lm.answer(asked)[0].generation == expected

@@ -16,6 +16,7 @@ from smartdpp.errors import Diverged, InputError, NotFinite
 from smartdpp.finetune import Finetune
 from smartdpp.finetune.trainer import IGNORED, _arguments, peak_share, tokenized
 from smartdpp.models import Tiny
+from smartdpp.models.checkpoints import checkpoints
 from smartdpp.models.finetuned import load_finetuned
 
 ROWS = pa.table(
@@ -138,7 +139,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         [json.loads(line)["learning_rate"] for line in (tmp_path / name / "log.jsonl").open()]
         for name in ("whole", "broken")
     ]
-    assert rates[0] == rates[1] == [recipe.learning_rate * peak_share("cosine", 0.3, 5, t) for t in range(5)]
+    assert rates[0] == rates[1] == [recipe.learning_rate * peak_share("cosine", 0.3, 6, t) for t in range(6)]
 
 
 def test_all_weights_can_be_trained_and_loaded_again(tmp_path: Path) -> None:
@@ -203,9 +204,19 @@ def test_parameters_out_of_range_are_all_told_with_what_would_be_right(bad: dict
     assert all(f"recipe.{name}=" in str(refused.value) for name in bad)
 
 
-@pytest.mark.parametrize(("rows", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (16, 2.5, 5), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("rows", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (16, 2.5, 5), (1, 1, 1), (17, 3, 9), (17, 0.5, 2)]
+)
 def test_steps_follow_from_rows(rows: int, epochs: float, steps: int) -> None:
     assert Finetune(epochs=epochs).steps(rows) == steps
+
+
+def test_an_epoch_is_whole_also_where_the_batch_does_not_divide_the_rows(tmp_path: Path) -> None:
+    recipe = Finetune(batch_size=4, micro_batch_size=4, epochs=3)
+    facts = recipe.train(Tiny(), ROWS.slice(0, 5), tmp_path, seed=0, keep="epoch")
+    assert facts["steps"] == 6
+    assert [one.step for one in checkpoints(tmp_path)] == [2, 4, 6]
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").open()][1::2] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("scheduler", ["cosine", "linear", "constant"])

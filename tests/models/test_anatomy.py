@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from smartdpp.config import misfits
@@ -16,10 +17,14 @@ from smartdpp.embedding.gradient import Gradient
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.errors import InputError
 from smartdpp.finetune import Finetune
+from smartdpp.judge import Reward
 from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.models import anatomy as module
 from smartdpp.models.anatomy import anatomy
+from smartdpp.models.reward import RewardModel
 from smartdpp.run.cell import Run
+from smartdpp.signals.rating import question, ratings
+from smartdpp.store.content import model_content
 from smartdpp.task_vectors import Task2Vec
 
 SMALL = {
@@ -219,6 +224,22 @@ def test_a_tokenizer_that_does_not_fit(own: Path) -> None:
     assert "has a tokenizer of 260 tokens and an embedding of 259" in problems
 
 
+def test_only_a_chat_whose_turns_have_an_end_of_their_own_is_told_from_before(own: Path) -> None:
+    def told(fmt: str) -> list[str]:
+        judge, reward = Reward(str(own)), RewardModel(str(own), "m", format=fmt)
+        return [one.fingerprint() for one in (Hub(str(own), "m", format=fmt), reward, judge)]
+
+    assert told("chat") == told("plain") == [model_content(own)] * 3
+    tokenizer = Tiny().tokenizer()
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(own)
+    assert told("chat") == [f"{model_content(own)}, turns end with <|im_end|>"] * 3
+    assert told("plain")[:2] == [model_content(own)] * 2
+    shutil.copytree(own, own.parent / "spoilt")
+    (own.parent / "spoilt" / "tokenizer.json").write_text("{}")
+    assert Reward(str(own.parent / "spoilt")).fingerprint() == model_content(own.parent / "spoilt")
+
+
 def test_chat_needs_a_template_that_shows_the_users_text(own: Path) -> None:
     assert Hub(str(own), "m", format="chat").check() == []
     template = own / "chat_template.jinja"
@@ -262,6 +283,32 @@ def test_target_modules_that_match_nothing_list_what_would(
         InputError, match=r"c_attn is in none of the names .* down_proj, embed_tokens, gate_proj"
     ):
         small_run("recipe.target_modules=[c_attn]")
+
+
+def test_a_rating_asks_about_a_row_in_more_tokens_than_it_has(
+    models: dict[str, Path], small_run: Callable[..., Run]
+) -> None:
+    """Bytes: "Rate.", and 45 of the frame."""
+    gpt2, short = (["model=hub", f"model.path={models[name]}", "until=plan"] for name in ("gpt2", "llama"))
+    rated = ["quality=rated", "quality.prompts=[Rate.,It]", "strategy=top"]
+    more = len(question("Rate.", "", ""))
+    with pytest.raises(InputError, match=rf"of up to {more} tokens around .* choose {300 - more} or less"):
+        small_run(*gpt2, *rated, f"pool.max_tokens={301 - more}")
+    small_run(*gpt2, *rated, f"pool.max_tokens={300 - more}")
+    small_run(*short, *rated, "pool.max_tokens=512")  # which only was not trained there
+    row = {"id": ["a"], "prompt": ["a" * 200], "response": ["b" * 90]}
+    model = Hub(str(models["gpt2"]), "m")
+    with pytest.raises(InputError, match=r"row a: quality=rated asks about it in .* has positions for 300"):
+        ratings(model.load(), model.tokenizer(), "plain", pa.table(row), ["Rate."], 400)
+
+
+def test_own_answers_are_no_longer_than_the_model_reads(
+    models: dict[str, Path], small_run: Callable[..., Run]
+) -> None:
+    run = ["model=hub", f"model.path={models['gpt2']}", "strategy=kmq_rounds", "evaluation.generate=false"]
+    with pytest.raises(InputError, match=r"strategy\.max_new_tokens=64 after prompts of up to 248 tokens"):
+        small_run(*run, "pool.max_tokens=250")
+    small_run(*run, "pool.max_tokens=250", "pool.max_prompt_tokens=235")
 
 
 def test_rows_longer_than_the_model_reads(models: dict[str, Path], small_run: Callable[..., Run]) -> None:
@@ -311,7 +358,7 @@ def test_the_packaged_models_are_known_without_asking_transformers(
 
     def same(known: Any, folder: Path) -> None:
         asked = module._asked(folder, False)
-        assert known == replace(asked, chat=None)
+        assert known == replace(asked, chat=None, end=None)
 
     same(anatomy(Tiny(hidden_size=64, num_layers=3)), Tiny(hidden_size=64, num_layers=3).path())
     smol = {

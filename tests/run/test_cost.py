@@ -52,7 +52,7 @@ def test_the_rate_is_of_the_same_work_on_the_same_machine(tmp_path: Path) -> Non
     made(tmp_path, "c", PARAMS, 0, 0.1)  # everything was resumed
     assert measured(tmp_path, "embedding", PARAMS) is None
     assert (
-        estimate(tmp_path, "embedding", PARAMS, 1000, 90_000)
+        estimate(tmp_path, "embedding", PARAMS, 1000, 90_000, 4096)
         == "90,000 tokens, time unknown until it was measured here once, 8.19 MB on disk"
     )
     made(tmp_path, "d", PARAMS | {"dim": 64}, 4500, 10.0)
@@ -61,11 +61,32 @@ def test_the_rate_is_of_the_same_work_on_the_same_machine(tmp_path: Path) -> Non
     )
 
 
+def test_what_is_damaged_or_was_too_quick_is_passed_over(tmp_path: Path) -> None:
+    made(tmp_path, "a", PARAMS, 4500, 10.0)
+    made(tmp_path, "b", PARAMS, 30, 0.0)
+    for name, content in {"c": "", "d": "{}", "e": "[1]", "f": '{"facts": 3, "params": null}'}.items():
+        (folder := tmp_path / "store" / "embedding" / name).mkdir()
+        (folder / "meta.json").write_text(content)
+    assert measured(tmp_path, "embedding", PARAMS)["tokens"] == 4500
+    assert "at 450 tokens/s measured here" in estimate(tmp_path, "embedding", PARAMS, 1000, 90_000)
+
+
 def test_a_size_that_only_the_model_knows_is_that_of_the_last_time(tmp_path: Path) -> None:
     hidden = {"_target_": "smartdpp.embedding.hidden.Hidden", "model": {"name": "m"}}
     assert "MB" not in estimate(tmp_path, "embedding", hidden, 1000, 90_000)
     made(tmp_path, "a", hidden, 4500, 10.0)
     assert estimate(tmp_path, "embedding", hidden, 1000, 90_000).endswith(", 2.30 MB on disk")
+
+
+def test_the_size_is_of_the_numbers_that_there_will_be(small_run: Callable[..., Run]) -> None:
+    """Of LESS as many as its sketch at each of four checkpoints; of whole gradients the model tells."""
+    run = small_run("embedding=less", "embedding.dim=64", "until=corpus")
+    execute(run)
+    n = run.corpus.meta()["facts"]["n_pool"]
+    assert planned(run, "embedding").endswith(f", {n * 4 * 64 * 2 / 1e6:,.2f} MB on disk")
+    exact = small_run("embedding=gradient", "embedding.dim=64", "embedding.projection=exact")
+    assert exact.parts.embedding.columns(n) is None
+    assert "MB" not in planned(exact, "embedding")
 
 
 def test_a_run_selects_on_gradients_and_plans_the_next_by_their_cost(

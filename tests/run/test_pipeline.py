@@ -238,6 +238,31 @@ def test_how_a_run_is_made_is_not_what_it_is(small_run: Callable[..., Run], how:
     assert small_run(how, "root=.").slug == small_run("root=.").slug
 
 
+@pytest.mark.parametrize(
+    ("how", "counted_anew"),
+    [
+        ("budget=18", False),  # one epoch
+        ("budget=16 recipe.epochs=3", False),  # 8 divides it
+        ("budget=20 recipe.epochs=0.5", False),  # 2 steps, as before
+        ("budget=20 recipe.epochs=3", True),
+        ("budget=16 recipe.epochs=3 strategy=full", True),  # of rows that only the pool tells
+        ("budget=null budget_tokens=900 recipe.epochs=3", True),
+        ("budget=16 recipe.epochs=3 start=[a] start_include=true strategy=random", True),
+        ("budget=16 recipe.epochs=3 strategy=reselect embedding=gradient", True),
+    ],
+)
+def test_a_training_is_made_anew_only_where_its_epochs_were_not_whole(
+    small_run: Callable[..., Run], how: str, counted_anew: bool
+) -> None:
+    assert ("epochs" in small_run(*how.split()).adapter.params) is counted_anew
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_warm_up_of_one_epoch_keeps_its_name(small_run: Callable[..., Run], epochs: int) -> None:
+    run = small_run("embedding=less", f"embedding.warmup.recipe.epochs={epochs}")
+    assert ("epochs" in run.warmups["embedding"].params) is (epochs > 1)
+
+
 def test_the_devices_that_do_the_work_are_not_what_it_is() -> None:
     assert without_paths({"embedding": {"model": "org/model", "devices": ["cuda:0"]}}) == {
         "embedding": {"model": "org/model"}

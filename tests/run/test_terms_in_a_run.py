@@ -130,6 +130,14 @@ def test_a_mixture_is_added_to_by_its_run_its_folder_its_file_and_its_ids_alike(
     assert first.slug not in names
 
 
+def test_a_damaged_run_to_start_from_is_refused_in_one_sentence(
+    small_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    (tmp_path / "artifacts.json").write_text('{"mixture": ')
+    with pytest.raises(InputError, match=r"^start=.*: artifacts\.json is no JSON: it was cut or overwritten"):
+        small_run("strategy=random", f"start={tmp_path}")
+
+
 def test_rows_from_outside_the_pool_are_added_to_as_well(
     small_run: Callable[..., Run], tmp_path: Path
 ) -> None:
