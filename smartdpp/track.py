@@ -246,7 +246,7 @@ def diversity_performance(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         runs.insert(4, "mixture", runs["run"].map(mixtures).fillna(""))
         ranking = group.ranking.assign(warning=group.warning) if len(group.ranking) else group.ranking
         for name in ranking.columns:
-            if name not in ("measure", "n", "runs", "warning"):
+            if name not in ("measure", "n", "runs", "seeds", "warning"):
                 ranking[name] = [str(value) for value in ranking[name]]
         return runs, ranking
     return pd.DataFrame(), pd.DataFrame()

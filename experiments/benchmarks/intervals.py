@@ -206,8 +206,8 @@ def main() -> None:
     error = 2 * np.sqrt(0.05 * 0.95 / trials)
     text = f"""# How often what a report says is not so
 
-Simulated by `python experiments/benchmarks/intervals.py`, {trials} trials a line (a share of 0.05 is known to ± {error:.3f}), seeds fixed.
-"Before" is what reports did until intervals of a difference were changed; all committed studies were reported by it.
+Simulated by `python experiments/benchmarks/intervals.py --trials {trials}`, {trials} trials a line (a share of 0.05 is known to ± {error:.3f}), seeds fixed.
+"Before" is what reports did until intervals of a difference were changed; the studies retired since were reported by it, all others by "now".
 
 ## Differences between ways
 

@@ -47,6 +47,11 @@ def t_interval(values: Any) -> tuple[float, float]:
     return float(values.mean()), _half([(values.var(ddof=1) / n, n - 1)], LEVEL) if n > 1 else np.nan
 
 
+def plus_minus(half: float, digits: int = 3) -> str:
+    """How half a width is written behind its mean; nothing where there is none."""
+    return "" if np.isnan(half) else f" ± {half:.{digits}f}"
+
+
 def influence(
     keys: Sequence[tuple[str, str]], numerator: np.ndarray, denominator: np.ndarray
 ) -> dict[tuple[str, str], float]:

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.evaluation.intervals import t_interval
+from smartdpp.evaluation.intervals import plus_minus, t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import Looks, axis, base_model, counted, grid, legend, level_line, panels
 from smartdpp.metrics import METRICS
 from smartdpp.study.lines import logarithmic
-from smartdpp.study.settings import plain, short
+from smartdpp.study.settings import BUDGETS, plain, short
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BUDGETS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}
 
 
 def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks) -> Drawing:
@@ -50,10 +48,9 @@ def along(results: pd.DataFrame, swept: str, metric: str, styles: Looks) -> Draw
             )
             ax.errorbar(at, y, yerr=half, capsize=5, **styles[label])
             for a, v, mean, h, count in zip(at, x, y, half, n, strict=True):
-                interval = "" if np.isnan(h) else f" ± {h:.3f}"
                 said = hover(
                     f"{label}, {name} {v:g}",
-                    f"{METRICS[metric]} {mean:.3f}{interval}",
+                    f"{METRICS[metric]} {mean:.3f}{plus_minus(h)}",
                     f"n = {count:.0f} seeds",
                 )
                 ax.plot(a, mean, "o", markersize=16, alpha=0, gid=said)

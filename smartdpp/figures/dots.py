@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.evaluation.intervals import t_interval
+from smartdpp.evaluation.intervals import plus_minus, t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import GREY, Looks, axis, base_model, budget_said, panels, with_n, wrapped
 from smartdpp.metrics import METRICS
@@ -39,10 +39,8 @@ def by_strategy(results: pd.DataFrame, metric: str, styles: Looks) -> Drawing:
                 **look,
             )
         bar = ax.errorbar(mean, y, xerr=None if np.isnan(half) else half, capsize=6, markersize=13, **look)
-        interval = "" if np.isnan(half) else f" ± {half:.3f}"
-        bar.lines[0].set_gid(
-            hover(label, f"mean of {len(runs)} seed{'s' if len(runs) > 1 else ''}: {mean:.3f}{interval}")
-        )
+        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        bar.lines[0].set_gid(hover(label, f"mean of {seeds}: {mean:.3f}{plus_minus(half)}"))
         names.append(wrapped(with_n(label, len(runs))))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -91,7 +89,6 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
                 markeredgewidth=2.5,
                 **look,
             )
-            interval = f" ± {row['half']:.3f}" if known else ""
             corrected = (
                 f"p = {row['p_holm']:.2g} after Holm"
                 if not np.isnan(row["p_holm"])
@@ -101,7 +98,10 @@ def against(differences: pd.DataFrame, baseline: str, metric: str, styles: Looks
             n += f", {row['documents']} documents" if row["documents"] else ""
             bar.lines[0].set_gid(
                 hover(
-                    f"{row['label']} minus {baseline}", f"{row['mean']:+.3f}{interval}", corrected, f"n = {n}"
+                    f"{row['label']} minus {baseline}",
+                    f"{row['mean']:+.3f}{plus_minus(row['half'])}",
+                    corrected,
+                    f"n = {n}",
                 )
             )
         ax.set_yticks(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smartdpp.evaluation.intervals import t_interval
+from smartdpp.evaluation.intervals import plus_minus, t_interval
 from smartdpp.figures.drawing import Drawing, Hover
 from smartdpp.figures.style import SHOWN_TASKS, budget_said, grid, panels, wrapped
 from smartdpp.logs.visible import one_line
@@ -40,7 +40,7 @@ def pairs(results: pd.DataFrame, down: str, across: str, metric: str, panel: pd.
                 ax.text(j, i, "not run", ha="center", va="center", color="#767676")
                 continue
             n, half = cells.size()[row_names[i], column_names[j]], means[row_names[i], column_names[j]][1]
-            interval = "" if np.isnan(half) else f" ± {half:.3f}"
+            interval = plus_minus(half)
             said = hover(
                 f"{short(down)} {row_names[i]}, {short(across)} {column_names[j]}",
                 f"{METRICS[metric]} {mean:.3f}{interval}",
@@ -115,20 +115,21 @@ def _frame(ax: Axes, rows: list[str], columns: list[str]) -> None:
 
 def task_shares(tasks: pd.DataFrame) -> Drawing:
     """Tasks by ways of choosing: the share of the mixture in per cent, mean over seeds, at the largest
-    budget; the pool's beside it.
+    budget; the pool's beside it, mean over the same runs.
 
-    tasks: one line per run and task: label, budget, task, pool, selected, share.
+    tasks: one line per run and task: run, label, budget, task, pool, selected, share.
     """
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
     budget = tasks["budget"].max()
     shown = tasks[(tasks["budget"] == budget) | tasks["budget"].isna()]
-    shares = 100 * shown.pivot_table(
-        index="task", columns="label", values="share", aggfunc="mean", fill_value=0.0, sort=False
+    of_runs = shown.pivot_table(
+        index="task", columns=["label", "run"], values=["share", "pool"], fill_value=0.0, sort=False
     )
-    in_pool = shown.groupby("task")["pool"].first()
-    shares.insert(0, "pool", 100 * in_pool / in_pool.sum())
+    shares = 100 * of_runs["share"].T.groupby(level="label", sort=False).mean().T
+    # every run's own: where seeds are worlds, each has a pool of its own
+    shares.insert(0, "pool", 100 * (of_runs["pool"] / of_runs["pool"].sum()).mean(axis=1))
     total, hover = len(shares), Hover()
     spread = (shares.max(axis=1) - shares.min(axis=1)).sort_values(ascending=False, kind="stable")
     shares = shares.loc[spread.head(SHOWN_TASKS).index]
@@ -140,7 +141,7 @@ def task_shares(tasks: pd.DataFrame) -> Drawing:
     for (i, j), share in np.ndenumerate(shares.to_numpy()):
         said = hover(
             f"{shares.index[i]}: {share:.1f} % of {shares.columns[j]}",
-            f"{excess[i, j]:+.1f} points against the pool" if j else "",
+            f"{excess[i, j]:+z.1f} points against the pool" if j else "",
         )
         color = colormaps["PuOr_r"](0.5 + 0.5 * excess[i, j] / limit)
         ax.add_patch(

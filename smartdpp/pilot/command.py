@@ -30,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from smartdpp.errors import InputError
+from smartdpp.errors import Diverged, InputError
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
 from smartdpp.pilot.cells import BOUNDS, NAMES, RANDOM, Asked, made
@@ -81,16 +81,23 @@ def run(options: Options, say: Callable[[str], Any]) -> Found:
     """Runs cells, seed by seed, until a look at them decides the question or the price is reached."""
     asked, begun = options.asked, time.monotonic()
     folders: dict[str, list[Path]] = {way: [] for way in (RANDOM, *options.ways, *BOUNDS)}
-    found = None
+    left_out, found = list[str](), None
     for way in folders:
         prepared(asked.of(way, 0))  # what is wrong with any of them shows before the first one runs
     for seed in range(LOOKS[-1]):
-        for way, done in folders.items():
-            done.append(made(asked, way, seed))
+        for way, done in list(folders.items()):
+            try:
+                done.append(made(asked, way, seed))
+            except Diverged as error:
+                if way == RANDOM or not set(folders) - {RANDOM, way, *BOUNDS}:
+                    raise
+                del folders[way]
+                left_out.append(way)
+                say(f"{way} is left out: under seed {seed} {str(error).splitlines()[0]}")
         spent = (time.monotonic() - begun) / 60
         dear = spent + spent / (seed + 1) > options.minutes
         if seed + 1 in LOOKS or dear:
-            found = Found.of(asked, folders, options.matters, dear, spent, options.full)
+            found = Found.of(asked, folders, options.matters, dear, spent, options.full, tuple(left_out))
             state = verdict(found.gains, options.matters).state if seed + 1 in LOOKS else "undecided"
             say(f"{seed + 1} seeds, {spent:.0f} min: {state}")
             if dear or state != "undecided":

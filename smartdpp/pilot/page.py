@@ -13,10 +13,11 @@ from smartdpp.evaluation.intervals import Difference, paired_difference
 from smartdpp.figures.style import BLUE, GREY, panels, style
 from smartdpp.metrics import METRICS
 from smartdpp.pilot.cells import BOUND, RANDOM, Asked
-from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, verdict
+from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, level, verdict
 from smartdpp.report.against import Documents
 from smartdpp.report.content import Table
 from smartdpp.report.markdown import table as markdown
+from smartdpp.report.numbers import p_value, signed
 from smartdpp.study.power import would_show
 from smartdpp.study.results import collect
 
@@ -41,6 +42,7 @@ class Found:
     bound: Difference | None = None  # the nearest rows' gain over random, no way that is judged
     training: float = 0.0  # seconds for one row of a mixture, with all its epochs
     full: int | None = None  # rows of the mixture that is meant to be trained on
+    left_out: tuple[str, ...] = ()  # ways whose training diverged
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class Found:
         dear: bool,
         minutes: float,
         full: int | None = None,
+        left_out: tuple[str, ...] = (),
     ) -> Found:
         results = {way: collect(list(dict.fromkeys(runs))) for way, runs in folders.items()}
         table = results[RANDOM].table
@@ -97,6 +100,7 @@ class Found:
             bound,
             float((table["made_in/adapter"] / table["n"]).mean()) if "made_in/adapter" in table else 0.0,
             full,
+            left_out,
         )
 
 
@@ -115,11 +119,13 @@ def answer(found: Found) -> str:
         METRICS[found.metric].unit or METRICS[found.metric].label,
     )
     seeds = next(iter(found.gains.values())).seeds
-    tried = f"{found.asked.budget} of {found.pool} rows, {seeds} seeds, {found.minutes:.0f} minutes"
+    several = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    tried = f"{found.asked.budget} of {found.pool} rows, {several}, {found.minutes:.0f} minutes"
     if said.state == "select" and seeds in LOOKS:
         way = as_good(found.gains, said.better, found.seconds)
+        gain = found.gains[way]
         return (
-            f"**Yes: {way}.** It gains {_gain(found.gains[way])} {unit} over random rows, which gain "
+            f"**Yes: {way}.** It gains {signed(gain.mean, gain.half)} {unit} over random rows, which gain "
             f"{abs(found.random - found.base):.3f} over no training ({tried}). Choosing from the whole pool "
             f"took {found.seconds[way]:.0f} s.{_price(found)}"
         )
@@ -133,11 +139,12 @@ def answer(found: Found) -> str:
     take = f"**Not decided, and {why}: take random rows until more is known.**"
     if not np.isfinite(most):
         return f"{take} Give it more minutes ({tried})."
-    shown = max(would_show(gain.half) for gain in found.gains.values())
-    return (
-        f"{take} Gains up to {most:.3f} {unit} are possible; one of {shown:.3f} would have shown in 8 of 10 "
-        f"such pilots ({tried})."
-    )
+    possible = f"{take} Gains up to {most:.3f} {unit} are possible"
+    if seeds not in LOOKS:
+        return f"{possible}; nothing is called between two looks ({tried})."
+    comparisons = ALPHA / (2 * level(seeds) / len(found.gains))  # as many share a two-sided 0.05
+    shown = max(would_show(gain.half, gain.seeds, comparisons) for gain in found.gains.values())
+    return f"{possible}; at this look one of {shown:.3f} would have shown in 8 of 10 such pilots ({tried})."
 
 
 def _price(found: Found) -> str:
@@ -156,8 +163,8 @@ def _table(found: Found) -> Table:
     rows = [
         {
             "way": way,
-            f"gain over random, {unit}": _gain(gain),
-            "p": f"{gain.p:.2g}",
+            f"gain over random, {unit}": signed(gain.mean, gain.half),
+            "p": p_value(gain.p),
             "seconds to choose": f"{found.seconds[way]:.0f}",
         }
         for way, gain in sorted(found.gains.items(), key=lambda item: -item[1].mean)
@@ -166,7 +173,7 @@ def _table(found: Found) -> Table:
         rows.append(
             {
                 "way": f"{BOUND} alone, as a bound",
-                f"gain over random, {unit}": _gain(found.bound),
+                f"gain over random, {unit}": signed(found.bound.mean, found.bound.half),
                 "p": "not judged",
                 "seconds to choose": f"{found.seconds[BOUND]:.0f}",
             }
@@ -183,11 +190,8 @@ def _notes(found: Found) -> str:
         f"is the 95 % interval over seeds and documents. Called better at {ALPHA}, one-sided, shared out "
         f"among {len(LOOKS)} looks and {len(found.gains)} ways. It holds for this pool, budget and recipe; "
         "a larger budget usually leaves less to gain."
+        + (f" Left out, as training diverged: {', '.join(found.left_out)}." if found.left_out else "")
     )
-
-
-def _gain(gain: Difference) -> str:
-    return f"{gain.mean:+.3f} ± {gain.half:.3f}"
 
 
 def _figure(found: Found) -> Figure:

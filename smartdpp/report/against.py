@@ -77,21 +77,25 @@ class Compared:
     values: tuple[Any, ...]  # of ``columns(results)``
     runs: tuple[str, ...]
     difference: Difference  # the way minus the baseline, in the main metric
-    p_holm: float  # nan for fewer than CLAIM pairs, and for the baseline's own mixtures
+    p_holm: float  # within its panel; nan for fewer than CLAIM pairs, and for the baseline's own mixtures
 
 
 def compared(results: Results, baseline: str, documents: Documents) -> list[Compared]:
-    """Each way against one baseline; none without finished runs of both."""
+    """Each way against one baseline, a budget and context at a time a family of comparisons; none without
+    finished runs of both."""
     lines = _compare(results, baseline, [], documents)
     if isinstance(lines, str):
         return []
-    adjusted = _corrected(lines)
+    panels: dict[Any, list[dict[str, Any]]] = {}
+    for line in lines:
+        panels.setdefault(line["panel"], []).append(line)
+    adjusted = {(panel, same): p for panel, own in panels.items() for same, p in _corrected(own).items()}
     return [
         Compared(
             line["by"],
             tuple(line["group"]["run"]),
             line["difference"],
-            adjusted.get(line["same"], np.nan) if _counts(line) else np.nan,
+            adjusted.get((line["panel"], line["same"]), np.nan) if _counts(line) else np.nan,
         )
         for line in lines
     ]
@@ -308,7 +312,7 @@ def _section(
         record |= {
             "p": p_value(found.p if found.seeds >= CLAIM else np.nan),
             "p (Holm)": p_value(adjusted),
-            "reading": _reading(found, adjusted, shown[0]),
+            "reading": _reading(found, adjusted, shown[0], family),
         }
         others = {f"Δ {METRICS[metric]}": line[metric] for metric in shown[1:]}
         records.append(record | {name: signed(d.mean, d.half) for name, d in others.items() if d})
@@ -351,7 +355,7 @@ def _note(compared: list[dict[str, Any]], baseline: str, family: int, shown: lis
         note += f"{repeated} of these ways chose the same mixtures as another one here, and count once. "
     note += (
         f"p (Holm): corrected for all {family} comparisons with baselines here; the reading goes by it, at "
-        "0.05. "
+        "0.05, and what would show is meant after it. "
         if family
         else ""
     )
@@ -411,20 +415,18 @@ def _half(half: float) -> str:
     return "" if np.isnan(half) else f"{half:.3f}"
 
 
-def _reading(found: Difference, p_holm: float, metric: str) -> str:
-    return undecided(found, p_holm, "no difference shown") or (
+def _reading(found: Difference, p_holm: float, metric: str, family: int) -> str:
+    return undecided(found, p_holm, family, "no difference shown") or (
         "better" if (found.mean < 0) == METRICS[metric].lower else "worse"
     )
 
 
-def undecided(found: Difference, p_holm: float, nothing: str) -> str:
-    """What is read where nothing may be claimed: too few seeds, or ``nothing`` and what would have shown; ""
-    where it may."""
+def undecided(found: Difference, p_holm: float, family: int, nothing: str) -> str:
+    """What is read where nothing may be claimed: too few seeds, or ``nothing`` and what would have shown
+    after the correction for a ``family`` of comparisons; "" where it may."""
     if found.seeds < CLAIM:
         return f"no claim from {found.seeds} seed{'s' if found.seeds > 1 else ''}: it needs {CLAIM}"
     if p_holm < 0.05 and found.mean != 0:
         return ""
-    seen = (
-        "" if np.isnan(found.half) else f"; {would_show(found.half):.2g} would show in 8 of 10 such studies"
-    )
-    return nothing + seen
+    shows = would_show(found.half, found.seeds, family)
+    return nothing + ("" if np.isnan(shows) else f"; {shows:.2g} would show in 8 of 10 such studies")

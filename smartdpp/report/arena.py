@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.config.schema import HOW
 from smartdpp.errors import InputError
 from smartdpp.evaluation.intervals import CLAIM, Difference, paired_difference
 from smartdpp.figures.shares import leaderboard
@@ -105,7 +106,7 @@ def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> t
     import pandas as pd
 
     found = {one.name: _whole(one) for one in studies}
-    if not (folders := [folder for results, _ in found.values() for folder in results.folders]):
+    if not (folders := [folder for one in found.values() for folder in one.results.folders]):
         raise InputError(
             f"{', '.join(found)}: no seed has been finished by all its ways yet; there is nothing to compare"
         )
@@ -114,8 +115,8 @@ def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> t
     settings = [
         setting
         for one in studies
-        if len(found[one.name][0].table)
-        for setting in _settings(one, *found[one.name], names)
+        if len(found[one.name].results.table)
+        for setting in _settings(one, found[one.name], names)
     ]
     rows, said = _frame(settings), _settings_frame(settings)
     losses = _losses(settings, dict(zip(every.table["run"], every.folders, strict=True)))
@@ -123,7 +124,8 @@ def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> t
         there = elsewhere.read(earlier, [one.name for one in settings])
         rows, said = pd.concat([there.rows, rows]), pd.concat([there.settings, said])
         losses = pd.concat([there.losses, losses])
-    rows = _ordered(rows)
+    ways = rows.groupby("setting")["way"].transform("size")
+    rows = _ordered(rows.assign(would_show=list(map(would_show, rows["half"], rows["worlds"], ways))))
     pictures = []
     over = dict(zip(said["setting"], said["baseline"], strict=True))
     if drawn := [name for name in over if rows[rows["setting"] == name]["share"].notna().any()]:
@@ -171,31 +173,80 @@ def write(studies: Sequence[Study], out: Path, earlier: Path | None = None) -> t
     ]
 
 
-def _whole(study: Study) -> tuple[Results, dict[str, list[int]]]:
-    """The runs of whole worlds, and for each panel the seeds that only some ways finished."""
-    done = [cell for cell in map(checked, study.cells) if cell.state == "done"]
-    results = collect([cell.path for cell in done if cell.path]).trainings()
-    if results.table.empty:
-        return results, {}
-    table, kept, partial = results.table, [], {}
-    for panel, group in _panels(results, table[table["n"] > 0]):
-        ways = group.groupby("seed")["label"].nunique()
-        whole = set(ways.index[ways == group["label"].nunique()])
-        partial[panel] = sorted(int(seed) for seed in set(ways.index) - whole)
-        kept += [
-            results.folders[i] for i, seed in zip(group.index, group["seed"], strict=True) if seed in whole
-        ]
-    return collect(kept), partial
+@dataclass(frozen=True)
+class Whole:
+    """What a study has of whole worlds."""
+
+    results: Results
+    partial: dict[str, list[int]]  # by panel: seeds that only some ways finished
+    absent: list[str]  # panels without a whole world, and why
 
 
-def _waiting(studies: Sequence[Study], found: Mapping[str, tuple[Results, Any]]) -> Iterator[str]:
+def _whole(study: Study) -> Whole:
+    """A world is whole where all the cells of its panel and seed are done, those that were never started
+    among them."""
+    panels: dict[str, dict[int, list[Cell]]] = {}
+    for cell in map(checked, study.cells):
+        words = dict(word.split("=", 1) for word in cell.overrides)
+        seeds = panels.setdefault(" ".join(f"{k}={v}" for k, v in words.items() if _outside(k)), {})
+        seeds.setdefault(int(words.get("seed", 0)), []).append(cell)
+    done = {panel: [of for of in seeds.values() if _finished(of)] for panel, seeds in panels.items()}
+    paths = {
+        panel: [cell.path for of in worlds for cell in of if cell.path] for panel, worlds in done.items()
+    }
+    results = collect(list(dict.fromkeys(path for own in paths.values() for path in own))).trainings()
+    named = (
+        {run: name for name, group in _panels(results, results.table) for run in group["run"]}
+        if len(results.table)
+        else {}
+    )
+    partial, absent = {}, []
+    for panel, seeds in panels.items():
+        if name := [named[path.name] for path in paths[panel] if path.name in named]:
+            partial[name[0]] = sorted(seed for seed, of in seeds.items() if _begun(of) and not _finished(of))
+        elif any(map(_begun, seeds.values())):
+            absent.append(f"{panel or 'it'} has no world that all ways finished{_lacking(seeds.values())}")
+    return Whole(results, partial, absent)
+
+
+def _chooses(key: str) -> bool:
+    """Whether an override says which way it is."""
+    return key == "way" or of_strategy(key)
+
+
+def _outside(key: str) -> bool:
+    """Whether it says under what ways are compared: neither which one, nor in which world, nor how it is
+    run."""
+    return key != "seed" and key not in HOW and not _chooses(key)
+
+
+def _finished(world: Sequence[Cell]) -> bool:
+    return all(cell.state == "done" for cell in world)
+
+
+def _begun(world: Sequence[Cell]) -> bool:
+    return any(cell.state == "done" for cell in world)
+
+
+def _lacking(worlds: Iterable[Sequence[Cell]]) -> str:
+    """Which ways have finished in no world."""
+    done: dict[str, bool] = {}
+    for cell in (cell for world in worlds for cell in world):
+        way = " ".join(word for word in cell.overrides if _chooses(word.split("=", 1)[0]))
+        done[way] = done.get(way, False) or cell.state == "done"
+    nowhere = [way for way, finished in done.items() if not finished]
+    return f" ({', '.join(nowhere)} in none: leave what is not to be compared out)" if nowhere else ""
+
+
+def _waiting(studies: Sequence[Study], found: Mapping[str, Whole]) -> Iterator[str]:
     """What is said of studies of which not all is done, and why of what failed."""
     for one in studies:
-        states = cells.counts(one.cells)
+        states, absent = cells.counts(one.cells), found[one.name].absent
         if states.get("done") != len(one.cells):
-            whole = not found[one.name][0].table.empty
-            said = "" if whole else "no world yet that all ways finished, so it is not in the table; "
             why = dict.fromkeys(cell.detail for cell in one.cells if cell.state == "failed")
+            said = f"not in the table: {'; '.join(absent)}; " if absent else ""
+            if found[one.name].results.table.empty and not absent:
+                said = "no world yet that all ways finished, so it is not in the table; "
             yield (
                 f"{one.name}: {said}of its cells {', '.join(f'{n} {state}' for state, n in states.items())}."
                 + (f" Failed: {'; '.join(why)}." if why else "")
@@ -232,9 +283,8 @@ def _names(every: Results) -> dict[str, str]:
     return {run: names[by] for run, by in zip(table["run"], table["by"], strict=True)}
 
 
-def _settings(
-    study: Study, results: Results, partial: Mapping[str, list[int]], names: Mapping[str, str]
-) -> Iterator[Setting]:
+def _settings(study: Study, whole: Whole, names: Mapping[str, str]) -> Iterator[Setting]:
+    results = whole.results
     baseline, metric = study.wanted.baselines[0], main_metric(results.table)
     documents = Documents.of_all(results)
     shares = {
@@ -262,7 +312,7 @@ def _settings(
             metric,
             lines,
             sorted({int(seed) for seed in group["seed"]}),
-            partial.get(panel, []),
+            whole.partial.get(panel, []),
             _cleared(group[group["strategy"] == ORACLE]),
             runs,
         )
@@ -319,7 +369,6 @@ def _frame(settings: Sequence[Setting]) -> pd.DataFrame:
             "sd_over_worlds": line.sd,
             "p": line.gain.p,
             "p_holm": line.p_holm,
-            "would_show": would_show(line.gain.half),
             "share": line.share.value if line.share else np.nan,
             "share_low": line.share.low if line.share else np.nan,
             "share_high": line.share.high if line.share else np.nan,
@@ -382,7 +431,7 @@ def _long(rows: pd.DataFrame, settings: Iterable[str]) -> pd.DataFrame:
             "gain (nats)": _nats(row),
             "p (Holm)": p_value(row["p_holm"]),
             "sd over worlds": number(row["sd_over_worlds"], 3),
-            "would show in 8 of 10": number(row["would_show"], 3),
+            "would show in 8 of 10, corrected": number(row["would_show"], 3),
             "share of the oracle's": _share(row),
         }
         for name in settings
@@ -394,6 +443,10 @@ def _said(setting: Setting) -> str:
     """What a setting is made of, what it could show, and whether it may be used."""
     worlds, gains = len(setting.worlds), [line.gain for line in setting.lines]
     documents = max((gain.documents for gain in gains), default=0)
+    if not gains:
+        return (
+            f"{setting.name}: no run of {setting.baseline} shares a seed with another, so none is compared."
+        )
     text = f"{setting.name}: {worlds} world{'s' if worlds != 1 else ''} that all ways finished"
     text += f", {documents} documents. " if documents else ". "
     if setting.partial:

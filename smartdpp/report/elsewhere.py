@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROWS, SETTINGS, LOSSES = "leaderboard.csv", "settings.csv", "losses.csv"
 NEEDED = {
     ROWS: {
-        *("way", "setting", "worlds", "gain", "half", "sd_over_worlds", "p_holm", "would_show"),
+        *("way", "setting", "worlds", "gain", "half", "sd_over_worlds", "p_holm"),
         *("share", "share_low", "share_high"),
     },
     SETTINGS: {"setting", "baseline", "said"},

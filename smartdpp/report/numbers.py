@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartdpp.evaluation.intervals import t_interval
+from smartdpp.evaluation.intervals import plus_minus, t_interval
 from smartdpp.metrics import METRICS
 from smartdpp.study.results import main_metric
-from smartdpp.study.settings import plain
+from smartdpp.study.settings import BUDGETS, plain
 from smartdpp.study.swept import alike
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from smartdpp.study.results import Results
-
-UNITS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}
 
 
 def mean(values: pd.Series, digits: int) -> str:
@@ -27,11 +25,7 @@ def mean(values: pd.Series, digits: int) -> str:
     if values.empty:
         return ""
     centre, half = t_interval(values)
-    return (
-        number(centre, digits)
-        if len(values) == 1 or values.nunique() == 1
-        else f"{centre:.{digits}f} ± {half:.{digits}f}"
-    )
+    return number(centre, digits) + ("" if values.nunique() == 1 else plus_minus(half, digits))
 
 
 def number(value: Any, digits: int) -> str:
@@ -40,7 +34,7 @@ def number(value: Any, digits: int) -> str:
 
 def signed(mean: float, half: float, digits: int = 3) -> str:
     """A difference, ± half the width of its interval where there is one."""
-    return f"{mean:+.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
+    return f"{mean:+.{digits}f}{plus_minus(half, digits)}"
 
 
 def p_value(p: float) -> str:
@@ -49,7 +43,7 @@ def p_value(p: float) -> str:
 
 def heading(name: str) -> str:
     """A setting's column head, with its unit."""
-    return UNITS.get(name, name.rpartition("@")[2])
+    return BUDGETS.get(name, name.rpartition("@")[2])
 
 
 def metrics(table: pd.DataFrame) -> list[str]:
@@ -77,7 +71,7 @@ def best_first(table: pd.DataFrame, by: list[str], metric: str) -> list[tuple[tu
     """The groups of ``by``: smallest budget first, those without one last; within a budget the best mean
     first."""
     sign = 1 if METRICS[metric].lower else -1
-    found = table.groupby(alike(table, by), sort=False)  # a setting may be a list
+    found = table.groupby(alike(table, by), sort=False)
     groups = [(tuple(group[name].iloc[0] for name in by), group) for _, group in found]
     return sorted(
         groups, key=lambda item: (item[1]["budget"].fillna(np.inf).iloc[0], sign * item[1][metric].mean())

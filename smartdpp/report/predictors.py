@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation.intervals import CLAIM
 from smartdpp.metrics import METRICS
 from smartdpp.report.content import Block, Section, Table, Text
 from smartdpp.report.numbers import heading
-from smartdpp.study.correlations import LENGTH, MEASURES, RESAMPLES, reading, within_budgets
+from smartdpp.study.correlations import LENGTH, MEASURES, RESAMPLES, deciding, reading, within_budgets
 from smartdpp.study.results import Results, main_metric
 from smartdpp.study.settings import plain
 
@@ -59,18 +60,17 @@ def section(results: Results, given: Sequence[str], outcome: str = "") -> list[S
             Table(pd.DataFrame(records).fillna("")),
             Text(
                 "LDD and copies: lower is more diverse; the other measures: higher. The last column reads "
-                "the sign of r: whether more "
-                f"diverse mixtures have the better {metric.replace('_', ' ')}, where the interval of r is "
-                "clear of zero. Runs that trained "
-                "on one mixture are one point, the mean of their scores. Brackets: 95 % intervals over "
-                "mixtures, on each side the wider of "
-                f"Fisher's z and the percentiles of {RESAMPLES} resamples. Mixtures of one strategy are not "
-                "independent of each other, "
-                "which makes them narrower than they should be; and of many measures the best one looks "
-                "better than it is. Left out: the "
-                "range of r when any one mixture, or any one strategy with all its mixtures, is. Within "
-                "strategies: r of the mixtures' "
-                "distances to their strategy's mean, which no unusual strategy makes."
+                "the sign of r: whether more diverse mixtures have the better "
+                f"{metric.replace('_', ' ')}, where the interval of r is clear of zero; of r within seeds, "
+                f"where {CLAIM} seeds or more have it. Runs that trained on one mixture are one point, the "
+                "mean of their scores. Brackets: 95 % intervals over mixtures, on each side the wider of "
+                f"Fisher's z and the percentiles of {RESAMPLES} resamples. Mixtures of one strategy, or of "
+                "one seed's pool, are not independent of each other, which makes them narrower than they "
+                "should be; and of many measures the best one looks better than it is. Left out: the range "
+                "of r when any one mixture, or any one strategy with all its mixtures, is. Within "
+                "strategies: r of the mixtures' distances to their strategy's mean, which no unusual "
+                "strategy makes. Within seeds: r among the mixtures of one seed, averaged over seeds, with "
+                "a t interval over them."
             ),
         ]
     title = f"Diversity against {METRICS[outcome]}" if outcome else "Diversity against performance"
@@ -102,7 +102,8 @@ def _predictor(
         "r, one mixture left out": _range(*line["leave_one_out"]),
         "r, one strategy left out": _range(*line["leave_one_strategy_out"]),
         "r within strategies": str(line["within"]),
-        "more diverse is": reading(line["measure"], line["pearson"], METRICS[metric].lower),
+        "r within seeds": str(line["within_seeds"]),
+        "more diverse is": reading(line["measure"], deciding(line), METRICS[metric].lower),
     }
 
 

@@ -64,19 +64,21 @@ def _lines(shown: pd.DataFrame, swept: str, metric: str) -> Iterator[Line]:
             continue
         worlds = {seeds: of_world.sort_values(swept) for seeds, of_world in runs.groupby(SEEDS)}
         whole = {seeds: of_world for seeds, of_world in worlds.items() if len(of_world) == len(values)}
-        if whole:
-            yield Line(
-                str(panel),
-                str(label),
-                tuple(values),
-                {seeds: of_world[metric].to_numpy() for seeds, of_world in whole.items()},
-                {seeds: of_world["run"].tolist() for seeds, of_world in whole.items()},
-                len(worlds) - len(whole),
-            )
+        yield Line(
+            str(panel),
+            str(label),
+            tuple(values),
+            {seeds: of_world[metric].to_numpy() for seeds, of_world in whole.items()},
+            {seeds: of_world["run"].tolist() for seeds, of_world in whole.items()},
+            len(worlds) - len(whole),
+        )
 
 
-def _section(found: list[Line], swept: str, metric: str, documents: Documents) -> Section:
-    name = short(swept)
+def _section(every: list[Line], swept: str, metric: str, documents: Documents) -> Section:
+    name, found = short(swept), [line for line in every if line.y]
+    left_out = _left_out(every)
+    if not found:
+        return Section(f"Trend along {name}", (Text(left_out),))
     blocks: list[Block] = [
         _table([(line, _of(line, metric, documents), None) for line in found], name, metric)
     ]
@@ -94,10 +96,19 @@ def _section(found: list[Line], swept: str, metric: str, documents: Documents) -
         "corrected for all trends of a table; the reading goes by it, at 0.05. "
         f"A claim needs {CLAIM} seeds."
     )
-    if partial := sum(line.partial for line in found):
-        worlds = partial + sum(len(line.y) for line in found)
-        note += f" Left out, as a run at one of their values is missing: {partial} of {worlds} worlds."
-    return Section(f"Trend along {name}", (*blocks, Text(note)))
+    return Section(f"Trend along {name}", (*blocks, Text(" ".join(filter(None, (note, left_out))))))
+
+
+def _left_out(found: Sequence[Line]) -> str:
+    """How many worlds have no trend, and which lines none at all; "" where all have."""
+    partial = sum(line.partial for line in found)
+    if not partial:
+        return ""
+    worlds = partial + sum(len(line.y) for line in found)
+    none = [", ".join(filter(None, (line.panel, line.label))) for line in found if not line.y]
+    return f"Left out, as a run at one of their values is missing: {partial} of {worlds} worlds" + (
+        f", all of {'; '.join(none)}." if none else "."
+    )
 
 
 def _of(line: Line, metric: str, documents: Documents) -> Difference:
@@ -126,7 +137,7 @@ def _table(found: Sequence[tuple[Line, Difference, Line | None]], name: str, met
     import pandas as pd
 
     p_holm = holm([one.p if one.seeds >= CLAIM else np.nan for _, one, _ in found])
-    records = []
+    family, records = int(np.isfinite(p_holm).sum()), []
     for (line, one, other), p in zip(found, p_holm, strict=True):
         span, step = float(np.ptp(line.x)), "doubling" if logarithmic(line.values) else f"1 of {name}"
         ends = f"{plain(line.values[0])} to {plain(line.values[-1])}"
@@ -137,7 +148,7 @@ def _table(found: Sequence[tuple[Line, Difference, Line | None]], name: str, met
             | {f"Δ from {ends}": signed(span * one.mean, span * one.half)}
             | ({} if other else {"Spearman ρ": _rho(line)})
             | {"p": p_value(one.p if one.seeds >= CLAIM else np.nan), "p (Holm)": p_value(p)}
-            | {"reading": _reading(one, p, metric, name, bool(other))}
+            | {"reading": _reading(one, p, metric, name, family, bool(other))}
         )
     return Table(pd.DataFrame(records).fillna(""))
 
@@ -150,9 +161,9 @@ def _rho(line: Line) -> str:
     return f"{np.mean(found):+.2f}" if found else ""
 
 
-def _reading(one: Difference, p_holm: float, metric: str, name: str, between: bool) -> str:
-    if unsure := undecided(one, p_holm, "no difference shown" if between else "no trend shown"):
+def _reading(one: Difference, p_holm: float, metric: str, name: str, family: int, between: bool) -> str:
+    if unsure := undecided(one, p_holm, family, "no difference shown" if between else "no trend shown"):
         return unsure
     if between:
-        return "rises faster" if one.mean > 0 else "rises more slowly, or falls faster"
+        return f"rises {'faster, or falls more slowly' if one.mean > 0 else 'more slowly, or falls faster'}"
     return f"{'better' if (one.mean < 0) == METRICS[metric].lower else 'worse'} as {name} rises"

@@ -15,7 +15,9 @@ experiments/results/benchmarks/intervals.md.
 
 Mixtures of one strategy resemble each other, so one unusual strategy can make a correlation, and many of its
 mixtures make it look certain. Two more numbers tell: the range of r with any one strategy left out, and r
-within strategies, each mixture taken as its distance from the mean of its strategy's.
+within strategies, each mixture taken as its distance from the mean of its strategy's. And mixtures of one
+seed may share a pool and documents of their own, whose difficulty says nothing of diversity: r within seeds
+is that among the mixtures of one seed, averaged over seeds, with an interval over them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartdpp.evaluation.intervals import CLAIM, t_interval
 from smartdpp.metrics import DIVERSITY, TOWARDS
 from smartdpp.study.settings import of_strategy
 
@@ -45,6 +48,7 @@ MEASURES = {
     LENGTH: ("mean response length (for comparison)", None),
 }
 FEWEST = 6  # mixtures below which nothing is said
+FEWEST_OF_A_SEED = 4  # below which Fisher's z has no error
 FIRM = 20  # mixtures below which one or two decide
 UNDEFINED = 0.05  # share of resamples without a correlation from which on there is no interval
 RESAMPLES = 2000
@@ -164,11 +168,32 @@ def leave_one_out(x: np.ndarray, y: np.ndarray, group: np.ndarray | None = None)
     )
 
 
+def within_seeds(table: pd.DataFrame, measure: str, outcome: str) -> tuple[Estimate, int]:
+    """r among the mixtures of one seed: tanh of the mean over seeds of artanh r, with a 95 % t interval over
+    seeds, and how many these are. A seed with fewer than FEWEST_OF_A_SEED mixtures, or without a correlation,
+    has no part."""
+    found = []
+    for _, runs in table.groupby("seed"):
+        pairs = by_mixture(runs, [measure, outcome])[[measure, outcome]].to_numpy(float).T
+        if pairs.shape[1] >= FEWEST_OF_A_SEED and not np.isnan(r := pearson(pairs[None])[0]):
+            found.append(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
+    if len(found) < 2:
+        return Estimate(*[np.nan] * 3), len(found)
+    mean, half = t_interval(found)
+    return Estimate(*map(float, np.tanh([mean, mean - half, mean + half]))), len(found)
+
+
 def within_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Each value of float64[v, n] as its distance from its group's mean."""
     belongs = group == np.unique(group)[:, None]
     means = values @ belongs.T / belongs.sum(axis=1)
     return values - means @ belongs
+
+
+def deciding(line: dict[str, Any]) -> Estimate:
+    """The r of a line of `rank_measures` that its reading goes by: within seeds, where CLAIM of them have
+    it."""
+    return line["within_seeds"] if line["seeds"] >= CLAIM else line["pearson"]
 
 
 def reading(measure: str, found: Estimate, lower_is_better: bool) -> str:
@@ -191,8 +216,9 @@ def rank_measures(
 ) -> pd.DataFrame:
     """One line a measure, the best predictor of ``outcome`` first (largest |r|): measure, n (mixtures), runs,
     pearson, spearman, kendall (Estimates), one Estimate for each of ``given`` under ``given <columns>``,
-    leave_one_out (low, high); and by strategy, where there are at least three and some has several mixtures,
-    within (an Estimate of r) and leave_one_strategy_out (low, high).
+    leave_one_out (low, high), within_seeds (an Estimate of r) and how many seeds these are; and by strategy,
+    where there are at least three and some has several mixtures, within (an Estimate of r) and
+    leave_one_strategy_out (low, high).
 
     table: one line a run; its column ``label`` names the strategy, ``mixture_content`` the mixture. A
     measure's runs are those that have it; a measure with fewer than FEWEST mixtures, or the same for all of
@@ -225,6 +251,7 @@ def rank_measures(
             line[f"given {', '.join(columns)}"] = (
                 estimate(partial, given_too, draws, len(columns)) if usable else Estimate(*[np.nan] * 3)
             )
+        line["within_seeds"], line["seeds"] = within_seeds(known, measure, outcome)
         strategy = pd.factorize(runs["label"])[0]
         strategies = int(strategy.max()) + 1
         several = 3 <= strategies < n

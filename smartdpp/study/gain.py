@@ -7,7 +7,8 @@ drawn with replacement, and every document counts as often as a Poisson draw of 
 runs that it was scored in, by what it adds to a run's mean (smartdpp.evaluation.intervals.influence). With
 few seeds a bootstrap's spread is too small and its tails too thin: deviations of seeds are widened by
 √(S / (S - 1)), and the percentiles are those at which a t interval of S - 1 degrees of freedom ends
-(Hesterberg 2015, expanded percentiles).
+(Hesterberg 2015, expanded percentiles, which have the same factor inside them: with both an interval is a
+little wider than 95 % asks for).
 """
 
 from __future__ import annotations

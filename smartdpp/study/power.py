@@ -5,33 +5,43 @@ from __future__ import annotations
 from smartdpp.evaluation.intervals import CLAIM, LEVEL
 
 POWER = 0.8
+MANY = 1e4  # degrees of freedom: more differ by nothing
 
 
-def smallest(noise: float, seeds: int, comparisons: int = 1) -> float:
+def smallest(noise: float, seeds: int, comparisons: float = 1) -> float:
     """The smallest true difference that a paired t test over ``seeds`` finds with a probability of POWER.
 
     noise: standard deviation over seeds of a pair's difference, as a pilot or an earlier study has it.
     comparisons: ways compared with one baseline; the level is shared out evenly among them (Bonferroni, what
     Holm's correction asks of the first). nan for fewer than two seeds.
     """
-    from scipy.optimize import brentq
-    from scipy.special import nctdtr, stdtrit
+    return noise * _found(seeds - 1, comparisons) / seeds**0.5 if seeds > 1 else float("nan")
 
+
+def would_show(half: float, seeds: int, comparisons: float = 1) -> float:
+    """The same for a study that has run: from half the width of an uncorrected 95 % interval over its seeds
+    and documents together. At most so much: as if all its error were of the part with fewer degrees of
+    freedom, or of that with many, whichever asks for more."""
     if seeds < 2:
         return float("nan")
-    df = seeds - 1
-    edge = -stdtrit(df, (1 - LEVEL) / 2 / comparisons)
-
-    def lacking(delta: float) -> float:
-        return float(nctdtr(df, delta, edge)) - (1 - POWER)
-
-    return float(noise * brentq(lacking, 0.0, 10 * edge + 10) / seeds**0.5)
+    return half * max(_found(df, comparisons) / _edge(df, 1) for df in (seeds - 1, MANY))
 
 
-def would_show(half: float) -> float:
-    """The same for a study that has run: from half the width of a 95 % interval. At most so much, as normal
-    quantiles stand in for t's."""
-    return half * (1 + 0.8416 / 1.9600)
+def _edge(df: float, comparisons: float) -> float:
+    """What |t| must exceed."""
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(df, (1 - LEVEL) / 2 / comparisons))
+
+
+def _found(df: float, comparisons: float) -> float:
+    """The true difference, in standard errors, whose t exceeds the edge with a probability of POWER."""
+    from scipy.optimize import brentq
+    from scipy.special import nctdtr
+
+    edge = _edge(df, comparisons)
+    # no more than 1.43 edges for any df; far above, scipy's distribution is NaN
+    return float(brentq(lambda delta: nctdtr(df, delta, edge) - (1 - POWER), 0.0, 1.5 * edge + 1))
 
 
 def stated(noise: float | None, seeds: int, ways: int) -> str | None:

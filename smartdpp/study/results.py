@@ -225,7 +225,7 @@ def _common_ldd(table: pd.DataFrame, context: list[str], runs: list[Path]) -> pd
     table = table.assign(ldd=np.nan, ldd_n=np.nan)
     curves = [_curve(run) for run in runs]
     measured = table[table["diversity_ldd"].notna()]
-    for _, group in measured.groupby(alike(measured, ["budget", *context])):  # a setting may be a list
+    for _, group in measured.groupby(alike(measured, ["budget", *context])):
         n = int(group["diversity_ldd_n"].min())
         table.loc[group.index, "ldd_n"] = n
         for i in group.index:

@@ -11,6 +11,7 @@ from smartdpp.config.schema import GROUPS
 if TYPE_CHECKING:
     import pandas as pd
 
+BUDGETS = {"budget": "budget (examples)", "budget_tokens": "budget (tokens)"}  # with their unit
 # keys at the top that say how a mixture is chosen, beside its budget, and what a run has that does not ask
 ASKED = {
     "tokens_by": "gain",
@@ -65,7 +66,8 @@ def settings(configs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> pd.Da
         if group not in (*GROUPS, "pool") or group == "tracker" or key.endswith("_target_"):
             continue
         option = "embedding@probe" if group == "probe" else group
-        values = [config.get(key) for config in configs]
+        # a list as it is written: what groups and pairs runs must be hashable
+        values = [str(v) if isinstance(v := config.get(key), list) else v for config in configs]
         if key.endswith(".seed") and values == [row.get("seed") for row in rows]:
             continue  # a seed is a world of its own, pool and documents too: runs are paired by it
         if _differ(values, [row.get(option) for row in rows]):

@@ -182,6 +182,22 @@ def test_shares_are_means_over_seeds_beside_the_pool() -> None:
     }
 
 
+def test_each_worlds_own_pool_is_what_its_mixtures_stand_beside() -> None:
+    """Another task is the largest in another world: proportional shares are the pool's in each."""
+    tasks = pd.DataFrame(
+        [
+            {"run": f"r{seed}", "label": label, "budget": 40.0, "task": task, "pool": pool, "selected": 1}
+            | {"share": pool / 100 if label == "proportional" else 0.5}
+            for label in ("proportional", "equal")
+            for seed, pools in enumerate(((80, 20), (20, 80), (70, 30)))
+            for task, pool in zip(("maze", "dice"), pools, strict=True)
+        ]
+    )
+    shares = drawn(results("proportional equal", (40,), 3, tasks))["task_shares"]
+    assert "maze: 56.7 % of proportional\n+0.0 points against the pool" in shares.hover.values()
+    assert "maze: 50.0 % of equal\n-6.7 points against the pool" in shares.hover.values()
+
+
 def test_every_strategy_of_many_looks_different() -> None:
     seen = [(look["color"], look["marker"]) for look in looks(map(str, range(42))).values()]
     assert len(set(seen)) == 42

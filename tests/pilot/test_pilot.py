@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smartdpp.errors import Diverged
 from smartdpp.evaluation.intervals import Difference, paired_difference
 from smartdpp.pilot import command, sequential
-from smartdpp.pilot.cells import Asked
+from smartdpp.pilot.cells import Asked, made
 from smartdpp.pilot.page import Found, answer
+from smartdpp.pilot.page import told as page_and_figure
 from smartdpp.pilot.sequential import ALPHA, LOOKS, as_good, level, verdict
 
 
@@ -85,7 +87,57 @@ def test_the_paragraph_says_what_the_mixture_that_is_meant_would_cost() -> None:
 def test_what_is_not_decided_is_a_choice_too() -> None:
     said = told(gains={"diverse": gain(0.05, 0.1, 0.4)}, dear=True)
     assert said.startswith("**Not decided, and the price is reached: take random rows until more is known.**")
-    assert "Gains up to 0.150 nats/token are possible" in said
+    assert "Gains up to 0.150 nats/token are possible; at this look one of 0." in said
+
+
+def test_a_pilot_that_ends_between_two_looks_says_so_and_one_of_one_seed_has_no_interval() -> None:
+    between = {"diverse": replace(gain(0.05, 0.1, 0.4), seeds=6)}
+    assert "are possible; nothing is called between two looks" in told(gains=between, dear=True)
+    one = {"diverse": paired_difference([0.3], [])}
+    assert "1 seed, 30 minutes" in told(gains=one, dear=True)
+    found = Found(
+        Asked("pool", "target", 40, 50, 8, Path("root")), "loss", 3.5, 3.2, one, {"diverse": 2.0},
+        900, 0.05, True, 30.0,
+    )  # fmt: skip
+    page, _ = page_and_figure(found)
+    assert "nan" not in page
+    assert "+0.300" in page
+
+
+def test_what_would_have_shown_is_meant_at_the_looks_own_level() -> None:
+    """Of pilots with that gain, eight of ten call it at that look."""
+    rng, look, called = np.random.default_rng(0), LOOKS[1], 0
+    half = paired_difference([-1.0, 1.0] * (look // 2), []).half
+    said = told(gains={way: replace(gain(0.0, half, 0.9), seeds=look) for way in "ab"}, dear=True)
+    shown = float(said.partition("one of ")[2].split()[0])
+    sd = half / paired_difference([-1.0, 1.0] * (look // 2), []).half * np.std([-1, 1] * (look // 2), ddof=1)
+    for _ in range(1000):
+        drawn = paired_difference(rng.normal(shown, sd, look).tolist(), [])
+        called += verdict({"a": drawn, "b": gain(0.0, 0.1, 0.9)}, 0.0).state == "select"
+    assert 0.78 <= called / 1000 <= 0.95
+
+
+def test_a_way_whose_training_diverges_is_left_out_and_named(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def diverging(asked: Asked, way: str, seed: int) -> Path:
+        if way == "diverse" and seed == 1:
+            raise Diverged("training diverged: the loss is nan after it")
+        return made(asked, way, seed)
+
+    for module in (command, command.told.__globals__):
+        monkeypatch.setitem(module.__dict__ if hasattr(module, "__dict__") else module, "LOOKS", (2,))
+    monkeypatch.setattr(sequential, "LOOKS", (2,))
+    monkeypatch.setattr(command, "made", diverging)
+    words = [*map(str, files), "budget=5", "documents=4", f"root={tmp_path / 'root'}", "model=tiny"]
+    words += ["embedding=tfidf", "embedding.dim=8", "embedding@probe=tfidf", "probe.dim=8"]
+    assert command.main([*words, "ways=towards,diverse"]) == 0
+    said = capsys.readouterr().out
+    assert "diverse is left out: under seed 1 training diverged" in said
+    assert "Left out, as training diverged: diverse." in said
+    assert "towards the target" in said
+    assert command.main([*words, "ways=diverse"]) == 1
+    assert "error: training diverged" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -565,16 +565,29 @@ def test_an_energy_that_was_logged_is_shown(tmp_path: Path) -> None:
     assert (row["energy (Wh)"], row["peak GPU memory (GiB)"]) == ("1.25", "3.50")
 
 
-def test_settings_that_are_lists_make_groups_too() -> None:
-    from smartdpp.report.numbers import best_first
-
-    table = pd.DataFrame(
-        {"budget": [4, 4, 8, 4], "corpus.others": [[], ["gcd"], [], []], "loss": [2.0, 1.0, 3.0, 4.0]}
-    )
-    found = best_first(table, ["budget", "corpus.others"], "loss")
-    assert [(values, len(group)) for values, group in found] == [
-        ((4, ["gcd"]), 1), ((4, []), 2), ((8, []), 1),
+def test_settings_that_are_lists_are_settings_as_any_other(tmp_path: Path) -> None:
+    for others in ([], ["gcd"]):
+        for strategy in ("smart", "random"):
+            for seed in range(5):
+                finished_run(
+                    tmp_path,
+                    f"{strategy}-{len(others)}-s{seed}",
+                    strategy=strategy,
+                    seed=seed,
+                    loss=2 + 0.1 * seed + (strategy == "random") + len(others),
+                    curve=(0.1, 0.1 * seed),
+                    config={"corpus": {"others": others}},
+                )
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    text = report(tmp_path / "out").replace("\\", "")  # brackets would be a link's
+    assert {row["corpus.others"] for row in lines(section(text, "Results")) if row["seeds"]} == {
+        "[]", "['gcd']",
+    }  # fmt: skip
+    against = lines(section(text, "Against random, seed by seed"))
+    assert [(row["corpus.others"], row["pairs"], row["reading"]) for row in against] == [
+        ("[]", "5", "better"), ("['gcd']", "5", "better"),
     ]  # fmt: skip
+    assert "Diversity against performance" in text
 
 
 def test_settings_in_which_cells_differ_are_listed(sweep: Path) -> None:

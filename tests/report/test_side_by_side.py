@@ -111,6 +111,49 @@ def test_worlds_that_some_ways_have_not_finished_are_left_out_and_named(
     assert "Left out, as not all ways have finished: worlds 4." in page
 
 
+def test_a_way_that_finished_in_no_world_keeps_its_part_out_and_is_named(tmp_path: Path) -> None:
+    of_all, ways = [f"root={tmp_path}", WORLDS], "strategy=random,oracle,dpp"
+    for budget in (20, 40):
+        for run in finish("needle", [*of_all, ways, f"budget={budget}"], tmp_path):
+            row = json.loads((run / "result.json").read_text())
+            put(run / "result.json", row | {"budget": budget})
+            if budget == 20 and row["strategy"] == "dpp":
+                (run / "result.json").unlink()
+    what = [str(EXPERIMENTS / "needle.yaml"), ways, "budget=20,40", str(EXPERIMENTS / "skew.yaml")]
+    assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert {setting for _, setting in rows(tmp_path / "out")} == {"needle"}
+    assert (
+        "needle: not in the table: budget=20 has no world that all ways finished (strategy=dpp in none: "
+        "leave what is not to be compared out); of its cells 25 done, 5 unfinished." in page
+    )
+
+
+def test_each_part_of_a_study_is_a_family_of_comparisons_of_its_own(tmp_path: Path) -> None:
+    of_all, ways = [f"root={tmp_path}", WORLDS], "strategy=random,oracle,dpp"
+    for budget in (20, 40):
+        for run in finish("needle", [*of_all, ways, f"budget={budget}"], tmp_path):
+            row = json.loads((run / "result.json").read_text())
+            put(run / "result.json", row | {"budget": budget})
+    what = [str(EXPERIMENTS / "needle.yaml"), ways, "budget=20,40", str(EXPERIMENTS / "skew.yaml")]
+    assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
+    found = rows(tmp_path / "out")
+    assert len(found) == 4
+    for row in found.values():
+        assert float(row["p"]) <= float(row["p_holm"]) <= 2 * float(row["p"]) * (1 + 1e-9)
+
+
+def test_a_baseline_that_nothing_can_be_paired_with_is_one_sentence(tmp_path: Path) -> None:
+    of_all = [f"root={tmp_path}", WORLDS]
+    for name, ways in (("needle", "strategy=oracle,dpp"), ("skew", "way=random,oracle")):
+        finish(name, [*of_all, ways], tmp_path)
+    what = [str(EXPERIMENTS / "needle.yaml"), "strategy=oracle,dpp", str(EXPERIMENTS / "skew.yaml")]
+    assert main([*of_all, *what, "way=random,oracle", f"--out={tmp_path / 'out'}"]) == 0
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "needle: no run of random shares a seed with another, so none is compared." in page
+    assert {setting for _, setting in rows(tmp_path / "out")} == {"skew"}
+
+
 def test_a_setting_that_was_made_elsewhere_stays(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ def test_each_lines_trend_and_what_is_between_them(tmp_path: Path) -> None:
         "decile, minilm minus decile, gradient",
     )
     assert between["reading"] == (
-        "rises faster"
+        "rises faster, or falls more slowly"
         if between["line"].startswith("decile, gradient")
         else "rises more slowly, or falls faster"
     )
@@ -68,6 +68,20 @@ def test_a_seed_that_lacks_a_value_is_left_out_and_counted(tmp_path: Path) -> No
     (row,) = lines(text)
     assert row["seeds"] == "5"
     assert "is missing: 1 of 6 worlds." in text
+
+
+def test_a_line_without_any_whole_world_is_named(tmp_path: Path) -> None:
+    tenths(tmp_path)
+    for seed in range(5):
+        (tmp_path / "runs" / f"minilm-{4 if seed else 7}-s{seed}" / "result.json").unlink()
+    text = told(tmp_path)
+    assert [row["line"] for row in lines(text)] == ["decile, gradient"]
+    assert "is missing: 5 of 10 worlds, all of decile, minilm." in text
+    for seed in range(5):
+        (tmp_path / "runs" / f"gradient-{4 if seed else 7}-s{seed}" / "result.json").unlink()
+    text = told(tmp_path)
+    assert not lines(text)
+    assert "10 of 10 worlds" in text
 
 
 def test_nothing_is_claimed_from_four_worlds(tmp_path: Path) -> None:

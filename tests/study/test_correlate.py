@@ -10,6 +10,7 @@ from synthetic_runs import finished_run
 from smartdpp.study.correlations import (
     FEWEST,
     LENGTH,
+    deciding,
     estimate,
     kendall,
     leave_one_out,
@@ -105,6 +106,7 @@ def table_of(n, seed=0):
     return pd.DataFrame(
         {
             "label": "random",
+            "seed": np.arange(n) % 5,
             "mixture_content": [f"m{i}" for i in range(n)],
             "loss": loss,
             "ldd": loss + 0.3 * rng.normal(size=n),
@@ -139,6 +141,7 @@ def test_a_correlation_that_one_unusual_strategy_makes_is_shown_as_that():
     table = pd.DataFrame(
         {
             "label": strategy,
+            "seed": 0,
             "mixture_content": mixtures,
             "loss": far + rng.normal(size=20),
             "ldd": far + rng.normal(size=20),
@@ -153,6 +156,40 @@ def test_a_correlation_that_one_unusual_strategy_makes_is_shown_as_that():
     assert low == pytest.approx(stats.pearsonr(without["ldd"], without["loss"]).statistic)
     centred = table[["ldd", "loss"]] - table.groupby("label")[["ldd", "loss"]].transform("mean")
     assert line["within"].value == pytest.approx(stats.pearsonr(centred["ldd"], centred["loss"]).statistic)
+
+
+def test_where_seeds_are_worlds_of_their_own_r_within_them_decides():
+    rng, tables = np.random.default_rng(0), []
+    for world in range(6):  # harder worlds are less diverse; in each, the more diverse mixture is the better
+        ldd = rng.normal(size=8)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "label": [f"s{i}" for i in range(8)],
+                    "seed": world,
+                    "mixture_content": [f"{world}-{i}" for i in range(8)],
+                    "ldd": ldd + 10 * world,
+                    "loss": 0.5 * ldd + 0.3 * rng.normal(size=8) - 10 * world,
+                }
+            )
+        )
+    line = rank_measures(pd.concat(tables), "loss", ["ldd"]).iloc[0]
+    each = [np.arctanh(stats.pearsonr(one["ldd"], one["loss"]).statistic) for one in tables]
+    half = stats.sem(each) * stats.t.ppf(0.975, 5)
+    found = line["within_seeds"]
+    assert (found.value, found.low, found.high) == pytest.approx(
+        tuple(np.tanh([np.mean(each), np.mean(each) - half, np.mean(each) + half]))
+    )
+    assert line["seeds"] == 6
+    assert reading("ldd", line["pearson"], lower_is_better=True) == "worse"
+    assert reading("ldd", deciding(line), lower_is_better=True) == "better"
+    few = rank_measures(pd.concat(tables[:4]), "loss", ["ldd"]).iloc[0]
+    assert deciding(few) == few["pearson"]
+
+
+def test_seeds_with_three_mixtures_have_no_correlation_of_their_own():
+    line = rank_measures(table_of(15), "loss", ["ldd"]).iloc[0]
+    assert (str(line["within_seeds"]), line["seeds"]) == ("", 0)
 
 
 def test_two_strategies_are_too_few_to_leave_one_out():
@@ -201,6 +238,7 @@ def seeds_of(mixtures, seeds, rng):
         label=[f"s{i}" for i in range(mixtures)], mixture_content=[f"m{i}" for i in range(mixtures)]
     )
     table = table.loc[table.index.repeat(seeds)].reset_index(drop=True)
+    table = table.assign(seed=np.tile(np.arange(seeds), mixtures))
     return table.assign(loss=table["own"] + 0.3 * rng.normal(size=len(table)))
 
 

@@ -19,12 +19,25 @@ def test_one_seed_shows_nothing():
     assert np.isnan(smallest(0.24, 1))
 
 
-def test_what_an_interval_would_have_shown_is_no_less_than_what_the_t_test_finds():
+@pytest.mark.parametrize("comparisons", [1, 4, 28])
+@pytest.mark.parametrize("seeds", [5, 8, 30])
+def test_what_an_interval_would_have_shown_is_no_less_than_what_the_corrected_t_test_finds(
+    seeds, comparisons
+):
     from scipy.special import stdtrit
 
-    for seeds in (5, 8, 30):
-        half = 0.24 * -stdtrit(seeds - 1, 0.025) / np.sqrt(seeds)
-        assert smallest(0.24, seeds) <= would_show(half) <= 1.15 * smallest(0.24, seeds)
+    half = 0.24 * -stdtrit(seeds - 1, 0.025) / np.sqrt(seeds)
+    least = smallest(0.24, seeds, comparisons)
+    assert least <= would_show(half, seeds, comparisons) <= 1.15 * least
+    # an interval as wide, all of it over so many documents that its quantiles are normal
+    from scipy.stats import norm
+
+    many = (norm.isf(0.025 / comparisons) + norm.isf(0.2)) * half / norm.isf(0.025)
+    assert would_show(half, seeds, comparisons) >= 0.999 * many
+
+
+def test_one_seed_would_have_shown_nothing():
+    assert np.isnan(would_show(0.1, 1))
 
 
 def test_a_plan_says_what_its_study_can_show_and_what_it_cannot():
