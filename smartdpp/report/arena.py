@@ -190,9 +190,9 @@ def _whole(study: Study) -> Whole:
         words = dict(word.split("=", 1) for word in cell.overrides)
         seeds = panels.setdefault(" ".join(f"{k}={v}" for k, v in words.items() if _outside(k)), {})
         seeds.setdefault(int(words.get("seed", 0)), []).append(cell)
-    done = {panel: [of for of in seeds.values() if _finished(of)] for panel, seeds in panels.items()}
     paths = {
-        panel: [cell.path for of in worlds for cell in of if cell.path] for panel, worlds in done.items()
+        panel: [cell.path for of in seeds.values() if _finished(of) for cell in of if cell.path]
+        for panel, seeds in panels.items()
     }
     results = collect(list(dict.fromkeys(path for own in paths.values() for path in own))).trainings()
     named = (

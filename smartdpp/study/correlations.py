@@ -138,8 +138,13 @@ def estimate(statistic: Statistic, variables: np.ndarray, draws: np.ndarray, los
         return Estimate(value, np.nan, np.nan)
     low, high = np.percentile(defined, [2.5, 97.5])
     error = 1.96 * _error_of_z(statistic, value, n)
-    z = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    z = _z(value)
     return Estimate(value, float(min(low, np.tanh(z - error))), float(max(high, np.tanh(z + error))))
+
+
+def _z(r: float) -> float:
+    """Fisher's, finite also for ±1."""
+    return float(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
 
 
 def _error_of_z(statistic: Statistic, value: float, n: int) -> float:
@@ -176,7 +181,7 @@ def within_seeds(table: pd.DataFrame, measure: str, outcome: str) -> tuple[Estim
     for _, runs in table.groupby("seed"):
         pairs = by_mixture(runs, [measure, outcome])[[measure, outcome]].to_numpy(float).T
         if pairs.shape[1] >= FEWEST_OF_A_SEED and not np.isnan(r := pearson(pairs[None])[0]):
-            found.append(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
+            found.append(_z(r))
     if len(found) < 2:
         return Estimate(*[np.nan] * 3), len(found)
     mean, half = t_interval(found)

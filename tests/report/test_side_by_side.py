@@ -48,6 +48,17 @@ def finish(name: str, overrides: list[str], root: Path, ability: float | None = 
     return made
 
 
+def needle_at_two_budgets(root: Path) -> tuple[list[Path], list[str]]:
+    """The finished runs, and the command line of their study beside one that was never begun."""
+    of_all, ways, made = [f"root={root}", WORLDS], "strategy=random,oracle,dpp", []
+    for budget in (20, 40):
+        for run in finish("needle", [*of_all, ways, f"budget={budget}"], root):
+            put(run / "result.json", json.loads((run / "result.json").read_text()) | {"budget": budget})
+            made.append(run)
+    what = [str(EXPERIMENTS / "needle.yaml"), ways, "budget=20,40", str(EXPERIMENTS / "skew.yaml")]
+    return made, [*of_all, *what, f"--out={root / 'out'}"]
+
+
 def words(root: Path) -> list[str]:
     """The command line of two studies in ``root``, with a few of their ways."""
     needle, skew = "strategy=random,oracle,dpp", "way=random,oracle,dpp_minilm,facility_location"
@@ -112,15 +123,12 @@ def test_worlds_that_some_ways_have_not_finished_are_left_out_and_named(
 
 
 def test_a_way_that_finished_in_no_world_keeps_its_part_out_and_is_named(tmp_path: Path) -> None:
-    of_all, ways = [f"root={tmp_path}", WORLDS], "strategy=random,oracle,dpp"
-    for budget in (20, 40):
-        for run in finish("needle", [*of_all, ways, f"budget={budget}"], tmp_path):
-            row = json.loads((run / "result.json").read_text())
-            put(run / "result.json", row | {"budget": budget})
-            if budget == 20 and row["strategy"] == "dpp":
-                (run / "result.json").unlink()
-    what = [str(EXPERIMENTS / "needle.yaml"), ways, "budget=20,40", str(EXPERIMENTS / "skew.yaml")]
-    assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
+    made, command = needle_at_two_budgets(tmp_path)
+    for run in made:
+        row = json.loads((run / "result.json").read_text())
+        if row["budget"] == 20 and row["strategy"] == "dpp":
+            (run / "result.json").unlink()
+    assert main(command) == 0
     page = (tmp_path / "out" / "leaderboard.md").read_text()
     assert {setting for _, setting in rows(tmp_path / "out")} == {"needle"}
     assert (
@@ -130,13 +138,8 @@ def test_a_way_that_finished_in_no_world_keeps_its_part_out_and_is_named(tmp_pat
 
 
 def test_each_part_of_a_study_is_a_family_of_comparisons_of_its_own(tmp_path: Path) -> None:
-    of_all, ways = [f"root={tmp_path}", WORLDS], "strategy=random,oracle,dpp"
-    for budget in (20, 40):
-        for run in finish("needle", [*of_all, ways, f"budget={budget}"], tmp_path):
-            row = json.loads((run / "result.json").read_text())
-            put(run / "result.json", row | {"budget": budget})
-    what = [str(EXPERIMENTS / "needle.yaml"), ways, "budget=20,40", str(EXPERIMENTS / "skew.yaml")]
-    assert main([*of_all, *what, f"--out={tmp_path / 'out'}"]) == 0
+    _, command = needle_at_two_budgets(tmp_path)
+    assert main(command) == 0
     found = rows(tmp_path / "out")
     assert len(found) == 4
     for row in found.values():
