@@ -3,6 +3,7 @@ this process."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -15,14 +16,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: libraries read these whe
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.models import Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import prepare
+from tests.composed import composed, handed_over
 
 TASKS = {
     "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
@@ -49,6 +49,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # compiled once, not a session
         patch.setenv("WANDB_SILENT", "true")
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def frozen() -> None:
+    """What a test finds imported is not looked through again at every collection, of which each training and
+    each batch of answers asks for some: half a second each among all libraries' objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +116,7 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes the real configuration with the small overrides and then the test's own."""
 
     def compose_config(*overrides: str, **values: Any) -> DictConfig:
-        register()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [*small(corpus, tmp_path), *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        del cfg.hydra  # as Hydra hands it to the task function
-        return cfg
+        return handed_over(composed(*small(corpus, tmp_path), *overrides))
 
     return compose_config
 
@@ -125,6 +128,33 @@ def small_run(configure: Callable[..., DictConfig]) -> Callable[..., Run]:
         return prepare(cfg, HydraConfig.get().runtime.choices)
 
     return make
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed and not drawn, which is most of a report's time: for tests of what it says. Those
+    marked ``drawn`` have them."""
+    if request.node.get_closest_marker("drawn"):
+        return
+    from smartdpp.figures.drawing import Drawing
+
+    def png(self: Drawing, folder: Path) -> Path:
+        (folder / f"{self.name}.png").write_bytes(b"")
+        return folder / f"{self.name}.png"
+
+    monkeypatch.setattr(Drawing, "png", png)
+    monkeypatch.setattr(Drawing, "svg", lambda self: f'<svg aria-label="{self.name}"/>')
+
+
+@pytest.fixture
+def forked_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is launched in several processes finds its libraries imported."""
+    from types import SimpleNamespace
+
+    from smartdpp.runtime import processes
+    from tests.forked import launched
+
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(run=launched))
 
 
 @pytest.fixture

@@ -14,11 +14,17 @@ import pytest
 from omegaconf import DictConfig
 
 from tests.conftest import small
+from tests.forked import Forked
 
 ROOT = Path(__file__).parents[1]
 
 
-def smartdpp(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def smartdpp(*arguments: str) -> Forked:
+    return Forked(*arguments).ended()
+
+
+def anew(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """As a shell starts it."""
     command = [sys.executable, str(ROOT / "run.py"), *arguments]
     return subprocess.run(
         command,
@@ -41,7 +47,7 @@ def refused(*arguments: str) -> str:
 def test_help_and_plan_answer_quickly(corpus: Path, tmp_path: Path) -> None:
     for arguments in (["--help"], [*small(corpus, tmp_path), "until=plan"]):
         started = time.perf_counter()
-        done = smartdpp(*arguments)
+        done = anew(*arguments)
         assert done.returncode == 0, done.stderr
         assert time.perf_counter() - started < 20, (
             "seconds, not the minute that importing every library would take on a busy machine"
@@ -138,12 +144,12 @@ def test_an_unwritable_root(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_torchrun_is_refused_before_anything_is_done(corpus: Path, tmp_path: Path) -> None:
-    done = smartdpp(*small(corpus, tmp_path), WORLD_SIZE="4", RANK="0", LOCAL_RANK="0")
+    done = anew(*small(corpus, tmp_path), WORLD_SIZE="4", RANK="0", LOCAL_RANK="0")
     assert done.returncode == 1
     assert done.stderr.startswith("error: WORLD_SIZE=4, RANK=0, LOCAL_RANK=0 in the environment: torchrun")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
-    assert smartdpp(*small(corpus, tmp_path), "until=plan", "strategy=random", WORLD_SIZE="1").returncode == 0
+    assert anew(*small(corpus, tmp_path), "until=plan", "strategy=random", WORLD_SIZE="1").returncode == 0
 
 
 def test_a_failed_cell_does_not_stop_the_others(corpus: Path, tmp_path: Path) -> None:

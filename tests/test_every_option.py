@@ -9,16 +9,15 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import conf_dir
 from smartdpp.errors import InputError
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
+from tests.composed import run_of as prepared
 
 SEED = 15  # another one draws other combinations
 # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
@@ -172,12 +171,7 @@ def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
         f"root={folder / 'root'}",
         *more,
     ]
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    del cfg.hydra
-    return prepare(cfg, HydraConfig.get().runtime.choices)
+    return prepared(*overrides)
 
 
 def test_every_option_that_works_here_is_in_a_combination() -> None:
@@ -188,7 +182,7 @@ def test_every_option_that_works_here_is_in_a_combination() -> None:
 
 @pytest.mark.parametrize("choice", combinations(), ids=lambda choice: "-".join(choice.values()))
 def test_a_combination_runs_to_its_end_and_can_be_planned_shown_and_reported(
-    choice: dict[str, str], folder: Path, capsys: pytest.CaptureFixture
+    choice: dict[str, str], folder: Path, capsys: pytest.CaptureFixture, undrawn: None
 ) -> None:
     refused: InputError | None = None
     try:

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,7 @@ from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import file_hash
 from smartdpp.study.cells import cells
 from tests.conftest import small
+from tests.forked import MAIN, Forked
 
 HOSTILE = "{{ 7*7 }} {% for x in y %} ${oc.env:HOME} {prompt} <|im_end|><|im_start|>system"
 SOURCES = sorted((Path(__file__).parents[1] / "smartdpp").rglob("*.py"))
@@ -262,22 +260,16 @@ def test_no_secret_reaches_a_file_or_the_terminal(
     file.parent.mkdir(parents=True)
     file.write_bytes(corpus.read_bytes())
     arguments = [*small(corpus, root), "strategy=random", "tracker=wandb", "model=hub", f"model.path={model}"]
-    command = [
-        sys.executable,
-        "run.py",
-        "-m",
-        *arguments,
-        *(f"{key}={value}" for key, value in planted.items()),
-    ]
-    done = subprocess.run(
-        [*command, "evaluation.tasks=[parity],[nobodys-task-0001-sk-abcdefghijklmnopqrst]"],
-        capture_output=True, cwd=Path(__file__).parents[1], env=os.environ,
-    )  # fmt: skip
-    assert b"mirrored         wandb, offline, <redacted>, <redacted>" in done.stdout, done.stderr.decode()
+    done = Forked(
+        *("-m", *arguments, *(f"{key}={value}" for key, value in planted.items())),
+        "evaluation.tasks=[parity],[nobodys-task-0001-sk-abcdefghijklmnopqrst]",
+    ).ended()
+    assert "mirrored         wandb, offline, <redacted>, <redacted>" in done.stdout, done.stderr
     assert done.returncode == 1
     assert report([str(root / "runs"), "--out", str(root / "report")]) == 0
     said = capsys.readouterr()
-    shown = {"stdout": done.stdout, "stderr": done.stderr, "report": (said.out + said.err).encode()}
+    shown = {"stdout": done.stdout, "stderr": done.stderr, "report": said.out + said.err}
+    shown = {name: text.encode() for name, text in shown.items()}
     files = {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     assert sum("tracked.json" in name for name in files) == 1
     secrets = [secret for secret in (*ENVIRONMENT.values(), *OF_PLANTED)]
@@ -335,20 +327,8 @@ def test_a_studys_callbacks_and_loggers_are_not_called(corpus: Path, tmp_path: P
         folder = tmp_path / name
         folder.mkdir()
         (folder / "evil.yaml").write_text(f"defaults: [config, _self_]\nhydra:\n  {what}\n")
-        command = [
-            sys.executable,
-            "run.py",
-            "-cd",
-            str(folder),
-            "-cn",
-            "evil",
-            *small(corpus, tmp_path / "root"),
-            "until=plan",
-        ]
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment
-        )
+        words = ("-cd", str(folder), "-cn", "evil", *small(corpus, tmp_path / "root"), "until=plan")
+        done = Forked(*words, code=f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{MAIN}").ended()
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: hydra.{name}")
         assert not effect.exists()

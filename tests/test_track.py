@@ -2,10 +2,7 @@
 to be."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from smartdpp.run import pipeline, tracked
 from smartdpp.run.pipeline import execute
 from smartdpp.track import NoTracker, Wandb, diversity_performance
 from tests.conftest import small
+from tests.forked import MAIN, Forked
 
 VARIABLES = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_NAME", "WANDB_TAGS")
 
@@ -244,11 +242,11 @@ def test_what_was_not_mirrored_is_made_up_for_and_nothing_else_is_done(
     execute(run)
     assert not (run.path / "tracked.json").exists()
     code = (
-        "import os, signal, sys\nfrom smartdpp.main import main\nfrom smartdpp.track import Wandb\n"
-        "Wandb.log = lambda self, run: os.kill(os.getpid(), signal.SIGKILL)\nmain()"
+        "import os, signal\nfrom smartdpp.track import Wandb\n"
+        "Wandb.log = lambda self, run: os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    command = [sys.executable, "-c", code, *small(corpus, tmp_path), "strategy=random", "tracker=wandb"]
-    killed = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1], env=os.environ)
+    words = [*small(corpus, tmp_path), "strategy=random", "tracker=wandb"]
+    killed = Forked(*words, code=code + MAIN).ended()
     assert killed.returncode == -signal.SIGKILL
     assert not (run.path / "tracked.json").exists()
     monkeypatch.setattr(pipeline, "_made", lambda run: pytest.fail("everything is there"))

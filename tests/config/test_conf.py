@@ -7,13 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
 
 from smartdpp.config.check import check
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import conf_dir
 from smartdpp.config.schema import GROUPS, Config
+from tests.composed import composed as composed_whole
+from tests.composed import handed_over
 
 ROOT = conf_dir().parent
 CONF = conf_dir()
@@ -45,12 +45,8 @@ REFUSED_WITHOUT = {  # what check says where it is missing
 
 
 def composed(*overrides: str, name: str = "config", folder: Path = CONF):
-    register()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        cfg = compose(name, [f"hydra.searchpath=[file://{conf_dir()}]", *overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    del cfg.hydra
-    return cfg
+    searched = f"hydra.searchpath=[file://{conf_dir()}]"
+    return handed_over(composed_whole(searched, *overrides, name=name, folder=folder))
 
 
 def test_all_of_them_are_found() -> None:

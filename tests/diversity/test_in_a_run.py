@@ -8,16 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import conf_dir
 from smartdpp.diversity.components import describe
 from smartdpp.errors import InputError
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
+from tests.composed import run_of
 from tests.conftest import small
 
 
@@ -27,17 +26,8 @@ def measured(corpus, tmp_path_factory) -> Callable[..., Run]:
     root = tmp_path_factory.mktemp("measured")
 
     def make(*overrides: str) -> Run:
-        register()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            quick = ["evaluation.generate=false", "evaluation.limit=2"]
-            cfg = compose(
-                "config",
-                [*small(corpus, root), *quick, "strategy=random", *overrides],
-                return_hydra_config=True,
-            )
-        HydraConfig.instance().set_config(cfg)
-        del cfg.hydra
-        run = prepare(cfg, HydraConfig.get().runtime.choices)
+        quick = ["evaluation.generate=false", "evaluation.limit=2"]
+        run = run_of(*small(corpus, root), *quick, "strategy=random", *overrides)
         execute(run)
         return run
 

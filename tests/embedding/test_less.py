@@ -4,7 +4,6 @@ checkpoints that survive a kill."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -311,12 +310,8 @@ def test_a_run_warms_up_once_and_goes_on_after_a_kill_in_it(
     assert again.query.key != run.query.key
 
 
-@pytest.mark.slow
-def test_warm_up_and_gradients_in_two_processes_are_those_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", here)
+@pytest.mark.usefixtures("forked_launch")
+def test_warm_up_and_gradients_in_two_processes_are_those_of_one(tmp_path: Path) -> None:
     found = []
     for processes in (1, 2):
         warm, out = tmp_path / f"warm{processes}", tmp_path / f"X{processes}"

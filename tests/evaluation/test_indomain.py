@@ -9,10 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.corpus.build import describe, read
 from smartdpp.corpus.overlap import plain
 from smartdpp.errors import InputError
@@ -20,8 +17,9 @@ from smartdpp.evaluation.indomain import Indomain
 from smartdpp.evaluation.scores import read_samples
 from smartdpp.report import main as report
 from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
+from tests.composed import run_of
 from tests.conftest import small
 
 from .lively import row
@@ -34,13 +32,8 @@ def small_run(corpus: Path, tmp_path: Path) -> Callable[..., Run]:
     """conftest's, without the options of evaluation=heldout."""
 
     def make(*overrides: str) -> Run:
-        register()
         plain = [override for override in small(corpus, tmp_path) if not override.startswith("evaluation.")]
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [*plain, *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        del cfg.hydra
-        return prepare(cfg, HydraConfig.get().runtime.choices)
+        return run_of(*plain, *overrides)
 
     return make
 

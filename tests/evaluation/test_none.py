@@ -3,15 +3,13 @@
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.none import NoEvaluation
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import artifacts
+from tests.composed import run_of
 from tests.conftest import small
 
 
@@ -26,13 +24,7 @@ def run(tmp_path):
         for override in small(tmp_path / "alpaca.json", tmp_path)
         if not override.startswith("evaluation.")
     ]
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        overrides = [*plain, "evaluation=none", "corpus.constants={task: alpaca}", "strategy=dpp", "budget=8"]
-        cfg = compose("config", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    del cfg.hydra
-    return prepare(cfg, HydraConfig.get().runtime.choices)
+    return run_of(*plain, "evaluation=none", "corpus.constants={task: alpaca}", "strategy=dpp", "budget=8")
 
 
 def test_one_dataset_is_chosen_from_and_trained_on_without_scores(run, capsys):

@@ -21,6 +21,7 @@ from smartdpp.models import Tiny
 from smartdpp.runtime.processes import launch
 from tests.recorded_training import STOP, recorded
 
+pytestmark = pytest.mark.usefixtures("forked_launch")
 # 17 rows, of which neither the batches of 8 nor the micro-batches of 3 (6 and 4) make a whole number: the
 # last step has one row (five)
 ROWS = pa.table(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import conf_dir
 from smartdpp.config.overrides import options
 from smartdpp.errors import InputError
 from smartdpp.library.components import made, node
+from tests.composed import composed
 
 MODEL = node("model", "smollm2_135m")
 
@@ -23,14 +23,10 @@ MODEL = node("model", "smollm2_135m")
     ],
 )
 def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -> None:
-    register()
     given = {("model", "hub"): {"path": "a/b"}, ("quality", "reward"): {"model.path": "a/b"}}.get(
         (group, name), {}
     )
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(
-            "config", [f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()]]
-        )
+    cfg = composed(f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()])
     expected = OmegaConf.to_container(
         cfg[group] if group == "model" else OmegaConf.create({"model": MODEL, group: cfg[group]}),
         resolve=True,
@@ -49,9 +45,7 @@ def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -
     ],
 )
 def test_options_are_those_of_the_command_line(given: dict, words: list[str]) -> None:
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", words)
+    cfg = composed(*words)
     assert node("strategy", "smart", given) == OmegaConf.to_container(cfg.strategy, resolve=True)
 
 

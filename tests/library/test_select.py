@@ -16,16 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
 import smartdpp
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.errors import InputError
 from smartdpp.library.data import read, texts
 from smartdpp.library.select import GAIN, RANK, cache
 from smartdpp.run.cell import Run
-from smartdpp.run.pipeline import execute, prepare
+from smartdpp.run.pipeline import execute
+from tests.composed import run_of as prepared
 
 TFIDF: dict[str, Any] = {"embedding": "tfidf", "embedding_options": {"dim": 16}}
 WHOLE = [  # a run that holds nothing out and drops nothing
@@ -46,14 +44,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def run_of(corpus: Path, root: Path, *overrides: str) -> Run:
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(
-            "config", [*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides], return_hydra_config=True
-        )
-    HydraConfig.instance().set_config(cfg)
-    del cfg.hydra
-    return prepare(cfg, HydraConfig.get().runtime.choices)
+    return prepared(*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from smartdpp.report import main
 from smartdpp.study.results import collect
 from smartdpp.study.settings import settings
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("undrawn")]
 
 
 def report(out: Path) -> str:
@@ -55,6 +55,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.drawn
 def test_the_leaderboard_gives_mean_and_t_interval_over_seeds_best_first(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +328,7 @@ def test_unfinished_and_failed_runs_are_listed_with_their_first_error_line(sweep
     assert "Traceback" not in text
 
 
+@pytest.mark.drawn
 def test_one_run_is_reported_in_its_own_folder(tmp_path: Path) -> None:
     run = finished_run(tmp_path, loss_change=-2.0, loss_change_low=-2.2, loss_change_high=-1.8)
     assert main([str(run)]) == 0
@@ -353,6 +355,7 @@ def test_result_json_alone_is_enough(tmp_path: Path) -> None:
     assert lines(section(report(tmp_path / "out"), "Results"))[0]["LDD (nats/example)"] == "0.300"
 
 
+@pytest.mark.drawn
 def test_a_task_name_stays_literal_in_the_tables(tmp_path: Path) -> None:
     name = "a|b ![x](http://x) {{ 7*7 }} ${oc.env:HOME}"
     run = finished_run(tmp_path, **{f"loss/{name}": 2.0})
@@ -360,6 +363,7 @@ def test_a_task_name_stays_literal_in_the_tables(tmp_path: Path) -> None:
     assert r"a\|b \!\[x\](http://x) {{ 7\*7 }} ${oc.env:HOME}" in report(run / "report")
 
 
+@pytest.mark.drawn
 def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Path) -> None:
     from smartdpp.study.cells import cells
 
@@ -429,6 +433,7 @@ def write_report(runs: Path, out: Path, **wanted: object) -> None:
     write([Cell((run.name,), run, "done") for run in sorted(runs.iterdir())], Wanted("x", **wanted), out)
 
 
+@pytest.mark.drawn
 def test_a_prompt_with_a_script_stays_text(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script> {{ 7*7 }} {}"
     for seed in range(2):
@@ -444,6 +449,7 @@ def test_a_prompt_with_a_script_stays_text(tmp_path: Path) -> None:
     assert r"\</script\>\<script\>alert(1)" in report(tmp_path / "out")
 
 
+@pytest.mark.drawn
 def test_the_page_is_one_file_that_asks_for_nothing(sweep: Path) -> None:
     main([str(sweep / "runs"), "--out", str(sweep / "out")])
     html = page(sweep / "out")
@@ -626,6 +632,7 @@ def test_settings_that_follow_the_seed_are_worlds_and_no_settings() -> None:
     assert list(settings(configs, rows)) == ["strategy", "corpus.seed"]
 
 
+@pytest.mark.drawn
 def test_runs_whose_evaluations_have_no_metric_in_common_share_a_report(tmp_path: Path) -> None:
     """Two that were judged, beside two that have a loss: what has no loss is not compared by it."""
     for evaluation in ("heldout", "judge"):

@@ -14,6 +14,7 @@ from smartdpp.report.command import main
 from smartdpp.study.cells import cells
 from tests.synthetic_runs import finished_run, put
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 GAINS = {"random": 0.0, "oracle": 0.8, "dpp": 0.4, "submodular": 0.0}
 STRATEGY = {"dpp_minilm": "dpp", "facility_location": "submodular"}
@@ -157,6 +158,7 @@ def test_a_baseline_that_nothing_can_be_paired_with_is_one_sentence(tmp_path: Pa
     assert {setting for _, setting in rows(tmp_path / "out")} == {"skew"}
 
 
+@pytest.mark.drawn
 def test_a_setting_that_was_made_elsewhere_stays(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from test_report import lines, report, section
 
 from smartdpp.report import main
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("undrawn")]
 TENTHS = (1, 4, 7, 10)
 
 
@@ -35,6 +35,7 @@ def told(root: Path) -> str:
     return section(report(root / "out"), "Trend along")
 
 
+@pytest.mark.drawn
 def test_each_lines_trend_and_what_is_between_them(tmp_path: Path) -> None:
     tenths(tmp_path)
     text = told(tmp_path)

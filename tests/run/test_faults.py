@@ -3,22 +3,19 @@ terminals share a sweep."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from smartdpp.store.disk import file_hash, read_json
 from tests.conftest import small
+from tests.forked import MAIN, Forked
 
 ROOT = Path(__file__).parents[2]
 
 # Each stage is killed by its own process at a point that a real kill could hit, so that nothing here depends
 # on timing.
-BEGIN = f"""
-import os, signal, sys
-sys.path.insert(0, {str(ROOT)!r})
+BEGIN = """
+import os, signal
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
 from smartdpp.runtime import shards
 from smartdpp.embedding.shards import embed
@@ -58,27 +55,16 @@ rows.write_samples = killed
 """,
     "nothing": "",
 }
-END = """
-from smartdpp.main import main
-main()
-"""
 
 
-def start(point: str, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", BEGIN + AT[point] + END, *overrides]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def start(point: str, *overrides: str) -> Forked:
+    return Forked(*overrides, code=BEGIN + AT[point] + MAIN)
 
 
-def finish(process: subprocess.Popen, status: int) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == status, said
+def finish(process: Forked, status: int) -> str:
+    done = process.ended()
+    said = done.stdout + done.stderr
+    assert done.returncode == status, said
     return said
 
 
@@ -141,8 +127,8 @@ def test_two_terminals_share_a_sweep(corpus: Path, tmp_path: Path) -> None:
 
 def test_ctrl_c_says_how_to_go_on(corpus: Path, tmp_path: Path) -> None:
     interrupted = AT["training"].replace("kill()", "raise KeyboardInterrupt")
-    command = [sys.executable, "-c", BEGIN + interrupted + END, *small(corpus, tmp_path), "strategy=random"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    code = BEGIN + interrupted + MAIN
+    done = Forked(*small(corpus, tmp_path), "strategy=random", code=code).ended()
     assert done.returncode == 1
     assert "the same command goes on" in done.stderr
     assert "Traceback" not in done.stderr

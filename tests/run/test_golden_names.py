@@ -10,21 +10,18 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from smartdpp.config.check import check
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
+from tests.composed import composed
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_names.json").read_text(encoding="utf-8"))
 CORPUS = '{"task": "t%d", "prompt": "p %d", "response": "r %d"}\n'
 
 
 def named(overrides: list[str]) -> dict[str, str]:
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", overrides, return_hydra_config=True)
+    cfg = composed(*overrides)
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(

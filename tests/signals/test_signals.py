@@ -157,6 +157,7 @@ def test_a_killed_pass_resumes_to_the_same_bytes(
     assert (tmp_path / "resumed" / "X.npy").read_bytes() == (tmp_path / "whole" / "X.npy").read_bytes()
 
 
+@pytest.mark.usefixtures("forked_launch")
 @pytest.mark.parametrize("which", LIKELIHOODS)
 def test_two_processes_leave_the_bytes_of_one(which: stage.Pass, tmp_path: Path) -> None:
     rows = corpus_of(Tiny(), repeat=3)

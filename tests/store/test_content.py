@@ -12,10 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from smartdpp.config.check import check
-from smartdpp.config.compose import conf_dir, register
 from smartdpp.config.identity import with_content, without_paths
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM, Sentence
@@ -24,6 +22,7 @@ from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
 from smartdpp.store import content
+from tests.composed import composed
 
 COMMITS = ("a" * 40, "b" * 40)
 
@@ -199,9 +198,7 @@ def test_an_encoder_trained_further_in_its_folder_is_another_one(tmp_path: Path)
 
 def test_packaged_models_are_what_their_parameters_say_and_keep_their_runs() -> None:
     assert [component.fingerprint() for component in (SmolLM2(), Tiny(), MiniLM())] == ["", "", ""]
-    register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", ["root=/tmp", "evaluation=heldout"], return_hydra_config=True)
+    cfg = composed("root=/tmp", "evaluation=heldout")
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(

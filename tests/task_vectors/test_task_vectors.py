@@ -93,6 +93,7 @@ def test_a_killed_measurement_resumes_to_the_same_bytes(
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("forked_launch")
 def test_two_processes_leave_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task2vec, "SHARD", 1)
     for processes in (1, 2):

@@ -1,0 +1,91 @@
+"""The command line in processes of their own that find its libraries imported: each is forked from a server
+that did nothing but import them, which takes a new interpreter longer than most of what is tested here."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from pathlib import Path
+from subprocess import CompletedProcess
+
+ROOT = Path(__file__).parents[1]
+MAIN = "from smartdpp.main import main\nmain()\n"
+_server = get_context("forkserver")
+_server.set_forkserver_preload(
+    [
+        *("smartdpp.main", "smartdpp.functions.loops", "smartdpp.evaluation.harness", "datasets", "pandas"),
+        *(
+            "scipy.stats",
+            "sklearn.decomposition",
+            "sklearn.feature_extraction.text",
+            "rouge_score.rouge_scorer",
+        ),
+        *("transformers.models.llama.modeling_llama", "trl.trainer.sft_trainer", "peft", "lm_eval.api.task"),
+    ]
+)
+
+
+class Forked:
+    """``code`` as a program, in the checkout; what it says is read when it has ended."""
+
+    def __init__(self, *arguments: str, code: str = MAIN, environment: Mapping[str, str] | None = None):
+        self._said = [Path(tempfile.mkstemp(prefix="said-")[1]) for _ in range(2)]
+        given = (code, arguments, dict(os.environ | (environment or {})), *map(str, self._said))
+        self._process = _server.Process(target=_program, args=given)
+        self._process.start()
+
+    @property
+    def sentinel(self) -> int:
+        return self._process.sentinel
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def ended(self, within: float = 300) -> Forked:
+        self._process.join(within)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+        assert self._process.exitcode is not None
+        self.returncode = self._process.exitcode
+        self.stdout, self.stderr = (path.read_text(encoding="utf-8") for path in self._said)
+        for path in self._said:
+            path.unlink()
+        return self
+
+
+def launched(command: list[str], env: dict[str, str]) -> CompletedProcess:
+    """What torchrun does for ``smartdpp.runtime.processes.launch``: a module in several processes, of which
+    each knows its number and where the others are; all end once one of them fails."""
+    count, (module, out) = int(command[command.index("--nproc_per_node") + 1]), command[-2:]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    code = f"import runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
+    numbers = [{"RANK": str(i), "LOCAL_RANK": str(i), "WORLD_SIZE": str(count)} for i in range(count)]
+    running = [Forked(out, code=code, environment=env | place | number) for number in numbers]
+    waiting = {process.sentinel: process for process in running}
+    failed = 0
+    while waiting:
+        for sentinel in wait(list(waiting)):
+            done = waiting.pop(sentinel).ended()  # type: ignore[index]
+            print(done.stdout, done.stderr)
+            if done.returncode and not failed:
+                failed = done.returncode
+                for other in waiting.values():
+                    other.kill()
+    return CompletedProcess(command, failed)
+
+
+def _program(code: str, arguments: tuple[str, ...], environment: dict[str, str], out: str, err: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY), stream)
+    sys.argv = ["run.py", *arguments]
+    exec(compile(code, "run.py", "exec"), {"__name__": "__main__"})
