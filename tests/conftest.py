@@ -19,10 +19,11 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from smartdpp.config.compose import compose_here
 from smartdpp.models import Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import prepare
-from tests.composed import composed, handed_over
+from tests.prepared import handed_over
 
 TASKS = {
     "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
@@ -116,7 +117,7 @@ def configure(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes the real configuration with the small overrides and then the test's own."""
 
     def compose_config(*overrides: str, **values: Any) -> DictConfig:
-        return handed_over(composed(*small(corpus, tmp_path), *overrides))
+        return handed_over(compose_here([*small(corpus, tmp_path), *overrides]))
 
     return compose_config
 

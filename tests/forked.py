@@ -43,6 +43,10 @@ class Forked:
     def sentinel(self) -> int:
         return self._process.sentinel
 
+    @property
+    def running(self) -> bool:
+        return self._process.exitcode is None
+
     def kill(self) -> None:
         self._process.kill()
 

@@ -17,7 +17,7 @@ from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
-from tests.composed import run_of as prepared
+from tests.prepared import run_of as prepared
 
 SEED = 15  # another one draws other combinations
 # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them

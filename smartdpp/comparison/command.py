@@ -28,7 +28,7 @@ from smartdpp.comparison.compare import compare, grid, markdown, printed, write
 from smartdpp.comparison.figure import draw
 from smartdpp.comparison.sets import By, Rows, embed, read
 from smartdpp.config.check import component
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import compose_here, conf_dir
 from smartdpp.config.identity import at_home
 from smartdpp.corpus.files import stem
 from smartdpp.corpus.jsonl import Jsonl
@@ -193,17 +193,14 @@ def _options(assignments: list[str]) -> tuple[Options, list[str]]:
 
 def node(group: str, overrides: list[str]) -> dict[str, Any]:
     """The configuration of one component in the default run with these overrides."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    register()
     usual = [] if any(word.startswith("diversity=") for word in overrides) else ["diversity=all"]
     try:
-        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
-            cfg = compose("config", [*usual, *overrides])
-            return at_home(OmegaConf.to_container(cfg[group], resolve=True))
+        cfg = compose_here([*usual, *overrides])
+        return at_home(OmegaConf.to_container(cfg[group], resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(" ".join(str(error).split())) from None
 

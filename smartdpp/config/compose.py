@@ -27,6 +27,7 @@ from smartdpp.store import remote
 
 HANDLER = r"logging\.(StreamHandler|FileHandler|NullHandler|Formatter)|colorlog\.ColoredFormatter|ext://sys\.(stdout|stderr)"
 SAMPLER = r"optuna\.samplers\.[A-Z][A-Za-z]*Sampler"
+_loaders: dict[str, Any] = {}  # Hydra's, by the folder each composes from
 ONE = "evaluation=heldout"  # which the settings of one evaluation are of, where none is named
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -40,6 +41,20 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
     compose_once()
     compose_without_code()
+
+
+def compose_here(overrides: Sequence[str], name: str = "config", folder: Path | None = None) -> DictConfig:
+    """``name`` of ``folder`` (``None``: conf/) with Hydra's own part, as the command line composes it. What
+    several have in common is composed once in this process."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    place = str((folder or conf_dir()).absolute())
+    with initialize_config_dir(place, version_base="1.3"):
+        hydra: Any = GlobalHydra.instance().hydra
+        hydra.config_loader = _loaders.setdefault(place, hydra.config_loader)
+        return compose(name, list(overrides), return_hydra_config=True)
 
 
 def conf_dir() -> Path:

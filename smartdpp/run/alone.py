@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hydra.core.hydra_config import HydraConfig
 
-from smartdpp.config.compose import conf_dir, register
+from smartdpp.config.compose import compose_here
 from smartdpp.errors import InputError
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import composed_run
@@ -14,14 +14,11 @@ from smartdpp.run.pipeline import composed_run
 
 def prepared(overrides: Sequence[str]) -> Run:
     """InputError for what does not compose or cannot start."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    register()
     try:
-        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
-            cfg = compose("config", list(overrides), return_hydra_config=True)
+        cfg = compose_here(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(" ".join(str(error).split())) from None
     HydraConfig.instance().set_config(cfg)

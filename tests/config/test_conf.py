@@ -10,10 +10,9 @@ import pytest
 from hydra.errors import ConfigCompositionException
 
 from smartdpp.config.check import check
-from smartdpp.config.compose import conf_dir
+from smartdpp.config.compose import compose_here, conf_dir
 from smartdpp.config.schema import GROUPS, Config
-from tests.composed import composed as composed_whole
-from tests.composed import handed_over
+from tests.prepared import handed_over
 
 ROOT = conf_dir().parent
 CONF = conf_dir()
@@ -46,7 +45,7 @@ REFUSED_WITHOUT = {  # what check says where it is missing
 
 def composed(*overrides: str, name: str = "config", folder: Path = CONF):
     searched = f"hydra.searchpath=[file://{conf_dir()}]"
-    return handed_over(composed_whole(searched, *overrides, name=name, folder=folder))
+    return handed_over(compose_here([searched, *overrides], name, folder))
 
 
 def test_all_of_them_are_found() -> None:

@@ -16,8 +16,8 @@ from smartdpp.report import main as report
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
-from tests.composed import run_of
 from tests.conftest import small
+from tests.prepared import run_of
 
 
 @pytest.fixture(scope="module")

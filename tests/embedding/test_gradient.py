@@ -3,8 +3,6 @@ cannot use."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from smartdpp.embedding.shards import embed, load
 from smartdpp.errors import InputError
 from smartdpp.models import Tiny
 from smartdpp.store.disk import read_json
+from tests.forked import Forked
 
 N = 40
 ROWS = pa.table(
@@ -65,13 +64,11 @@ def test_killed_half_way_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
         "embed(Gradient(Tiny(), dim=64, batch_tokens=256), pq.read_table(sys.argv[1]), Path(sys.argv[2]), "
         "shard=1)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, tmp_path / "rows.parquet", killed], stderr=subprocess.DEVNULL
-    )
-    while len(list(killed.glob("shard-*.npy"))) < 3 and process.poll() is None:
+    process = Forked(str(tmp_path / "rows.parquet"), str(killed), code=program)
+    while len(list(killed.glob("shard-*.npy"))) < 3 and process.running:
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    process.ended()
     survived = len(list(killed.glob("shard-*.npy")))
     assert not (killed / "X.npy").exists()
     assert 3 <= survived < N

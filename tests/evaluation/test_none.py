@@ -9,8 +9,8 @@ from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.none import NoEvaluation
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import artifacts
-from tests.composed import run_of
 from tests.conftest import small
+from tests.prepared import run_of
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from smartdpp.config.compose import conf_dir
+from smartdpp.config.compose import compose_here, conf_dir
 from smartdpp.config.overrides import options
 from smartdpp.errors import InputError
 from smartdpp.library.components import made, node
-from tests.composed import composed
 
 MODEL = node("model", "smollm2_135m")
 
@@ -26,7 +25,7 @@ def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -
     given = {("model", "hub"): {"path": "a/b"}, ("quality", "reward"): {"model.path": "a/b"}}.get(
         (group, name), {}
     )
-    cfg = composed(f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()])
+    cfg = compose_here([f"{group}={name}", *[f"{group}.{key}={value}" for key, value in given.items()]])
     expected = OmegaConf.to_container(
         cfg[group] if group == "model" else OmegaConf.create({"model": MODEL, group: cfg[group]}),
         resolve=True,
@@ -45,7 +44,7 @@ def test_a_name_means_what_it_means_on_the_command_line(group: str, name: str) -
     ],
 )
 def test_options_are_those_of_the_command_line(given: dict, words: list[str]) -> None:
-    cfg = composed(*words)
+    cfg = compose_here(words)
     assert node("strategy", "smart", given) == OmegaConf.to_container(cfg.strategy, resolve=True)
 
 

@@ -23,7 +23,7 @@ from smartdpp.library.data import read, texts
 from smartdpp.library.select import GAIN, RANK, cache
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
-from tests.composed import run_of as prepared
+from tests.prepared import run_of as prepared
 
 TFIDF: dict[str, Any] = {"embedding": "tfidf", "embedding_options": {"dim": 16}}
 WHOLE = [  # a run that holds nothing out and drops nothing

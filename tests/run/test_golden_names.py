@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from smartdpp.config.check import check
+from smartdpp.config.compose import compose_here
 from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
-from tests.composed import composed
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_names.json").read_text(encoding="utf-8"))
 CORPUS = '{"task": "t%d", "prompt": "p %d", "response": "r %d"}\n'
 
 
 def named(overrides: list[str]) -> dict[str, str]:
-    cfg = composed(*overrides)
+    cfg = compose_here(overrides)
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from smartdpp.config.check import check
+from smartdpp.config.compose import compose_here
 from smartdpp.config.identity import with_content, without_paths
 from smartdpp.embedding.hidden import Hidden
 from smartdpp.embedding.sentence import MiniLM, Sentence
@@ -22,7 +23,6 @@ from smartdpp.models import Finetuned, Hub, SmolLM2, Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.stages import artifacts
 from smartdpp.store import content
-from tests.composed import composed
 
 COMMITS = ("a" * 40, "b" * 40)
 
@@ -198,7 +198,7 @@ def test_an_encoder_trained_further_in_its_folder_is_another_one(tmp_path: Path)
 
 def test_packaged_models_are_what_their_parameters_say_and_keep_their_runs() -> None:
     assert [component.fingerprint() for component in (SmolLM2(), Tiny(), MiniLM())] == ["", "", ""]
-    cfg = composed("root=/tmp", "evaluation=heldout")
+    cfg = compose_here(["root=/tmp", "evaluation=heldout"])
     choices = dict(cfg.hydra.runtime.choices)
     del cfg.hydra
     run = Run(

@@ -19,6 +19,7 @@ from smartdpp.run.pipeline import prepare
 from smartdpp.run.price import total, training
 from smartdpp.study.cells import cells, wanted
 from tests.conftest import small
+from tests.forked import Forked
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SIZED = sorted(path for path in EXPERIMENTS.glob("*.yaml") if "\nsizes:\n" in path.read_text())
@@ -47,16 +48,8 @@ def composed(path: Path, overrides: list[str]) -> Run:
         return prepare(cfg, choices)
 
 
-def run_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(EXPERIMENTS.parent / "run.py"), "-cd", str(EXPERIMENTS), *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-    )
+def run_py(*arguments: str) -> Forked:
+    return Forked("-cd", str(EXPERIMENTS), *arguments).ended()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +140,15 @@ def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
 def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> None:
     sweep = ("strategy=smart,equal,random", "seed=23", "evaluation=mmlu,bbh")
     price = ("price.tokens_per_example=300", "price.tokens_per_second=2300")
-    done = run_py("-cn", "quickstart", *PAPER, *sweep, *price, "until=plan", f"root={tmp_path}", **OFFLINE)
+    words = ("-cd", str(EXPERIMENTS), "-cn", "quickstart", *PAPER, *sweep, *price, "until=plan")
+    done = subprocess.run(
+        [sys.executable, str(EXPERIMENTS.parent / "run.py"), *words, f"root={tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | OFFLINE,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert (
