@@ -34,7 +34,7 @@ class Forked:
     """``code`` as a program, in the checkout; what it says is read when it has ended."""
 
     def __init__(self, *arguments: str, code: str = MAIN, environment: Mapping[str, str] | None = None):
-        self._said = [Path(tempfile.mkstemp(prefix="said-")[1]) for _ in range(2)]
+        self._said = [_empty_file(), _empty_file()]
         given = (code, arguments, dict(os.environ | (environment or {})), *map(str, self._said))
         self._process = _server.Process(target=_program, args=given)
         self._process.start()
@@ -61,6 +61,12 @@ class Forked:
         for path in self._said:
             path.unlink()
         return self
+
+
+def _empty_file() -> Path:
+    handle, path = tempfile.mkstemp(prefix="said-")
+    os.close(handle)
+    return Path(path)
 
 
 def launched(command: list[str], env: dict[str, str]) -> CompletedProcess:
