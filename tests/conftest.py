@@ -23,7 +23,6 @@ from smartdpp.config.compose import compose_here
 from smartdpp.models import Tiny
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import prepare
-from tests.prepared import handed_over
 
 TASKS = {
     "add": lambda r: (f"What is {r.randint(1, 99)} plus {r.randint(1, 99)}?", str(r.randint(2, 198))),
@@ -112,11 +111,18 @@ def small(corpus: Path, root: Path) -> list[str]:
     ]
 
 
+def handed_over(cfg: DictConfig) -> DictConfig:
+    """As Hydra hands a configuration to the task function: its own part aside."""
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    return cfg
+
+
 @pytest.fixture
 def configure(corpus: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes the real configuration with the small overrides and then the test's own."""
 
-    def compose_config(*overrides: str, **values: Any) -> DictConfig:
+    def compose_config(*overrides: str) -> DictConfig:
         return handed_over(compose_here([*small(corpus, tmp_path), *overrides]))
 
     return compose_config

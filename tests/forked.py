@@ -5,29 +5,23 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
-from subprocess import CompletedProcess
 
 ROOT = Path(__file__).parents[1]
 MAIN = "from smartdpp.main import main\nmain()\n"
+LIBRARIES = """
+    datasets lm_eval.api.task pandas peft rouge_score.rouge_scorer scipy.stats sklearn.decomposition
+    sklearn.feature_extraction.text smartdpp.evaluation.harness smartdpp.functions.loops smartdpp.main
+    transformers.models.llama.modeling_llama trl.trainer.sft_trainer
+"""
 _server = get_context("forkserver")
-_server.set_forkserver_preload(
-    [
-        *("smartdpp.main", "smartdpp.functions.loops", "smartdpp.evaluation.harness", "datasets", "pandas"),
-        *(
-            "scipy.stats",
-            "sklearn.decomposition",
-            "sklearn.feature_extraction.text",
-            "rouge_score.rouge_scorer",
-        ),
-        *("transformers.models.llama.modeling_llama", "trl.trainer.sft_trainer", "peft", "lm_eval.api.task"),
-    ]
-)
+_server.set_forkserver_preload(LIBRARIES.split())
 
 
 class Forked:
@@ -63,13 +57,25 @@ class Forked:
         return self
 
 
+def anew(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a shell starts it, in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 def _empty_file() -> Path:
     handle, path = tempfile.mkstemp(prefix="said-")
     os.close(handle)
     return Path(path)
 
 
-def launched(command: list[str], env: dict[str, str]) -> CompletedProcess:
+def launched(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess:
     """What torchrun does for ``smartdpp.runtime.processes.launch``: a module in several processes, of which
     each knows its number and where the others are; all end once one of them fails."""
     count, (module, out) = int(command[command.index("--nproc_per_node") + 1]), command[-2:]
@@ -88,7 +94,7 @@ def launched(command: list[str], env: dict[str, str]) -> CompletedProcess:
                 failed = done.returncode
                 for other in waiting.values():
                     other.kill()
-    return CompletedProcess(command, failed)
+    return subprocess.CompletedProcess(command, failed)
 
 
 def _program(code: str, arguments: tuple[str, ...], environment: dict[str, str], out: str, err: str) -> None:

@@ -4,8 +4,6 @@ traceback."""
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,26 +12,13 @@ import pytest
 from omegaconf import DictConfig
 
 from tests.conftest import small
-from tests.forked import Forked
+from tests.forked import Forked, anew
 
 ROOT = Path(__file__).parents[1]
 
 
 def smartdpp(*arguments: str) -> Forked:
     return Forked(*arguments).ended()
-
-
-def anew(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """As a shell starts it."""
-    command = [sys.executable, str(ROOT / "run.py"), *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def refused(*arguments: str) -> str:

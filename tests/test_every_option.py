@@ -13,11 +13,11 @@ import pytest
 from smartdpp.config.compose import conf_dir
 from smartdpp.errors import InputError
 from smartdpp.report import main as report
+from smartdpp.run.alone import prepared
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import stages
 from smartdpp.store.disk import read_json
-from tests.prepared import run_of as prepared
 
 SEED = 15  # another one draws other combinations
 # options that need what a test machine lacks: a fetch, a GPU, a cluster; test_conf composes them
@@ -171,7 +171,7 @@ def run_of(folder: Path, choice: dict[str, str], *more: str) -> Run:
         f"root={folder / 'root'}",
         *more,
     ]
-    return prepared(*overrides)
+    return prepared(overrides)
 
 
 def test_every_option_that_works_here_is_in_a_combination() -> None:

@@ -12,7 +12,7 @@ from hydra.errors import ConfigCompositionException
 from smartdpp.config.check import check
 from smartdpp.config.compose import compose_here, conf_dir
 from smartdpp.config.schema import GROUPS, Config
-from tests.prepared import handed_over
+from tests.conftest import handed_over
 
 ROOT = conf_dir().parent
 CONF = conf_dir()

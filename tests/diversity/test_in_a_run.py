@@ -13,11 +13,11 @@ from smartdpp.config.compose import conf_dir
 from smartdpp.diversity.components import describe
 from smartdpp.errors import InputError
 from smartdpp.report import main as report
+from smartdpp.run.alone import prepared
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
 from tests.conftest import small
-from tests.prepared import run_of
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def measured(corpus, tmp_path_factory) -> Callable[..., Run]:
 
     def make(*overrides: str) -> Run:
         quick = ["evaluation.generate=false", "evaluation.limit=2"]
-        run = run_of(*small(corpus, root), *quick, "strategy=random", *overrides)
+        run = prepared([*small(corpus, root), *quick, "strategy=random", *overrides])
         execute(run)
         return run
 

@@ -16,11 +16,11 @@ from smartdpp.errors import InputError
 from smartdpp.evaluation.indomain import Indomain
 from smartdpp.evaluation.scores import read_samples
 from smartdpp.report import main as report
+from smartdpp.run.alone import prepared
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
 from smartdpp.store.disk import read_json
 from tests.conftest import small
-from tests.prepared import run_of
 
 from .lively import row
 
@@ -33,7 +33,7 @@ def small_run(corpus: Path, tmp_path: Path) -> Callable[..., Run]:
 
     def make(*overrides: str) -> Run:
         plain = [override for override in small(corpus, tmp_path) if not override.startswith("evaluation.")]
-        return run_of(*plain, *overrides)
+        return prepared([*plain, *overrides])
 
     return make
 

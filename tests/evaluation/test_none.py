@@ -7,10 +7,10 @@ import pytest
 from smartdpp.errors import InputError
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.none import NoEvaluation
+from smartdpp.run.alone import prepared
 from smartdpp.run.pipeline import execute
 from smartdpp.run.stages import artifacts
 from tests.conftest import small
-from tests.prepared import run_of
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def run(tmp_path):
         for override in small(tmp_path / "alpaca.json", tmp_path)
         if not override.startswith("evaluation.")
     ]
-    return run_of(*plain, "evaluation=none", "corpus.constants={task: alpaca}", "strategy=dpp", "budget=8")
+    return prepared(
+        [*plain, "evaluation=none", "corpus.constants={task: alpaca}", "strategy=dpp", "budget=8"]
+    )
 
 
 def test_one_dataset_is_chosen_from_and_trained_on_without_scores(run, capsys):

@@ -4,7 +4,6 @@ weights are sharded."""
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,6 @@ def trained(
             recipe.train(Tiny(), ROWS, out, seed=0)
         seen: list[Any] = [here]
     else:
-        patch.setenv(
-            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        )
         patch.setattr(
             worker, "launch", lambda _, out, processes: launch("tests.recorded_training", out, processes)
         )

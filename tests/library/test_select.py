@@ -21,9 +21,9 @@ import smartdpp
 from smartdpp.errors import InputError
 from smartdpp.library.data import read, texts
 from smartdpp.library.select import GAIN, RANK, cache
+from smartdpp.run.alone import prepared
 from smartdpp.run.cell import Run
 from smartdpp.run.pipeline import execute
-from tests.prepared import run_of as prepared
 
 TFIDF: dict[str, Any] = {"embedding": "tfidf", "embedding_options": {"dim": 16}}
 WHOLE = [  # a run that holds nothing out and drops nothing
@@ -44,7 +44,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def run_of(corpus: Path, root: Path, *overrides: str) -> Run:
-    return prepared(*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides)
+    return prepared([*WHOLE, f"corpus.path={corpus}", f"root={root}", *overrides])
 
 
 @pytest.fixture

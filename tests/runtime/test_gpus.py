@@ -11,6 +11,7 @@ import pytest
 
 from smartdpp.store.disk import read_json
 from tests.conftest import small
+from tests.forked import anew
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
@@ -73,22 +74,11 @@ def test_a_single_gpu_is_everybodys(tmp_path: Path) -> None:
             process.communicate()
 
 
-def sweep(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "run.py"), "-m", *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_failed_cell_stops_no_other_under_a_launcher(launcher: str, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    done = sweep(
+    done = anew(
+        "-m",
         *small(corpus, tmp_path),
         "budget=97,8,9",
         "strategy=random",
@@ -122,7 +112,7 @@ def test_optuna_optimises_the_score(corpus: Path, tmp_path: Path) -> None:
         "smart_weights",
         *small(corpus, tmp_path),
     ]
-    done = sweep(*arguments, "strategy.num_tasks=range(2,4)", "hydra.sweeper.n_trials=3")
+    done = anew("-m", *arguments, "strategy.num_tasks=range(2,4)", "hydra.sweeper.n_trials=3")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [read_json(path) for path in (tmp_path / "runs").glob("smart-*/result.json")]
     assert len(rows) == 3

@@ -3,10 +3,7 @@ one runs to its end."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,7 @@ from smartdpp.run.pipeline import prepare
 from smartdpp.run.price import total, training
 from smartdpp.study.cells import cells, wanted
 from tests.conftest import small
-from tests.forked import Forked
+from tests.forked import Forked, anew
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SIZED = sorted(path for path in EXPERIMENTS.glob("*.yaml") if "\nsizes:\n" in path.read_text())
@@ -140,15 +137,8 @@ def test_the_papers_size_names_the_papers_recipe(tmp_path: Path) -> None:
 def test_the_papers_plan_has_a_price_and_needs_no_network(tmp_path: Path) -> None:
     sweep = ("strategy=smart,equal,random", "seed=23", "evaluation=mmlu,bbh")
     price = ("price.tokens_per_example=300", "price.tokens_per_second=2300")
-    words = ("-cd", str(EXPERIMENTS), "-cn", "quickstart", *PAPER, *sweep, *price, "until=plan")
-    done = subprocess.run(
-        [sys.executable, str(EXPERIMENTS.parent / "run.py"), *words, f"root={tmp_path}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | OFFLINE,
-        stdin=subprocess.DEVNULL,
-    )
+    words = ("-cn", "quickstart", *PAPER, *sweep, *price, "until=plan", f"root={tmp_path}")
+    done = anew("-cd", str(EXPERIMENTS), *words, **OFFLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert (
