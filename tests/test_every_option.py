@@ -32,6 +32,12 @@ ELSEWHERE = {
 }
 NEEDS = {
     "corpus=jsonl": ["corpus.path={train}", "corpus.columns={{score: rating}}"],
+    "corpus=arena_file": [
+        "corpus.path={train}",
+        "corpus.target=[add,copy]",
+        "corpus.others=[first,parity]",
+        *(f"corpus.{one}" for one in ("documents=3", "per_target=8", "per_other=12", "mismatched=0.2")),
+    ],
     "embedding=tfidf": ["embedding.dim=8"],
     "embedding=gradient": ["embedding.dim=64"],
     "embedding=less": [

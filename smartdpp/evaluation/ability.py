@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-from smartdpp.corpus.arena import DOCUMENTS
+from smartdpp.corpus.worlds import DOCUMENTS
 from smartdpp.errors import InputError
 from smartdpp.evaluation.checks import some_left
 from smartdpp.evaluation.heldout import Heldout

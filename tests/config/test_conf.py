@@ -22,6 +22,7 @@ OPTIONS = sorted(
 STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 NEEDS = {  # options that cannot work without a value of the user's
     "corpus/jsonl": ["corpus.path={data}"],
+    "corpus/arena_file": ["corpus.path={data}", "corpus.target=[add]"],
     "corpus/hub": ["corpus.path=owner/name"],
     "query/file": ["strategy.query.path={data}"],
     "strategy/weights": ["strategy.weights={{add: 1}}"],
@@ -84,8 +85,9 @@ def test_an_option_composes_and_passes_the_check(option: Path, corpus: Path) -> 
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_composes_and_passes_the_check(study: str) -> None:
-    cfg = composed(name=study, folder=ROOT / "experiments")
+def test_a_study_composes_and_passes_the_check(study: str, corpus: Path) -> None:
+    files = {"t0": [f"corpus.path={corpus}", f"evaluation.of.bbh.path={corpus}"]}
+    cfg = composed(*files.get(study, []), name=study, folder=ROOT / "experiments")
     assert check(cfg).strategy is not None
     assert cfg.report
 

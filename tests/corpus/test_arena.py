@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from smartdpp.corpus.arena import DOCUMENTS, FALSE, TRUE, WORDINGS, Arena
+from smartdpp.corpus.arena import Arena
+from smartdpp.corpus.worlds import DOCUMENTS, FALSE, TRUE, WORDINGS
 from smartdpp.errors import InputError
 
 TWO = ["chain_sum", "spell_backward"]

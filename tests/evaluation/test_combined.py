@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smartdpp.errors import InputError
+from smartdpp.evaluation.ability import Ability
 from smartdpp.evaluation.combined import Combined
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.indomain import Indomain
@@ -177,6 +178,13 @@ def test_an_evaluation_that_holds_out_nothing_shares_the_corpus_of_the_one_that_
 def test_what_cannot_be_combined_is_said(of: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Combined(of)
+
+
+def test_an_arena_s_documents_and_a_file_s_are_both_held_out(tmp_path: Path) -> None:
+    row = {"task": "odd", "prompt": "3", "response": "yes"}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(row) + "\n")
+    both = Combined({"ability": Ability(), "odd": Jsonl(str(tmp_path / "odd.jsonl"))})
+    assert both.heldout(["add", "copy", "target/add", "odd"]) == ["odd", "target/add"]
 
 
 def test_every_mistake_inside_is_named_with_its_place(small_run: Callable[..., Run]) -> None:  # noqa: F811
