@@ -54,6 +54,7 @@ COMMANDS = {
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[tuple[list[str], Run]] = []  # with their overrides
+refused: dict[str, list[str]] = {}  # why cells failed, and the overrides of those that did
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
 
 
@@ -90,9 +91,14 @@ def cell(cfg: DictConfig) -> float | None:
             if WANTS_TRACEBACKS:
                 raise
             sys.exit(f"error: {said(error)}")
-        overrides = " ".join(HydraConfig.get().overrides.task)
-        log.error("failed: %s: %s", overrides, said(error))
-        raise Failure(f"{overrides}: {said(error)}") from None
+        overrides, why = " ".join(HydraConfig.get().overrides.task), said(error)
+        alike = refused.setdefault(why, [])
+        alike.append(overrides)
+        if len(alike) == 1:
+            log.error("failed: %s: %s", overrides, why)
+        elif cfg.until != "plan":  # where the log says when; a plan fails at once
+            log.error("failed: %s: for a reason told above", overrides)
+        raise Failure(f"{overrides}: {why}") from None
     except Exception:
         if sweeping:
             log.exception("failed: %s", " ".join(HydraConfig.get().overrides.task))
@@ -127,6 +133,13 @@ def _come_back(failed: list[Exception]) -> None:
             failed.append(error)
     if failed:
         raise failed[0]
+
+
+def _others() -> str:
+    """How many cells of a sweep failed beside the one whose error ends it."""
+    count = sum(map(len, refused.values())) - 1
+    reasons = "for the same reason" if len(refused) == 1 else f"for {len(refused)} reasons in all, told above"
+    return f"\n{count} more cell{'s' * (count > 1)} failed, {reasons}" if count > 0 else ""
 
 
 def said(error: Exception) -> str:
@@ -195,7 +208,7 @@ def main() -> None:
     except (Failure, *USER_ERRORS) as error:
         if WANTS_TRACEBACKS:
             raise
-        sys.exit(f"error: {said(error)}")
+        sys.exit(f"error: {said(error)}{_others()}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")
 

@@ -49,7 +49,7 @@ COMPONENTS = (*GROUPS, "runtime")  # all that are made from the configuration
 PATHS = ("path", "include_path", "data_dir", "model", "adapter", "root")
 
 
-REPORT = ("title", "baseline", "given", "noise", "question", "paper")  # smartdpp.study.cells.Wanted
+REPORT = ("title", "baseline", "given", "noise", "question", "quote", "paper")  # smartdpp.study.cells.Wanted
 
 
 HOW = ("runtime", "tracker", "until", "root", "size", "sizes", "price", "report")  # how it is run

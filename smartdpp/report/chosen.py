@@ -30,7 +30,10 @@ COMPARED = 2000  # examples, the first in the order, among which the closest pai
 LETTERS = 280  # of a text; the rest is counted
 
 
-def section(results: Results) -> list[Section]:
+def section(results: Results, quote: bool = True) -> list[Section]:
+    """``quote`` false, or report.quote of any run's own configuration: without the rows' texts, as a corpus
+    may be nobody else's to read."""
+    quote &= all(config.get("report.quote", True) for config in results.configs)
     trained = results.table[results.table["n"] > 0]
     if trained["budget"].notna().any():
         trained = trained[(trained["budget"] == trained["budget"].max()) | trained["budget"].isna()]
@@ -39,19 +42,20 @@ def section(results: Results) -> list[Section]:
     folds = []
     for label in order:
         row = trained[trained["label"] == label].sort_values("seed").iloc[0]
-        blocks = _mixture(results.folders[row.name], row.to_dict())
+        blocks = _mixture(results.folders[row.name], row.to_dict(), quote)
         folds += [Fold(label, tuple(blocks))] if blocks else []
     if not folds:
         return []
-    about = (
-        "One run each, the lowest seed at the largest budget. First examples: in the order in which they "
-        "were chosen. Closest pairs: by "
+    about = "One run each, the lowest seed at the largest budget. " + (
+        "First examples: in the order in which they were chosen. Closest pairs: by cosine in the probe "
+        f"embedding, among the first {COMPARED} examples at most; 1 is a copy."
+        if quote
+        else "No example is quoted, as report.quote is false."
     )
-    about += f"cosine in the probe embedding, among the first {COMPARED} examples at most; 1 is a copy."
     return [Section("What was chosen", (Text(about), *folds), brief=False)]
 
 
-def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
+def _mixture(run: Path, row: dict[str, Any], quote: bool) -> list[Text | Table]:
     import pandas as pd
 
     at = artifacts(run)
@@ -78,7 +82,7 @@ def _mixture(run: Path, row: dict[str, Any]) -> list[Text | Table]:
         }
     )
     blocks: list[Text | Table] = [Text(said), Table(largest)]
-    if not (written := file(at["mixture"] / "mixture.jsonl")).is_file():
+    if not quote or not (written := file(at["mixture"] / "mixture.jsonl")).is_file():
         return blocks
     with written.open(encoding="utf-8") as lines:
         first = [json.loads(line) for line in islice(lines, COMPARED)]

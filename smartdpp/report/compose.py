@@ -149,7 +149,7 @@ def _of_study(results: Results, trained: Results, wanted: Wanted) -> list[Sectio
         board, *compared, *trends.section(trained, documents),
         *oracle.section(trained, wanted.baselines[0], documents), *by_task.section(trained),
         *judged.orders(trained), *judged.section(trained), *_beside(trained, wanted), *predicted, *mixtures,
-        *chosen.section(trained), *cost.section(trained), *setup.section(results),
+        *chosen.section(trained, wanted.quote), *cost.section(trained), *setup.section(results),
     ]  # fmt: skip
 
 

@@ -63,6 +63,7 @@ class Wanted:
     question: str = ""  # one sentence
     # standard deviation over seeds of a paired difference in the main metric, from a pilot: see study.power
     noise: float | None = None
+    quote: bool = True  # whether the page shows texts of rows that were chosen
     paper: Paper | None = None
 
     @property

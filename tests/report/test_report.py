@@ -561,6 +561,20 @@ def test_what_was_chosen_shows_tasks_examples_and_the_closest_pair(sweep: Path) 
     assert "| 1.000 | 3 and 6 |" in text  # rows 2 and 5 are copies
 
 
+def test_no_row_is_quoted_where_the_study_or_a_run_says_so(sweep: Path) -> None:
+    def chosen() -> str:
+        text = report(sweep / "out")
+        assert "What is 0 + 0?" not in text + page(sweep / "out")
+        return section(text, "What was chosen")
+
+    write_report(sweep / "runs", sweep / "out", quote=False)
+    assert "| chain_sum | 30 | 75.0 | 33.3 |" in chosen()
+    run = min((sweep / "runs").iterdir()) / ".hydra" / "config.yaml"
+    run.write_text(f"{run.read_text()}report:\n  quote: false\n")
+    main([str(sweep / "runs"), "--out", str(sweep / "out")])
+    assert "as report.quote is false" in chosen()
+
+
 def test_an_energy_that_was_logged_is_shown(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     main([str(run)])
