@@ -9,7 +9,7 @@ import numpy as np
 
 from smartdpp.evaluation.intervals import CLAIM
 from smartdpp.figures.drawing import Drawing
-from smartdpp.figures.style import BLUE, GREY, VERMILION, panels
+from smartdpp.figures.style import BLUE, GREY, VERMILION, panels, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def leaderboard(frame: pd.DataFrame, settings: Mapping[str, str]) -> Drawing:
     width = max(11, 2.6 + 2.1 * len(settings))
     figure, axes = panels(width, 2.9 + 0.62 * len(ways), 1, len(settings), sharey=True)
     for ax, (name, said) in zip(axes, settings.items(), strict=True):
-        ax.set_title(f"{name}\n{said}", fontsize=13)
+        ax.set_title(f"{wrapped(name, 21)}\n{said}", fontsize=13)
         ax.axvline(0, color=GREY, linewidth=1.5)
         ax.axvline(1, color=GREY, linewidth=1.5, linestyle="--")
         ax.set_xlim(low, high)
