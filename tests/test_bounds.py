@@ -32,6 +32,7 @@ MEANT = {  # what is allowed at -1 and at 0; everywhere else both are refused
             "Ability": "seed",
             "AllMeasures": "seed vendi_q",
             "Arena": "copied mismatched seed",
+            "ArenaFile": "copied mismatched seed",
             "Dpp": "ridge theta",
             "DppSample": "ridge theta",
             "Dsir": "min_words temperature",
