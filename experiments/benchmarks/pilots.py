@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "## On made ones, gain by gain",
         f"{n} pilots a line (a share of 0.05 is known to ± {1.96 * (0.05 * 0.95 / n) ** 0.5:.3f}), up to "
         f"{LOOKS[-1]} worlds, two ways of which one gains. Noise: nats, the standard deviation over worlds "
-        f"of a pair's difference, {', '.join(name for name in noises if name) or 'pilots of the same size'}.",
+        f"of a pair's difference, {'; '.join(name for name in noises if name) or 'pilots of the same size'}.",
         "\n".join(of_made(sorted(set(np.round(list(noises.values()), 2).tolist())), n, (MATTERS, 0.2))),
     ]
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from smartdpp.store.disk import DISK_ERRORS
 from smartdpp.store.remote import address, folder
 from smartdpp.study.cells import Cell, Wanted, cells, state, wanted
 from smartdpp.study.results import run_folders
+from smartdpp.study.settings import short
 from smartdpp.track import Wandb
 
 YAML = (".yaml", ".yml")
@@ -99,12 +100,25 @@ def _studies(what: Sequence[str]) -> list[tuple[Path, list[str]]]:
 
 
 def _distinct(studies: Sequence[tuple[Path, list[str]]]) -> list[str]:
-    """The studies' names; of one that is there several times, with its overrides."""
-    stems = [path.stem for path, _ in studies]
-    return [
-        stem if stems.count(stem) == 1 else " ".join([stem, *overrides])
-        for stem, (_, overrides) in zip(stems, studies, strict=True)
-    ]
+    """The studies' names; of one that is there several times with what each of its mentions sets otherwise,
+    or where that does not tell them apart with all that they have not in common."""
+    brief, full = [], []
+    for path, overrides in studies:
+        others = [more for there, more in studies if there.stem == path.stem and more is not overrides]
+        own = [word for word in overrides if not all(word in more for more in others)]
+        by_all = [word for word in own if all(_key(word) in map(_key, more) for more in others)]
+        brief.append(", ".join([path.stem, *map(_told, by_all)]))
+        full.append(", ".join([path.stem, *map(_told, own)]))
+    return brief if len(set(brief)) == len(brief) else full
+
+
+def _told(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{short(key)} {value}"
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _written(write: Callable[[], Made], out: Path) -> Made:

@@ -659,3 +659,18 @@ def test_runs_whose_evaluations_have_no_metric_in_common_share_a_report(tmp_path
     assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     compared = lines(section(report(tmp_path / "out"), "Against random, seed by seed"))
     assert [line["evaluation"] for line in compared] == ["heldout"]
+
+
+def test_a_study_that_is_there_twice_is_named_by_what_tells_its_mentions_apart() -> None:
+    from smartdpp.report.command import _distinct
+
+    noise, skew = Path("a/noise.yaml"), Path("a/skew.yaml")
+    all_of = ["root=x"]
+    thrice = [
+        (noise, [*all_of, "pool.share=0.7"]),
+        (skew, list(all_of)),
+        (noise, [*all_of, "pool.share=0.3", "way=random"]),
+    ]
+    assert _distinct(thrice) == ["noise, share 0.7", "skew", "noise, share 0.3"]
+    thrice[2] = (noise, [*all_of, "pool.share=0.7", "way=random"])
+    assert _distinct(thrice) == ["noise", "skew", "noise, way random"]

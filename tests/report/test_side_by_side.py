@@ -219,7 +219,7 @@ def test_a_setting_whose_oracle_teaches_no_ability_is_not_to_be_used(tmp_path: P
     page = (tmp_path / "out" / "leaderboard.md").read_text()
     assert "Not to be used: choosing by the truth raises own over other by -1.0" in page
     assert "needle" in page
-    assert "budget=20: 2 worlds that all ways finished" in page
+    assert "needle, budget 20: 2 worlds that all ways finished" in page
     assert page.count("No shares, and not in the figure: there are not an oracle and another way.") == 2
     assert (
         "skew: no world yet that all ways finished, so it is not in the table; of its cells 2 missing."
