@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import sys
+from collections import Counter
 from importlib import import_module
 
 import hydra
@@ -54,7 +55,7 @@ COMMANDS = {
 KEYS = list(Config.__dataclass_fields__)
 left_for_later: list[Run] = []
 planned: list[tuple[list[str], Run]] = []  # with their overrides
-refused: dict[str, list[str]] = {}  # why cells failed, and the overrides of those that did
+refused: Counter[str] = Counter()  # why cells of this sweep failed, and how many
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError)
 
 
@@ -91,14 +92,8 @@ def cell(cfg: DictConfig) -> float | None:
             if WANTS_TRACEBACKS:
                 raise
             sys.exit(f"error: {said(error)}")
-        overrides, why = " ".join(HydraConfig.get().overrides.task), said(error)
-        alike = refused.setdefault(why, [])
-        alike.append(overrides)
-        if len(alike) == 1:
-            log.error("failed: %s: %s", overrides, why)
-        elif cfg.until != "plan":  # where the log says when; a plan fails at once
-            log.error("failed: %s: for a reason told above", overrides)
-        raise Failure(f"{overrides}: {why}") from None
+        # in a run the log says when; a plan fails at once
+        raise _failure(" ".join(HydraConfig.get().overrides.task), error, cfg.until != "plan") from None
     except Exception:
         if sweeping:
             log.exception("failed: %s", " ".join(HydraConfig.get().overrides.task))
@@ -126,8 +121,7 @@ def _come_back(failed: list[Exception]) -> None:
         try:
             execute(run)
         except USER_ERRORS as error:
-            log.error("failed: %s: %s", run.slug, said(error))
-            failed.append(Failure(f"{run.slug}: {said(error)}"))
+            failed.append(_failure(run.slug, error))
         except Exception as error:
             log.exception("failed: %s", run.slug)
             failed.append(error)
@@ -135,9 +129,19 @@ def _come_back(failed: list[Exception]) -> None:
         raise failed[0]
 
 
+def _failure(name: str, error: Exception, tell_all: bool = True) -> Failure:
+    """What a cell's error makes of it, counted; a reason is told once, and of later cells, where those are
+    told, that they have one."""
+    why = said(error)
+    refused[why] += 1
+    if refused[why] == 1 or tell_all:
+        log.error("failed: %s: %s", name, why if refused[why] == 1 else "for a reason told above")
+    return Failure(f"{name}: {why}")
+
+
 def _others() -> str:
     """How many cells of a sweep failed beside the one whose error ends it."""
-    count = sum(map(len, refused.values())) - 1
+    count = refused.total() - 1
     reasons = "for the same reason" if len(refused) == 1 else f"for {len(refused)} reasons in all, told above"
     return f"\n{count} more cell{'s' * (count > 1)} failed, {reasons}" if count > 0 else ""
 

@@ -200,6 +200,7 @@ def test_a_cell_left_for_later_that_fails_does_not_stop_the_others(monkeypatch: 
         done.append(run.slug)
 
     monkeypatch.setattr(main, "execute", execute)
+    monkeypatch.setattr(main, "refused", type(main.refused)())
     monkeypatch.setattr(main, "left_for_later", [SimpleNamespace(slug=name) for name in ("a", "hot", "b")])
     with pytest.raises(main.Failure, match=r"^hot: the loss is nan$"):
         main._come_back([])

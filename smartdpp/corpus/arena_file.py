@@ -69,7 +69,8 @@ class ArenaFile(World):
                 )
             found[row["task"]].setdefault(plain(row["prompt"]), row)
         for task in sorted(found.keys() - seen):
-            close = get_close_matches(task, seen, n=3) or sorted(seen, key=lambda name: task not in name)[:5]
+            names = sorted(seen, key=lambda name: (task not in name, name))
+            close = get_close_matches(task, names, n=3) or names[:5]
             raise InputError(
                 f"corpus.target, corpus.others: no row of corpus.path has the task {task!r}; of its "
                 f"{len(seen)} tasks are {', '.join(close)}"

@@ -126,5 +126,5 @@ class World:
 
 
 def plain(text: str) -> str:
-    """By which two prompts are equal: their words."""
+    """By which two prompts are equal: their words, and their case, which some families ask about."""
     return " ".join(text.split())

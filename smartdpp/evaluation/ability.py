@@ -30,6 +30,10 @@ class Ability(Heldout):
     """Heldout, of the tasks that begin with ``target/`` where ``tasks`` is null, with the three numbers
     above."""
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def heldout(self, tasks: list[str]) -> list[str]:
         if self.tasks is not None:
             return super().heldout(tasks)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.ability import Ability
 from smartdpp.evaluation.checks import some_left
 from smartdpp.evaluation.heldout import Heldout
 from smartdpp.evaluation.indomain import Indomain, IndomainFile
@@ -71,7 +70,7 @@ class Combined:
             for name, part in rows.items()
             if isinstance(part, (Heldout, Jsonl)) and not isinstance(part, IndomainFile)
         }
-        drawn = [name for name, part in whole.items() if _draws(part)]
+        drawn = [name for name, part in whole.items() if isinstance(part, Heldout) and part.draws]
         if drawn and len(whole) > 1:
             raise InputError(
                 f"evaluation.of.{drawn[0]}.tasks is null: {', '.join(whole)} hold out tasks together, so "
@@ -170,10 +169,6 @@ def _placed(name: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(_place(str(error), name)) from None
-
-
-def _draws(part: Any) -> bool:
-    return isinstance(part, Heldout) and part.tasks is None and not isinstance(part, Ability)
 
 
 def _rows(part: Evaluation) -> Any:

@@ -41,6 +41,11 @@ class Heldout:
     seed: int = 0
     generation: engines.Engine = "plain"  # what writes the answers
 
+    @property
+    def draws(self) -> bool:
+        """Whether its tasks are drawn of all that the corpus has."""
+        return self.tasks is None
+
     def __post_init__(self) -> None:
         at_least(
             1,

@@ -1,5 +1,19 @@
 import pytest
 
+from smartdpp.corpus.worlds import DOCUMENTS, World
+from smartdpp.types import Row
+
+
+def parts(made: World) -> tuple[list[Row], list[Row]]:
+    """A world's documents and its pool; made a second time they are the same, and no id is there twice."""
+    found = list(made.rows())
+    assert found == list(made.rows())
+    assert len({row["id"] for row in found}) == len(found)
+    return (
+        [row for row in found if row["task"].startswith(DOCUMENTS)],
+        [row for row in found if not row["task"].startswith(DOCUMENTS)],
+    )
+
 
 @pytest.fixture(scope="session")
 def word_tokenizer():

@@ -5,21 +5,15 @@ from collections import Counter
 import pytest
 
 from smartdpp.corpus.arena import Arena
-from smartdpp.corpus.worlds import DOCUMENTS, FALSE, TRUE, WORDINGS
+from smartdpp.corpus.worlds import FALSE, TRUE, WORDINGS
 from smartdpp.errors import InputError
+from tests.corpus.conftest import parts
 
 TWO = ["chain_sum", "spell_backward"]
 
 
 def rows(**options):
-    made = Arena(**({"target": TWO, "documents": 5, "per_target": 6, "per_other": 8} | options))
-    found = list(made.rows())
-    assert found == list(made.rows())
-    assert len({row["id"] for row in found}) == len(found)
-    return (
-        [row for row in found if row["task"].startswith(DOCUMENTS)],
-        [row for row in found if not row["task"].startswith(DOCUMENTS)],
-    )
+    return parts(Arena(**({"target": TWO, "documents": 5, "per_target": 6, "per_other": 8} | options)))
 
 
 def test_a_needle_is_known_and_no_document_is_asked_in_the_pool():

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from smartdpp.corpus.arena_file import ArenaFile
-from smartdpp.corpus.worlds import DOCUMENTS, FALSE, TRUE
+from smartdpp.corpus.worlds import FALSE, TRUE
 from smartdpp.errors import InputError
+from tests.corpus.conftest import parts
 
 
 @pytest.fixture
@@ -27,13 +28,7 @@ def world(path, **options):
     asked = {"target": ["copy", "add"], "documents": 5, "per_target": 6, "per_other": 8} | options
     made = ArenaFile(path=path, **asked)
     assert made.check() == []
-    found = list(made.rows())
-    assert found == list(made.rows())
-    assert len({row["id"] for row in found}) == len(found)
-    return (
-        [row for row in found if row["task"].startswith(DOCUMENTS)],
-        [row for row in found if not row["task"].startswith(DOCUMENTS)],
-    )
+    return parts(made)
 
 
 def test_documents_and_pool_are_different_rows_of_the_file(path):
