@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from smartdpp.config.compose import conf_dir, plan_at_once, register, save_no_secret
-from smartdpp.config.overrides import arranged, given, nearest, no_such_key, options, refuse
+from smartdpp.config.overrides import arranged, given, no_such_key, options, refuse
 from smartdpp.config.schema import Config
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact, redacted
 from smartdpp.run import plan
@@ -167,7 +167,7 @@ def said(error: Exception) -> str:
     ):
         return (
             f"{option[1]}={option[2]}: there is no such option; "
-            f"{nearest(option[2], options(conf_dir()).get(option[1], []))}"
+            f"{did_you_mean(option[2], options(conf_dir()).get(option[1], []))}"
         )
     if ambiguous := re.match(r"Ambiguous value for argument '((.+?)=(.+))'", str(error)):
         text, name, values = ambiguous.groups()

@@ -3,7 +3,6 @@ sentence."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import json
@@ -22,7 +21,7 @@ from smartdpp.config.identity import container
 from smartdpp.config.misfits import misfits
 from smartdpp.config.schema import COMPONENTS, REPORT, UNTIL, Config, Parts, Price
 from smartdpp.corpus.build import Limits
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.runtime.processes import too_many
 from smartdpp.store import place, remote
 from smartdpp.strategies import start
@@ -209,8 +208,7 @@ def _parameter_problems(where: str, component: Any, given: Any, *, partial: bool
 
 def _hint(key: str, known: Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(key, known, 1)
-    return f"did you mean {close[0]}?" if close else f"it takes {', '.join(known) or 'no parameters'}"
+    return did_you_mean(key, known, f"it takes {', '.join(known) or 'no parameters'}")
 
 
 def _targets(value: Any) -> Iterator[str]:

@@ -8,17 +8,17 @@ own complaint about a value that has them names neither the key nor the way out.
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 
 PLAIN = re.compile(r"[\w.+/-]+")  # what needs no quotes inside a mapping or list
 OPTION = re.compile(r"(?!.*\.\.)[\w+-][\w./+-]*")  # a file in a group's folder, or in one below it
@@ -92,12 +92,12 @@ def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:
     """The sentence for ``key=value`` where the composed configuration has no such key."""
     top, _, rest = key.partition(".")
     if not rest or top not in known:
-        return f"{key}: there is no such key; {nearest(top, known)}"
+        return f"{key}: there is no such key; {did_you_mean(top, known)}"
     folder = {"probe": "embedding"}.get(top, top)
     texts = {path.stem: path.read_text() for path in sorted(conf.glob(f"{folder}/*.yaml"))}
     names = {name: re.findall(r"^(\w+):", text, re.MULTILINE) for name, text in texts.items()}
     having = [name for name, keys in names.items() if rest in keys]
-    close = difflib.get_close_matches(rest, {key for keys in names.values() for key in keys}, 1)
+    close = get_close_matches(rest, {key for keys in names.values() for key in keys}, 1)
     hint = f"--cfg job shows those it has, +{key}=VALUE gives it another"
     if having:
         hint = f"it is a key of {top}={', '.join(having)}: name one of them beside it"
@@ -105,11 +105,6 @@ def no_such_key(key: str, conf: Path, known: Sequence[str]) -> str:
     elif close:
         hint = f"did you mean {top}.{close[0]}?"
     return f"{key}: the {top} that is chosen has no such key; {hint}"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}"
 
 
 def _problems(overrides: Sequence[str], groups: dict[str, list[str]], known: Sequence[str]) -> Iterator[str]:

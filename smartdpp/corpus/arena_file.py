@@ -7,13 +7,12 @@ common: an interval over seeds covers another draw of these rows, and no other r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.worlds import World, plain
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.types import Row
 
 
@@ -70,10 +69,9 @@ class ArenaFile(World):
             found[row["task"]].setdefault(plain(row["prompt"]), row)
         for task in sorted(found.keys() - seen):
             names = sorted(seen, key=lambda name: (task not in name, name))
-            close = get_close_matches(task, names, n=3) or names[:5]
+            hint = did_you_mean(task, names, f"of its {len(seen)} tasks are {', '.join(names[:5])}", most=3)
             raise InputError(
-                f"corpus.target, corpus.others: no row of corpus.path has the task {task!r}; of its "
-                f"{len(seen)} tasks are {', '.join(close)}"
+                f"corpus.target, corpus.others: no row of corpus.path has the task {task!r}; {hint}"
             )
         rngs = (np.random.default_rng([self.seed, 1, i]) for i in range(len(found)))
         return {

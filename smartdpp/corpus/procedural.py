@@ -13,12 +13,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.types import Row
 
 log = logging.getLogger(__name__)
@@ -129,10 +128,7 @@ class ReasoningGym:
                         "reproduced: leave it out."
                     )
                 elif name not in FAMILIES and name not in (known := _known()):
-                    close = get_close_matches(name, known, n=3)
-                    hint = (
-                        f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
-                    )
+                    hint = did_you_mean(name, known, f"there are {', '.join(known)}.", most=3)
                     problems.append(f"corpus.{parameter}: reasoning-gym has no family {name!r}; {hint}")
         return problems
 

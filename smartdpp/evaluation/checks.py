@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 
 
 def at_least(smallest: int, **values: int | None) -> None:
@@ -26,9 +25,8 @@ def known(wanted: Iterable[str], names: Iterable[str], where: str) -> None:
     names, wanted = sorted(names), list(wanted)
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        near = sorted({match for name in unknown for match in get_close_matches(name, names)})
         some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(names)}: {some}"
+        hint = did_you_mean(unknown, names, f"it has {len(names)}: {some}", most=3)
         none = (
             "; evaluation=indomain scores rows of its own tasks, evaluation=none nothing"
             if len(unknown) == len(list(wanted)) and where == "the corpus"

@@ -22,9 +22,8 @@ from typing import Any
 
 import yaml
 
-from smartdpp.config.overrides import nearest
 from smartdpp.corpus import originals
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.library.select import select
 from smartdpp.logs import terminal
 from smartdpp.logs.redact import redact
@@ -77,7 +76,7 @@ def _settings(words: Sequence[str]) -> tuple[str, Path, dict[str, Any]]:
             found[key] = text if key in ("out", "query", "start") else _value(text)
         else:
             known = [*SETTINGS, *INSIDE[len(WITH_OPTIONS) :]]
-            raise InputError(f"{word}: there is no setting {key!r}; {nearest(key, known)}")
+            raise InputError(f"{word}: there is no setting {key!r}; {did_you_mean(key, known)}")
     if len(sources) != 1:
         raise InputError(
             f"one file or folder is chosen from, and {len(sources)} are given: {', '.join(sources) or 'none'}"

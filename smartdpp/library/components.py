@@ -12,8 +12,8 @@ from smartdpp.config import allowed
 from smartdpp.config.check import component
 from smartdpp.config.compose import conf_dir
 from smartdpp.config.identity import at_home
-from smartdpp.config.overrides import nearest, options
-from smartdpp.errors import InputError
+from smartdpp.config.overrides import options
+from smartdpp.errors import InputError, did_you_mean
 
 Options = Mapping[str, Any] | None
 
@@ -63,7 +63,7 @@ def made(group: str, settings: dict[str, Any]) -> Any:
 def _loaded(group: str, name: str) -> dict[str, Any]:
     known = options(conf_dir())[group]
     if name not in known:
-        raise InputError(f"{group}={name!r}: there is no such {group}; {nearest(str(name), known)}")
+        raise InputError(f"{group}={name!r}: there is no such {group}; {did_you_mean(str(name), known)}")
     own: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"), resolve=False)
     below: dict[str, Any] = {}
     for default in own.pop("defaults", []):  # another YAML of the group, name@key, or /group@key: name

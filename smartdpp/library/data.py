@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from smartdpp.comparison.sets import draw
-from smartdpp.config.overrides import nearest
 from smartdpp.corpus import classes, clusters, files
 from smartdpp.corpus.build import Limits, of_turns
 from smartdpp.corpus.clusters import CLUSTER
@@ -25,7 +24,7 @@ from smartdpp.corpus.jsonl import Jsonl
 from smartdpp.corpus.notes import noted, said
 from smartdpp.corpus.originals import KIND, RECORD, TYPES
 from smartdpp.corpus.rows import IDENTITY, MEDIA_OUT, WAY_OUT, Tally, check_names, rows_of, with_ids
-from smartdpp.errors import InputError
+from smartdpp.errors import InputError, did_you_mean
 from smartdpp.types import Row
 
 log = logging.getLogger(__name__)
@@ -175,7 +174,9 @@ def _require(columns: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -
     for ours, theirs in columns.items():
         for name in [theirs] if isinstance(theirs, str) else theirs:
             if there and name not in there:
-                raise InputError(f"{ours}={name!r}: the rows have no such field; {nearest(name, there)}.")
+                raise InputError(
+                    f"{ours}={name!r}: the rows have no such field; {did_you_mean(name, there)}."
+                )
 
 
 def _opened(data: Any) -> tuple[Callable[[], files.Records], Part]:

@@ -62,7 +62,8 @@ def test_another_seed_draws_other_documents(path):
         ({"per_target": 8}, "8 rows of 'copy' are asked for beside 5 documents, and corpus.path has 12"),
         ({"documents": 13}, "6 rows of 'copy' are asked for beside 13 documents, and corpus.path has 12"),
         ({"others": ["other"], "per_other": 13}, "13 rows of 'other' are asked for, and corpus.path has 12"),
-        ({"target": ["ad"]}, "no row of corpus.path has the task 'ad'; of its 3 tasks are add"),
+        ({"target": ["ad"]}, "no row of corpus.path has the task 'ad'; did you mean add"),
+        ({"target": ["qq"]}, "no row of corpus.path has the task 'qq'; of its 3 tasks are add, copy"),
         ({"target": []}, "names one or more tasks"),
     ],
 )
