@@ -61,11 +61,14 @@ NEEDS = {
         *(f"evaluation.{one}" for one in ("tasks=[parity]", "limit=2", "max_new_tokens=2")),
         "evaluation.generation=continuous",
     ],
-    "evaluation=indomain": ["evaluation.per_task=1", "evaluation.spare=1", "evaluation.max_new_tokens=2"],
+    "evaluation=indomain": [
+        *(f"evaluation.{one}" for one in ("per_task=2", "spare=1", "max_new_tokens=2", "contrast=true"))
+    ],
     "evaluation=indomain_file": [
         "evaluation.path={of_pool}",
         "evaluation.limit=2",
         "evaluation.generate=false",
+        "evaluation.contrast=true",
     ],
     "evaluation=jsonl": [
         "evaluation.path={heldout}",

@@ -38,11 +38,12 @@ LATER: dict[str, dict[str, Any]] = {
         for name in (
             "ability.Ability",
             "heldout.Heldout",
-            "indomain.Indomain",
-            "indomain.IndomainFile",
-            "jsonl.Jsonl",
             "judged.Judged",
         )
+    },
+    **{
+        f"smartdpp.evaluation.{name}": {"generation": "plain", "contrast": False}
+        for name in ("indomain.Indomain", "indomain.IndomainFile", "jsonl.Jsonl")
     },
     "smartdpp.judge.Endpoint": {"served_as": None},
 }

@@ -30,6 +30,7 @@ class Heldout:
     """
 
     from_corpus: ClassVar[bool] = True
+    contrast: ClassVar[bool] = False  # see smartdpp.evaluation.ability
 
     tasks: list[str | int] | None = None
     num_tasks: int = 8
@@ -122,7 +123,7 @@ class Heldout:
             stop=self.stop,
             generate=self.generate,
             seed=self.seed,
-            extended=self._extended,
+            contrast=self.contrast,
             engine=self.generation,
         )
 
@@ -137,7 +138,3 @@ class Heldout:
 
     def _is_own(self, task: str) -> bool:
         return self.tasks is None or task in self.tasks
-
-    def _extended(self, model: Model, rows: list[Row]) -> list[Row]:
-        """A task's documents with what else is scored of them."""
-        return rows

@@ -48,6 +48,7 @@ class Indomain:
     generate: bool = True
     seed: int = 0  # of the hash
     generation: engines.Engine = "plain"  # what writes the answers
+    contrast: bool = False  # whether a task was learned: see smartdpp.evaluation.contrast
 
     def __post_init__(self) -> None:
         at_least(1, per_task=self.per_task, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
@@ -130,6 +131,7 @@ class Indomain:
             generate=self.generate,
             seed=self.seed,
             engine=self.generation,
+            contrast=self.contrast,
         )
 
     def _scored(self, heldout: pa.Table) -> dict[str, list[Row]]:

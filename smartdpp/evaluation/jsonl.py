@@ -52,6 +52,7 @@ class Jsonl:
     generate: bool = True
     seed: int = 0
     generation: engines.Engine = "plain"  # what writes the answers
+    contrast: bool = False  # whether a task was learned: see smartdpp.evaluation.contrast
 
     def __post_init__(self) -> None:
         at_least(
@@ -166,6 +167,7 @@ class Jsonl:
             max_tokens=self.max_tokens,
             num_fewshot=self.num_fewshot,
             engine=self.generation,
+            contrast=self.contrast,
         )
 
     def _rows(self) -> Rows:

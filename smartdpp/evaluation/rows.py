@@ -3,7 +3,6 @@ on with the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdpp.errors import InputError
 from smartdpp.evaluation import engines, judgement
+from smartdpp.evaluation.contrast import contrasted
 from smartdpp.evaluation.generation import FILE, Sampling, generated
 from smartdpp.evaluation.language_model import WINDOW, context, load, quiet, spoken
 from smartdpp.evaluation.scores import Sample, mean_scores, read_samples, task_scores, write_samples
@@ -43,12 +43,12 @@ def evaluate_rows(
     seed: int,
     max_tokens: int | None = None,
     num_fewshot: int = 0,
-    extended: Callable[[Model, list[Row]], list[Row]] | None = None,
+    contrast: bool = False,
     engine: engines.Engine = "plain",
 ) -> None:
-    """Writes ``samples.jsonl`` and, last, ``scores.json``. ``extended`` adds to a task's chosen documents
-    what else is scored of them. Another ``engine`` than our own writes all answers first, and keeps them in
-    ``generations.jsonl``.
+    """Writes ``samples.jsonl`` and, last, ``scores.json``. ``contrast`` adds the numbers of
+    `smartdpp.evaluation.contrast`. Another ``engine`` than our own writes all answers first, and keeps them
+    in ``generations.jsonl``.
 
     Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that
     is empty, or longer than ``max_tokens`` or the model's context, is passed over and counted under
@@ -72,8 +72,8 @@ def evaluate_rows(
         else:
             lm = load(model, adapter, batch_size)
             chosen, excluded = fitting(model, tasks, lm.max_length, *how)
-        if extended:
-            chosen = {name: extended(model, rows) for name, rows in chosen.items()}
+        if contrast:
+            chosen = beside_another(model, chosen, excluded, lm.max_length)
         finished = finished_samples(out)
         done: list[Sample] = []
         with tqdm(total=sum(map(len, chosen.values())), unit="document", desc="evaluating") as lm.progress:
@@ -105,6 +105,18 @@ def evaluate_rows(
         lost_tasks=[name for name in sorted(tasks) if name not in chosen],
         tokens=sum(sample["prompt_tokens"] + sample["tokens"] for sample in done),
     )
+
+
+def beside_another(
+    model: Model, chosen: dict[str, list[Row]], excluded: dict[str, dict[str, int]], context: int
+) -> dict[str, list[Row]]:
+    """The documents with what `contrasted` adds. Those that it leaves out are counted in ``excluded``; it
+    leaves some of each task, as beside the shortest prompt there is room for every answer."""
+    found = {name: contrasted(model, rows, context) for name, rows in chosen.items()}
+    for name, rows in chosen.items():
+        if left_out := len(rows) - len(found[name]):
+            excluded.setdefault(name, {})["too_long_with_another_answer"] = left_out
+    return found
 
 
 def finished_samples(out: Path) -> dict[str, list[Sample]]:

@@ -11,7 +11,7 @@ see smartdpp.evaluation.judgement
 task_score mean of what reasoning-gym's own scorers give a generation, from 0 to 1, over the rows that have
 one: see smartdpp.evaluation.scorers
 
-blind_loss, own_over_other, own_first: see smartdpp.evaluation.ability
+blind_loss, own_over_other, own_first: see smartdpp.evaluation.contrast
 
 word_perplexity, byte_perplexity exp of nats per word and per byte of a document that is scored from its first
 token on (lm-eval's

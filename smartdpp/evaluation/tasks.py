@@ -153,7 +153,7 @@ def rows_task(
 
 def continuations(row: Row) -> list[str]:
     """What is scored after a row's prompt: its response, its choices, and the other document's response that
-    it may have been given (see smartdpp.evaluation.ability)."""
+    it may have been given (see smartdpp.evaluation.contrast)."""
     return [row["response"], *(row.get("choices") or []), *([row["other"]] if "other" in row else [])]
 
 

@@ -1,38 +1,7 @@
-"""Whether a task was learned, or the form of its answers."""
-
-from math import log
-
-import numpy as np
 import pytest
 
 from smartdpp.errors import InputError
-from smartdpp.evaluation.ability import Ability, blind_nll, contrasted
-
-
-def test_the_prompt_blind_floor_is_the_smoothed_share_of_the_others_at_each_place():
-    answers, V = [[1, 2], [1, 3], [4]], 10
-    # the first answer, by [1, 3] and [4]: three tokens in all
-    first = (1 + (1 + 1 / V) / 4) / 3  # one of two has 1 at the first place
-    second = (0 + (0 + 1 / V) / 4) / 2  # none has 2 anywhere
-    assert blind_nll(answers, V)[0] == pytest.approx(-log(first) - log(second))
-    assert np.isfinite(blind_nll(answers, V)).all()
-
-
-def test_its_probabilities_sum_to_one_over_the_vocabulary():
-    others, V = [[1, 2], [1, 3], [4]], 6
-    total = sum(np.exp(-blind_nll([*others, [token]], V)[-1]) for token in range(V))
-    assert total == pytest.approx(1)
-
-
-def test_answers_that_are_all_alike_are_as_good_as_known():
-    assert max(blind_nll([[7, 7]] * 200, 50_000)) < 0.2
-
-
-def test_every_document_is_given_the_next_other_answer(model):
-    rows = [{"prompt": f"p{i}", "response": answer} for i, answer in enumerate("aabc")]
-    assert [row["other"] for row in contrasted(model, rows)] == ["b", "b", "c", "a"]
-    same = [{"prompt": f"p{i}", "response": "a"} for i in range(3)]
-    assert contrasted(model, same) == same
+from smartdpp.evaluation.ability import Ability
 
 
 def test_its_tasks_are_the_documents_of_an_arena():

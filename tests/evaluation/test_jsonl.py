@@ -36,6 +36,18 @@ def test_a_file_is_evaluated_with_shots_and_choices(path, model, tmp_path):
     assert scores["settings"]["num_fewshot"] == 2
 
 
+def test_a_file_s_answers_are_held_against_others(path, model, tmp_path):
+    Jsonl(path, limit=4, generate=False, contrast=True).evaluate(model, None, None, tmp_path)
+    tasks = json.loads((tmp_path / "scores.json").read_text())["tasks"]
+    assert all({"blind_loss", "own_over_other", "own_first"} <= of_task.keys() for of_task in tasks.values())
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    quiz = [sample for sample in samples if sample["task"] == "quiz"]
+    for sample in quiz:  # of two choices the other one is the other answer too
+        right = ["yes", "no"].index(sample["target"])
+        of_choices = sample["choice_logprobs"][right] - sample["choice_logprobs"][1 - right]
+        assert sample["own_over_other"] == pytest.approx(of_choices, abs=1e-4)
+
+
 def test_tasks_shared_with_the_corpus_leave_the_pool(path):
     assert Jsonl(path).heldout(["quiz", "other"]) == ["quiz"]
     assert Jsonl(path, tasks=["echo"]).heldout(["quiz", "other"]) == []

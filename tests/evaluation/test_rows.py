@@ -169,6 +169,13 @@ def test_room_for_the_generation_counts(model, tmp_path):
     assert scores(tmp_path)["excluded"] == {}
 
 
+def test_a_document_beside_which_no_other_answer_fits_is_counted(model, tmp_path):
+    near, far = row("t", 0, "x" * 2040, "y"), row("t", 1, "short", "z" * 20)
+    evaluate_rows(model, None, {"t": [near, far]}, tmp_path, **HOW | {"generate": False, "contrast": True})
+    assert scores(tmp_path)["excluded"] == {"t": {"too_long_with_another_answer": 1}}
+    assert scores(tmp_path)["tasks"]["t"]["n"] == 1
+
+
 def test_an_adapter_and_whole_weights_are_loaded(tmp_path):
     import torch
     from peft import LoraConfig, get_peft_model
