@@ -3,7 +3,7 @@ its error."""
 
 from __future__ import annotations
 
-from smartdpp.config.schema import HOW
+from smartdpp.config.schema import HOW, PATHS
 from smartdpp.report.content import Block, Fold, Section, Table, Text
 from smartdpp.study.cells import Cell
 
@@ -14,6 +14,17 @@ def counts(found: list[Cell]) -> dict[str, int]:
     return {state: n for state in ORDER if (n := sum(cell.state == state for cell in found))}
 
 
+def shared(found: list[Cell]) -> str:
+    """The overrides that all cells have, files aside: what a study was given beside what its YAML says."""
+    return ", ".join(
+        override
+        for override in (_what(found[0]) if found else [])
+        if "=" in override
+        and override.split("=")[0].split(".")[-1] not in PATHS
+        and all(override in cell.overrides for cell in found)
+    )
+
+
 def section(found: list[Cell]) -> Section:
     import pandas as pd
 
@@ -21,7 +32,7 @@ def section(found: list[Cell]) -> Section:
     blocks: list[Block] = [
         Text(f"{total}: {', '.join(f'{count} {state}' for state, count in counts(found).items())}.")
     ]
-    named = [(" ".join(o for o in cell.overrides if o.split("=")[0] not in HOW), cell) for cell in found]
+    named = [(" ".join(_what(cell)), cell) for cell in found]
     noted = sorted(
         ((name, cell) for name, cell in named if cell.state not in ("done", "missing") or cell.detail),
         key=lambda n: ORDER.index(n[1].state),
@@ -47,3 +58,8 @@ def section(found: list[Cell]) -> Section:
             )
         )
     return Section("Cells", tuple(blocks))
+
+
+def _what(cell: Cell) -> list[str]:
+    """A cell's overrides, but for those of how it is run."""
+    return [one for one in cell.overrides if one.split("=")[0].split(".")[0] not in HOW]

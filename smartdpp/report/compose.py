@@ -112,7 +112,7 @@ def compose(found: list[Cell], results: Results, wanted: Wanted) -> Report:
     return Report(
         wanted.title,
         wanted.question,
-        facts(results),
+        facts(results) | ({"settings": given} if (given := cells.shared(found)) else {}),
         tuple(_cards(trained, wanted)),
         cells.counts(found),
         tuple(sections),
