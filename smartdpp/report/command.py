@@ -100,16 +100,18 @@ def _studies(what: Sequence[str]) -> list[tuple[Path, list[str]]]:
 
 
 def _distinct(studies: Sequence[tuple[Path, list[str]]]) -> list[str]:
-    """The studies' names; of one that is there several times with what each of its mentions sets otherwise,
-    or where that does not tell them apart with all that they have not in common."""
-    brief, full = [], []
+    """The studies' names; of one that is there several times with what each of its mentions sets otherwise.
+    Where that does not tell them apart, with all single values that they have not in common, and then with
+    lists too."""
+    ways: list[list[str]] = [[], [], []]
     for path, overrides in studies:
         others = [more for there, more in studies if there.stem == path.stem and more is not overrides]
         own = [word for word in overrides if not all(word in more for more in others)]
         by_all = [word for word in own if all(_key(word) in map(_key, more) for more in others)]
-        brief.append(", ".join([path.stem, *map(_told, by_all)]))
-        full.append(", ".join([path.stem, *map(_told, own)]))
-    return brief if len(set(brief)) == len(brief) else full
+        single = [word for word in own if "," not in word]
+        for names, words in zip(ways, (by_all, single, own), strict=True):
+            names.append(", ".join([path.stem, *map(_told, words)]))
+    return next((names for names in ways if len(set(names)) == len(names)), ways[-1])
 
 
 def _told(override: str) -> str:

@@ -694,3 +694,6 @@ def test_a_study_that_is_there_twice_is_named_by_what_tells_its_mentions_apart()
     assert _distinct(thrice) == ["noise, share 0.7", "skew", "noise, share 0.3"]
     thrice[2] = (noise, [*all_of, "pool.share=0.7", "way=random"])
     assert _distinct(thrice) == ["noise", "skew", "noise, way random"]
+    thrice[1] = (noise, [*all_of, "pool.share=0.3", "way=random,dpp"])
+    thrice[2] = (noise, [*all_of, "pool.share=0.7", "pool.of=family", "way=random,dpp"])
+    assert _distinct(thrice) == ["noise, share 0.7", "noise, share 0.3", "noise, share 0.7, of family"]
