@@ -3,7 +3,8 @@
 A loss falls already where a model learns how a task's answers look. Three numbers beside it tell more:
 
 blind_loss: the loss of a predictor that never reads a prompt. It sees the task's other documents' answers and
-knows how often each token stood at each place. Below it, a model must have read the prompt.
+knows how often each token stood at each place. Below it, a model must have read the prompt. It takes many
+answers to know a form: of a file's tasks it sees all that are there, of a corpus's those that are scored.
 own_over_other: log p(own answer | prompt) - log p(another document's answer | prompt), in nats. The others
 are given in a ring, so each answer is once the own and once the other one, and what makes an answer likely
 under any prompt leaves the mean.
@@ -20,11 +21,11 @@ from smartdpp.models.tokens import encode
 from smartdpp.types import Model, Row
 
 
-def contrasted(model: Model, rows: list[Row], context: int) -> list[Row]:
+def contrasted(model: Model, rows: list[Row], context: int, seen: Sequence[Row] = ()) -> list[Row]:
     """A task's documents, each with the answer of the next one that has another, as ``other``, and the
     ``blind_nll`` of its own. A task whose documents all have one answer, or are conversations, is left as it
     is. Another answer must fit into ``context`` tokens beside the prompt: a document for which none does is
-    left out."""
+    left out. ``seen`` are more documents of the task, whose answers the predictor without a prompt sees."""
     answers = [row["response"] for row in rows]
     if len(set(answers)) < 2 or any(row.get("messages") is not None for row in rows):
         return rows
@@ -37,11 +38,13 @@ def contrasted(model: Model, rows: list[Row], context: int) -> list[Row]:
     def fits(prompt: str, answer: str) -> bool:
         return len(encode(tokenizer, model.format, prompt, answer).ids) <= context
 
-    encoded = [encode(tokenizer, model.format, row["prompt"], row["response"]) for row in rows]
+    scored = {row["id"] for row in rows}
+    known = [*rows, *(row for row in seen if row["id"] not in scored and row.get("messages") is None)]
+    encoded = [encode(tokenizer, model.format, row["prompt"], row["response"]) for row in known]
     blind = blind_nll([one.ids[one.n_prompt : -1] for one in encoded], len(tokenizer))
     return [
         row | {"other": found, "blind_nll": nll}
-        for i, (row, nll) in enumerate(zip(rows, blind, strict=True))
+        for i, (row, nll) in enumerate(zip(rows, blind, strict=False))
         if (found := other(i)) is not None
     ]
 

@@ -168,6 +168,7 @@ class Jsonl:
             num_fewshot=self.num_fewshot,
             engine=self.generation,
             contrast=self.contrast,
+            seen=tasks,
         )
 
     def _rows(self) -> Rows:

@@ -44,11 +44,12 @@ def evaluate_rows(
     max_tokens: int | None = None,
     num_fewshot: int = 0,
     contrast: bool = False,
+    seen: dict[str, list[Row]] | None = None,
     engine: engines.Engine = "plain",
 ) -> None:
     """Writes ``samples.jsonl`` and, last, ``scores.json``. ``contrast`` adds the numbers of
-    `smartdpp.evaluation.contrast`. Another ``engine`` than our own writes all answers first, and keeps them
-    in ``generations.jsonl``.
+    `smartdpp.evaluation.contrast`, with ``seen`` as there. Another ``engine`` than our own writes all answers
+    first, and keeps them in ``generations.jsonl``.
 
     Of each task the first ``limit`` fitting documents are evaluated (see `documents` for the order). One that
     is empty, or longer than ``max_tokens`` or the model's context, is passed over and counted under
@@ -73,7 +74,7 @@ def evaluate_rows(
             lm = load(model, adapter, batch_size)
             chosen, excluded = fitting(model, tasks, lm.max_length, *how)
         if contrast:
-            chosen = beside_another(model, chosen, excluded, lm.max_length)
+            chosen = beside_another(model, chosen, excluded, lm.max_length, seen or {})
         finished = finished_samples(out)
         done: list[Sample] = []
         with tqdm(total=sum(map(len, chosen.values())), unit="document", desc="evaluating") as lm.progress:
@@ -108,11 +109,15 @@ def evaluate_rows(
 
 
 def beside_another(
-    model: Model, chosen: dict[str, list[Row]], excluded: dict[str, dict[str, int]], context: int
+    model: Model,
+    chosen: dict[str, list[Row]],
+    excluded: dict[str, dict[str, int]],
+    context: int,
+    seen: dict[str, list[Row]],
 ) -> dict[str, list[Row]]:
     """The documents with what `contrasted` adds. Those that it leaves out are counted in ``excluded``; it
     leaves some of each task, as beside the shortest prompt there is room for every answer."""
-    found = {name: contrasted(model, rows, context) for name, rows in chosen.items()}
+    found = {name: contrasted(model, rows, context, seen.get(name, ())) for name, rows in chosen.items()}
     for name, rows in chosen.items():
         if left_out := len(rows) - len(found[name]):
             excluded.setdefault(name, {})["too_long_with_another_answer"] = left_out
