@@ -20,7 +20,7 @@ def shared(found: list[Cell]) -> str:
         override
         for override in (_what(found[0]) if found else [])
         if "=" in override
-        and override.split("=")[0].split(".")[-1] not in PATHS
+        and override.split("=")[0].partition(".")[2].split(".")[-1] not in PATHS  # model=tiny is no file
         and all(override in cell.overrides for cell in found)
     )
 

@@ -396,12 +396,12 @@ def test_a_page_says_what_its_study_was_given_beside_its_yaml(tmp_path: Path) ->
         "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1', budget: '9,8'}}}\n"
         "report: {title: Small, quote: true}\n",
     )
-    given = [f"root={tmp_path}", "report.quote=false", "budget=7", "pool.max_tokens=50"]
+    given = [f"root={tmp_path}", "report.quote=false", "budget=7", "pool.max_tokens=50", "model=tiny"]
     for cell in cells(study, given):
         finished_run(tmp_path, cell.path.name, strategy="smart")  # type: ignore[union-attr]
     assert main([str(study), *given]) == 0
     out = report(study.parent / "results" / "small")
-    assert "- settings: budget=7, pool.max_tokens=50\n" in out
+    assert "- settings: budget=7, pool.max_tokens=50, model=tiny\n" in out
     assert str(tmp_path) not in out
 
 
