@@ -363,16 +363,21 @@ def test_a_task_name_stays_literal_in_the_tables(tmp_path: Path) -> None:
     assert r"a\|b \!\[x\](http://x) {{ 7\*7 }} ${oc.env:HOME}" in report(run / "report")
 
 
+def small_study(root: Path, swept: str, report: str) -> Path:
+    study = root / "experiments" / "small.yaml"
+    put(
+        study,
+        f"defaults: [config, _self_]\nhydra: {{mode: MULTIRUN, sweeper: {{params: {{{swept}}}}}}}\n"
+        f"report: {{{report}}}\n",
+    )
+    return study
+
+
 @pytest.mark.drawn
 def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Path) -> None:
     from smartdpp.study.cells import cells
 
-    study = tmp_path / "experiments" / "small.yaml"
-    put(
-        study,
-        "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {strategy: "
-        "'random,equal'}}}\nreport: {title: Small}\n",
-    )
+    study = small_study(tmp_path, "strategy: 'random,equal'", "title: Small")
     arguments, out = [str(study), f"root={tmp_path}"], study.parent / "results" / "small"
     assert main(arguments) == 0
     assert report(out).startswith("# Small\n")
@@ -389,13 +394,7 @@ def test_a_study_is_reported_from_its_yaml_before_during_and_after(tmp_path: Pat
 def test_a_page_says_what_its_study_was_given_beside_its_yaml(tmp_path: Path) -> None:
     from smartdpp.study.cells import cells
 
-    study = tmp_path / "experiments" / "small.yaml"
-    put(
-        study,
-        "defaults: [config, _self_]\n"
-        "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1', budget: '9,8'}}}\n"
-        "report: {title: Small, quote: true}\n",
-    )
+    study = small_study(tmp_path, "seed: '0,1', budget: '9,8'", "title: Small, quote: true")
     given = [f"root={tmp_path}", "report.quote=false", "budget=7", "pool.max_tokens=50", "model=tiny"]
     for cell in cells(study, given):
         finished_run(tmp_path, cell.path.name, strategy="smart")  # type: ignore[union-attr]
